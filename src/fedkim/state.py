@@ -1,0 +1,122 @@
+"""State: the named tensors that travel between sites and server, and Update: what a site sends."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fedkim.errors import FedkimError
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}")
+
+
+def component(key: str) -> str:
+    """The unit of ownership and of averaging: ``"encoder.image.conv1.weight"`` belongs to ``"encoder.image"``."""
+    return ".".join(key.split(".")[:2])
+
+
+class State(Mapping[str, Tensor]):
+    """Ordered, detached, contiguous CPU tensors by name; keys ``encoder.<modality>.…``, ``decoder.<task>.…``, ``align.…``.
+
+    Keys are sorted, so that two states with the same content have the same bytes and the same digest. A State is a
+    value: nothing in the package changes its tensors in place.
+
+    Raises:
+        FedkimError: a key that is not a plain dotted name.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = ()):
+        items = tensors.items() if isinstance(tensors, Mapping) else tensors
+        self._tensors: dict[str, Tensor] = {}
+        for key, tensor in sorted(items, key=lambda item: item[0]):
+            if not _KEY.fullmatch(key) or ".." in key:
+                raise FedkimError(
+                    "a tensor's name", found=f"{key[:40]!r}", expected="letters, digits, '_', '-' and single dots"
+                )
+            self._tensors[key] = tensor.detach().cpu().contiguous()
+
+    def __getitem__(self, key: str) -> Tensor:
+        return self._tensors[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def components(self) -> tuple[str, ...]:
+        """The components present, sorted."""
+        return tuple(sorted({component(key) for key in self}))
+
+    def slice(self, components: Iterable[str]) -> "State":
+        """The part that belongs to ``components``: what one site receives and sends."""
+        wanted = set(components)
+        return State({key: tensor for key, tensor in self.items() if component(key) in wanted})
+
+    def below(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors under ``prefix + "."`` with the prefix taken off, ready for ``load_state_dict``."""
+        start = prefix + "."
+        return {key[len(start) :]: tensor for key, tensor in self.items() if key.startswith(start)}
+
+    def updated(self, other: Mapping[str, Tensor]) -> "State":
+        """This state with the tensors of ``other`` in place of, or beside, its own."""
+        return State({**self._tensors, **other})
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the tensors alone."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.values())
+
+    def to_bytes(self) -> bytes:
+        """The state as one safetensors byte string (deterministic: equal states, equal bytes)."""
+        return safetensors.torch.save(self._tensors)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "State":
+        """The inverse of :meth:`to_bytes`."""
+        return cls(safetensors.torch.load(data))
+
+    @classmethod
+    def from_file(cls, path: Path) -> "State":
+        """Read a safetensors file.
+
+        Raises:
+            FedkimError: the file is missing, or is no safetensors file.
+        """
+        try:
+            return cls(safetensors.torch.load_file(path))
+        except FileNotFoundError:
+            raise FedkimError(f"weights file {path}", found="no such file", remedy="check the path") from None
+        except Exception as error:
+            raise FedkimError(
+                f"weights file {path}", found=f"unreadable ({type(error).__name__})", expected="a safetensors file"
+            ) from None
+
+    def digest(self) -> str:
+        """sha256 over names, shapes, types and bytes: equal digests mean bit-identical weights."""
+        hasher = hashlib.sha256()
+        for key, tensor in self.items():
+            hasher.update(json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode())
+            hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        return hasher.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What a site sends after its local training, and all that it sends."""
+
+    site: str
+    round: int
+    base_digest: str
+    """Digest of the slice the site started from."""
+    state: State
+    num_examples: Mapping[str, int]
+    """Per component: distinct private samples with that modality (encoders), labelled samples (decoders)."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Aggregates only: mean losses, seconds."""
