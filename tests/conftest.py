@@ -20,5 +20,7 @@ def data_pack() -> Path:
     """The real-data pack's folder; a loud skip where it is absent."""
     root = os.environ.get("FEDKIM_DATA_PACK")
     if not root or not Path(root).is_dir():
-        pytest.skip("SKIPPED, NOT RUN: needs the real-data pack; set FEDKIM_DATA_PACK to its folder (docs/data/pack.md)")
+        pytest.skip(
+            "SKIPPED, NOT RUN: needs the real-data pack; set FEDKIM_DATA_PACK to its folder (docs/data/pack.md)"
+        )
     return Path(root)
