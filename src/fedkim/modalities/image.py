@@ -1,0 +1,181 @@
+"""Image: one grey picture (a frontal X-ray, a phantom), its preprocessing and its encoders.
+
+Canonical tensor: float32 ``[1, S, S]``, contrast-windowed and standardised per image, so that the bit depth and the
+exposure of the scanner say as little as possible. Padding is black; nothing is cropped.
+"""
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedkim.errors import FedkimError
+from fedkim.modalities.modality import Modality
+
+SMALLEST_SIDE = 32
+"""Pixels: below this no finding can be seen, and a file this small is a thumbnail or a mistake."""
+
+
+def read_image(path: str | Path, size: int = 64) -> Tensor:
+    """The picture file at ``path`` as the canonical ``[1, size, size]``.
+
+    8-bit, 16-bit and colour files are taken (colour as luminance); see :func:`prepare` for the rest.
+
+    Raises:
+        FedkimError: the file is missing, no picture, cut short, or fails :func:`prepare`.
+    """
+    what = f"image {path}"
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            pixels = _grey(picture)
+    except FileNotFoundError:
+        raise FedkimError(what, found="no such file", remedy="check the path") from None
+    except UnidentifiedImageError:
+        raise FedkimError(
+            what, found="no picture format", expected="PNG, JPEG or TIFF", remedy="convert the file"
+        ) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        remedy = "copy the file again from its source"
+        raise FedkimError(what, found=f"unreadable ({type(error).__name__})", remedy=remedy) from None
+    return prepare(pixels, size, what=what)
+
+
+def prepare(pixels: np.ndarray, size: int = 64, *, what: str = "image") -> Tensor:
+    """Grey pixels ``[H, W]`` of any scale as ``[1, size, size]``.
+
+    Shrunk with anti-aliasing, padded to a square with its darkest value, clipped to the 1st–99th percentile
+    (markers and collimator borders would otherwise set the contrast), then zero mean and unit variance.
+
+    Raises:
+        FedkimError: not two-dimensional, too small, NaN or infinite, or without any contrast.
+    """
+    if pixels.ndim != 2:
+        raise FedkimError(what, found=f"an array of shape {pixels.shape}", expected="grey pixels [height, width]")
+    if min(pixels.shape) < SMALLEST_SIDE:
+        raise FedkimError(
+            what,
+            found=f"{pixels.shape[1]} × {pixels.shape[0]} pixels",
+            expected=f"at least {SMALLEST_SIDE} a side",
+            remedy="give the full-size picture, not a thumbnail",
+        )
+    values = np.asarray(pixels, dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise FedkimError(what, found="pixels that are NaN or infinite", remedy="export the picture anew")
+    height, width = values.shape
+    scale = size / max(height, width)
+    shrunk = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(Image.fromarray(values).resize(shrunk, Image.Resampling.BILINEAR), dtype=np.float32)
+    low, high = np.percentile(small, (1, 99))
+    small = np.clip(small, low, high)
+    spread = float(small.std())
+    if spread <= 1e-6 * max(1.0, abs(float(small.mean()))):
+        raise FedkimError(what, found="one constant grey", remedy="give a picture with contents")
+    small = (small - small.mean()) / spread
+    square = np.full((size, size), small.min(), dtype=np.float32)
+    top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
+    square[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return torch.from_numpy(square)[None]
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Mirror half of a batch ``[B, 1, S, S]``, turn it by up to 10°, zoom by up to 10 %, shift by up to 5 %."""
+    num = len(images)
+    mirror, turn, zoom, shift_x, shift_y = (torch.rand(5, num, generator=generator) * 2 - 1).unbind(0)
+    angle, scale, side = turn * math.radians(10), 1 + 0.1 * zoom, mirror.sign()
+    cosine, sine = scale * angle.cos(), scale * angle.sin()
+    affine = torch.stack([side * cosine, -sine, 0.05 * shift_x, side * sine, cosine, 0.05 * shift_y], dim=1)
+    grid = functional.affine_grid(affine.view(num, 2, 3).to(images), list(images.shape), align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+class ImageCNN(nn.Module):
+    """Four stride-2 convolutions with GroupNorm, pooled to a grid of tokens: ``[B, C, S, S] → [B, tokens, width]``."""
+
+    def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
+        super().__init__()
+        channels = (input_shape[0], width // 4, width // 2, width, width)
+        self.stages = nn.ModuleList(
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in itertools.pairwise(channels)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(8, after) for after in channels[1:])
+        self.pool = nn.AdaptiveAvgPool2d(token_grid(tokens))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode a batch."""
+        hidden = images
+        for stage, norm in zip(self.stages, self.norms, strict=True):
+            hidden = functional.relu(norm(stage(hidden)))
+        return self.norm(self.pool(hidden).flatten(2).transpose(1, 2))
+
+
+class DeiTTiny(nn.Module):
+    """DeiT-tiny (Touvron et al. 2021; 12 layers of width 192) from scratch, its tokens pooled and projected.
+
+    Patches are 16 pixels wide, 8 for pictures below 112 pixels. With exactly as many tokens as the Transformer has
+    (198 at 224 pixels, as in the paper) nothing is pooled; otherwise the patch tokens are averaged over a grid.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
+        super().__init__()
+        from transformers import DeiTConfig, DeiTModel  # half a second; only those who ask for it pay
+
+        channels, size = input_shape[0], input_shape[-1]
+        patch = 16 if size >= 112 else 8
+        self.side, self.tokens, self.grid = size // patch, tokens, token_grid(tokens)
+        config = DeiTConfig(
+            hidden_size=192,
+            num_hidden_layers=12,
+            num_attention_heads=3,
+            intermediate_size=768,
+            image_size=size,
+            patch_size=patch,
+            num_channels=channels,
+            attn_implementation="sdpa",
+        )
+        self.transformer = DeiTModel(config, add_pooling_layer=False)
+        self.project = nn.Linear(192, width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode a batch."""
+        hidden = self.transformer(images).last_hidden_state
+        if hidden.shape[1] != self.tokens:
+            patches = hidden[:, 2:].transpose(1, 2).unflatten(2, (self.side, self.side))
+            hidden = functional.adaptive_avg_pool2d(patches, self.grid).flatten(2).transpose(1, 2)
+        return self.norm(self.project(hidden))
+
+
+def token_grid(tokens: int) -> tuple[int, int]:
+    """Rows and columns of the most nearly square grid with ``tokens`` cells: 8 → (2, 4)."""
+    rows = next(rows for rows in range(math.isqrt(tokens), 0, -1) if tokens % rows == 0)
+    return rows, tokens // rows
+
+
+def _grey(picture: Image.Image) -> np.ndarray:
+    """Luminance in 0…1 of any picture mode."""
+    if picture.mode.startswith("I;16"):
+        return np.asarray(picture, dtype=np.float32) / 65535
+    if picture.mode in ("I", "F"):
+        return np.asarray(picture, dtype=np.float32)  # no fixed range; prepare() windows it
+    return np.asarray(
+        picture.convert("RGB").convert("L") if picture.mode == "P" else picture.convert("L")
+    ) / np.float32(255)
+
+
+IMAGE = Modality(
+    name="image",
+    description=(
+        "A medical picture in shades of grey, such as a frontal chest X-ray, that shows the shape, size and "
+        "brightness of the organs at one moment."
+    ),
+    tokens=8,
+    encoders={"cnn": ImageCNN, "deit-tiny": DeiTTiny},
+    augment=augment,
+)

@@ -1,0 +1,135 @@
+"""Signal: ten seconds of an electrocardiogram, any number of leads, its preprocessing and its encoder.
+
+Canonical tensor: float32 ``[leads, 1000]``, 100 samples a second, free of units: each lead minus its median, the window
+divided by its own 99th percentile of absolute values, clipped to ±5 (electrode gain differs between devices).
+"""
+
+import itertools
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedkim.errors import FedkimError
+from fedkim.modalities.modality import Modality
+
+SAMPLING_RATE = 100
+"""Samples per second of the canonical tensor."""
+SECONDS = 10
+SAMPLES = SAMPLING_RATE * SECONDS
+
+
+def read_record(path: str | Path, start_seconds: float = 0.0) -> Tensor:
+    """Ten seconds of a WFDB record, from ``start_seconds`` on, as the canonical ``[leads, 1000]``.
+
+    Args:
+        path: the record, with or without its ``.hea`` ending.
+        start_seconds: where the window begins.
+
+    Raises:
+        FedkimError: no wfdb, no such record, unreadable, too short, or fails :func:`prepare`.
+    """
+    try:
+        import wfdb
+    except ImportError:
+        raise FedkimError("reading ECG records needs wfdb", remedy="pip install 'fedkim[ecg]'") from None
+    record = str(path).removesuffix(".hea")
+    what = f"ECG record {record}"
+    if not Path(record + ".hea").is_file():
+        raise FedkimError(what, found="no header file", expected=f"{record}.hea", remedy="check the path")
+    try:
+        header = wfdb.rdheader(record)
+        rate, length = float(header.fs), int(header.sig_len)
+        first, last = round(start_seconds * rate), round((start_seconds + SECONDS) * rate)
+        if not 0 <= first < last <= length:
+            raise FedkimError(
+                what,
+                found=f"{length / rate:.1f} s",
+                expected=f"at least {start_seconds + SECONDS:g} s for a {SECONDS} s window at {start_seconds:g} s",
+                remedy="choose another start or a longer record",
+            )
+        wave = wfdb.rdrecord(record, sampfrom=first, sampto=last).p_signal
+    except FedkimError:
+        raise
+    except Exception as error:  # wfdb raises whatever its parser stumbles over
+        remedy = "copy the record again from its source, with its .dat file"
+        raise FedkimError(what, found=f"unreadable ({type(error).__name__})", remedy=remedy) from None
+    return prepare(wave.T, rate, what=what)
+
+
+def prepare(wave: np.ndarray, sampling_rate: float, *, what: str = "signal") -> Tensor:
+    """A wave ``[leads, n]`` at ``sampling_rate`` samples a second as the canonical ``[leads, 1000]`` of its first 10 s.
+
+    Resampled by a polyphase filter, so that nothing above the new Nyquist frequency folds back.
+
+    Raises:
+        FedkimError: not two-dimensional, shorter than 10 s, NaN or infinite, or every lead flat.
+    """
+    from scipy.signal import resample_poly  # a third of a second to import
+
+    if wave.ndim != 2:
+        raise FedkimError(what, found=f"an array of shape {wave.shape}", expected="[leads, samples]")
+    needed = round(SECONDS * sampling_rate)
+    if wave.shape[1] < needed:
+        seconds = wave.shape[1] / sampling_rate
+        raise FedkimError(what, found=f"{seconds:.2f} s", expected=f"{SECONDS} s", remedy="give a longer recording")
+    values = np.asarray(wave[:, :needed], dtype=np.float64)
+    if not np.isfinite(values).all():
+        remedy = "choose a window without missing samples"
+        raise FedkimError(what, found="samples that are NaN or infinite", remedy=remedy)
+    if sampling_rate != SAMPLING_RATE:
+        ratio = Fraction(SAMPLING_RATE / sampling_rate).limit_denominator(2000)
+        values = resample_poly(values, ratio.numerator, ratio.denominator, axis=1, padtype="line")
+        values = np.pad(values[:, :SAMPLES], ((0, 0), (0, max(0, SAMPLES - values.shape[1]))), mode="edge")
+    values = values - np.median(values, axis=1, keepdims=True)
+    scale = np.percentile(np.abs(values), 99)
+    if scale <= 1e-9:
+        raise FedkimError(what, found="a flat line in every lead", remedy="choose a window with signal")
+    return torch.from_numpy(np.clip(values / scale, -5, 5).astype(np.float32))
+
+
+def augment(waves: Tensor, generator: torch.Generator) -> Tensor:
+    """Change gain (0.7–1.3), flip polarity in a quarter, add noise (0–0.1) and roll ``[B, leads, T]`` in time."""
+    num, _, length = waves.shape
+    gain, polarity, noise, start = torch.rand(4, num, 1, 1, generator=generator).unbind(0)
+    shift = (start.view(num) * length).long()
+    order = (torch.arange(length)[None] + shift[:, None]) % length
+    rolled = waves.gather(2, order[:, None].expand_as(waves))
+    flipped = torch.where(polarity < 0.25, -1.0, 1.0)
+    return rolled * (0.7 + 0.6 * gain) * flipped + 0.1 * noise * torch.randn(waves.shape, generator=generator)
+
+
+class SignalCNN(nn.Module):
+    """A one-dimensional CNN over time, pooled to equal spans: ``[B, leads, T] → [B, tokens, width]``."""
+
+    def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
+        super().__init__()
+        channels = (input_shape[0], width // 4, width // 2, width, width)
+        self.stages = nn.ModuleList(
+            nn.Conv1d(before, after, 7, stride=2, padding=3) for before, after in itertools.pairwise(channels)
+        )
+        self.norms = nn.ModuleList(nn.GroupNorm(8, after) for after in channels[1:])
+        self.pool = nn.AdaptiveAvgPool1d(tokens)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, waves: Tensor) -> Tensor:
+        """Encode a batch."""
+        hidden = waves
+        for stage, norm in zip(self.stages, self.norms, strict=True):
+            hidden = functional.relu(norm(stage(hidden)))
+        return self.norm(self.pool(hidden).transpose(1, 2))
+
+
+SIGNAL = Modality(
+    name="signal",
+    description=(
+        "An electrocardiogram: ten seconds of the heart's electrical activity recorded on the skin, which shows "
+        "rhythm, rate, the shape of each beat and disturbances of the recording."
+    ),
+    tokens=8,
+    encoders={"cnn": SignalCNN},
+    augment=augment,
+)
