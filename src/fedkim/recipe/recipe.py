@@ -1,0 +1,90 @@
+"""Recipe: everything that determines a run, as data that can be diffed, stored in a result and replayed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from fedkim.errors import FedkimError
+from fedkim.recipe.tables import LLM, M3OE, Data, Evaluation, Extraction, Federation, Injection, Run, Table, Tasks
+
+# The same numbers come out whatever these say.
+_WITHOUT_EFFECT = {"run": ("name", "preset", "workers", "threads"), "data": ("root",), "llm": ("allow_download",)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The tables of one run. Made by :func:`fedkim.recipe.load`, or in a notebook by naming what differs."""
+
+    run: Run = field(default_factory=Run)
+    data: Data = field(default_factory=Data)
+    tasks: Tasks = field(default_factory=Tasks)
+    federation: Federation = field(default_factory=Federation)
+    extraction: Extraction = field(default_factory=Extraction)
+    llm: LLM = field(default_factory=LLM)
+    m3oe: M3OE = field(default_factory=M3OE)
+    injection: Injection = field(default_factory=Injection)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+
+    def __post_init__(self) -> None:
+        if self.m3oe.experts == 0 and self.m3oe.router != "attention":
+            raise FedkimError("[m3oe] router", found=repr(self.m3oe.router), expected="no choice when experts is 0")
+
+    @property
+    def method(self) -> str:
+        """The paper's name for these settings, as used in tables and result files."""
+        if self.m3oe.experts == 0:
+            name = "fedplug"
+        elif self.m3oe.experts == 1:
+            name = "fedplug-lora"
+        elif self.m3oe.router == "uniform":
+            name = "fedkim-uniform"
+        else:
+            inputs = {"both": "", "task": "-task-only", "modality": "-modality-only"}[self.m3oe.router_inputs]
+            name = "fedkim" + inputs
+        return name + {"sites": "", "public": "-pub", "centralised": "-centralised"}[self.federation.trainers]
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Tables as plain dicts and lists, every key present."""
+        return {table.name: _plain(getattr(self, table.name)) for table in fields(self)}
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+
+    def to_toml(self) -> str:
+        """The whole recipe as TOML; loading it gives an equal recipe."""
+        lines = []
+        for table, keys in self.to_dict().items():
+            lines.append(f"[{table}]")
+            lines += [f"{key} = {_toml(value)}" for key, value in keys.items()]
+            lines.append("")
+        return "\n".join(lines)
+
+    def digest(self) -> str:
+        """sha256 of what determines the numbers. Name, workers and folders don't; thread count is kept with each round."""
+        tables = self.to_dict()
+        for table, keys in _WITHOUT_EFFECT.items():
+            for key in keys:
+                del tables[table][key]
+        return hashlib.sha256(json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _plain(table: Table) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return {item.name: plain(getattr(table, item.name)) for item in fields(table)}  # type: ignore[arg-type]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, float):
+        return repr(value) if "." in repr(value) or "e" in repr(value) else repr(value) + ".0"
+    return json.dumps(value, ensure_ascii=False)  # strings, integers and booleans are written alike in JSON and TOML

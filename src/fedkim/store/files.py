@@ -1,0 +1,134 @@
+"""Writing files so that after a crash there is the old content or the new, never half of either."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from fedkim.errors import FedkimError
+
+TEMPORARY = ".tmp-"
+"""How the names of unfinished files begin; whatever carries it may be swept."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to the disk, then rename it into place.
+
+    Raises:
+        FedkimError: the disk is full or refuses; nothing of the attempt is left, the old file stands.
+    """
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise _refused(path, error) from None
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """:func:`write_atomically` for text in UTF-8."""
+    write_atomically(path, lambda temporary: _fill(temporary, text.encode()))
+
+
+def _fill(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+
+
+def _refused(path: Path, error: OSError) -> FedkimError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return FedkimError(
+        f"writing {path}",
+        found=f"{'no room' if full else error.strerror or type(error).__name__}, {free_bytes(path):,} bytes free",
+        remedy="make room and run the same command again: it resumes" if full else "check the folder's permissions",
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Bytes free on the disk that holds the nearest existing folder above ``path``."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk: without it a rename may not survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> int:
+    """Delete the unfinished files of processes that died; returns how many there were."""
+    leftovers = [path for path in folder.glob(f"{TEMPORARY}*") if path.is_file()]
+    for path in leftovers:
+        path.unlink()
+    return len(leftovers)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, read in pieces."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical(value: Any) -> str:
+    """JSON in one fixed form, fit for hashing."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: text keys, lists, numbers of numpy and torch as Python's, NaN and infinity as null.
+
+    Raises:
+        TypeError: something that JSON has no form for.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+def pretty(value: Any) -> str:
+    """Indented JSON for people."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def text_digest(text: str) -> str:
+    """sha256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON-lines file, without lines that a crash tore."""
+    if not path.exists():
+        return
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            with contextlib.suppress(json.JSONDecodeError):
+                value = json.loads(line)
+                if isinstance(value, dict):
+                    yield value

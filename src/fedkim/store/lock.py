@@ -1,0 +1,42 @@
+"""One writer at a time: an advisory lock that the system gives up by itself when its holder dies."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from fedkim.errors import FedkimError
+
+
+class Lock:
+    """A lock file beside a run's folder, holding the process id of its owner. Never deleted: that would race."""
+
+    def __init__(self, path: Path, of: Path):
+        self.path, self._of = path, of
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            FedkimError: another process holds it; the message says which.
+        """
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 32).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise FedkimError(
+                f"run folder {self._of}",
+                found=f"process {holder} at work in it" if holder.isdigit() else "another process at work in it",
+                remedy="wait for it, or choose another folder with --out",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock up; harmless if it isn't held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)  # closing the only descriptor releases the lock
+            self._descriptor = None
