@@ -1,0 +1,171 @@
+"""Predictions: what one method said about one task, beside the truth, ready to be scored."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedkim.errors import FedkimError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predictions:
+    """Answers of one method to one task on n samples; a value, never changed by scoring.
+
+    Classification: ``answers`` names the K classes (negative first) and ``probabilities`` is ``[n, K]``.
+    Free text: ``answers`` is None and ``generated`` holds n texts, word for word as the model gave them.
+
+    Raises:
+        FedkimError: lengths that disagree, a truth outside the answers, a probability that is no probability.
+    """
+
+    task: str
+    split: str
+    samples: tuple[str, ...]
+    patients: tuple[str, ...]
+    """The unit of every interval, one per sample."""
+    truth: tuple[str, ...]
+    """The right answer in words, one per sample."""
+    answers: tuple[str, ...] | None = None
+    probabilities: np.ndarray | None = None
+    generated: tuple[str, ...] | None = None
+    sites: tuple[str, ...] = ()
+    """The site each sample comes from; empty: unknown, and no per-site scores."""
+    groups: tuple[frozenset[str], ...] = ()
+    """Sub-populations each sample belongs to."""
+    within: str | None = None
+    """The group in which the primary score is computed; None: all samples."""
+    templates: tuple[str, ...] = ()
+    """For free text: the question's template, for the majority-per-template reference."""
+    folds: tuple[str, ...] = ()
+    """For pooled out-of-fold scores: the fold in which the sample was tested."""
+
+    def __post_init__(self) -> None:
+        n = len(self.samples)
+        for name in ("patients", "truth", "sites", "groups", "templates", "folds", "generated"):
+            column = getattr(self, name)
+            required = name in ("patients", "truth") or (name == "generated" and self.answers is None)
+            if column is None or (len(column) == 0 and n > 0):
+                if required:
+                    raise FedkimError(f"predictions of task {self.task!r}", found=f"no {name}", expected=f"{n} of them")
+            elif len(column) != n:
+                raise FedkimError(
+                    f"predictions of task {self.task!r}", found=f"{len(column)} {name}", expected=f"{n}, one per sample"
+                )
+        if len(set(self.samples)) != n:
+            raise FedkimError(f"predictions of task {self.task!r}", found="a sample twice", expected="each sample once")
+        if self.answers is not None:
+            self._check_probabilities(n, self.answers)
+
+    def _check_probabilities(self, n: int, answers: tuple[str, ...]) -> None:
+        name = f"predictions of task {self.task!r}"
+        outside = set(self.truth) - set(answers)
+        if outside:
+            raise FedkimError(
+                name, found=f"{len(outside)} true answers outside the task's", expected=" or ".join(answers)
+            )
+        if self.probabilities is None or np.shape(self.probabilities) != (n, len(answers)):
+            found = "none" if self.probabilities is None else str(np.shape(self.probabilities))
+            raise FedkimError(f"{name}: probabilities", found=found, expected=str((n, len(answers))))
+        table = np.array(self.probabilities, dtype=np.float64)
+        if not np.isfinite(table).all() or (table < 0).any() or (np.abs(table.sum(axis=1) - 1) > 1e-3).any():
+            raise FedkimError(
+                f"{name}: probabilities",
+                found="rows that are no distribution",
+                expected="finite, not negative, each row summing to 1",
+                remedy="look for a diverged model (NaN) or unnormalised scores",
+            )
+        table.setflags(write=False)  # a private copy: nobody's later edit can change what was scored
+        object.__setattr__(self, "probabilities", table)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def kind(self) -> str:
+        """``"classification"`` or ``"text"``."""
+        return "text" if self.answers is None else "classification"
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Index of the true answer, ``[n]`` int (classification)."""
+        index = {answer: position for position, answer in enumerate(self.answers or ())}
+        return np.array([index[word] for word in self.truth], dtype=np.int64)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Probability of the last answer, ``[n]``: the binary score (classification)."""
+        assert self.probabilities is not None
+        return self.probabilities[:, -1]
+
+    def take(self, keep: Sequence[bool] | np.ndarray) -> "Predictions":
+        """The samples where the mask ``keep`` (``[n]`` bool) holds, in order."""
+        kept = np.flatnonzero(np.asarray(keep, dtype=bool))
+
+        def pick(column: tuple) -> tuple:
+            return tuple(column[i] for i in kept) if column else ()
+
+        return Predictions(
+            task=self.task,
+            split=self.split,
+            samples=pick(self.samples),
+            patients=pick(self.patients),
+            truth=pick(self.truth),
+            answers=self.answers,
+            probabilities=None if self.probabilities is None else self.probabilities[kept],
+            generated=None if self.generated is None else pick(self.generated),
+            sites=pick(self.sites),
+            groups=pick(self.groups),
+            within=self.within,
+            templates=pick(self.templates),
+            folds=pick(self.folds),
+        )
+
+    def primary(self) -> "Predictions":
+        """The samples of the group ``within``, or all of them."""
+        if self.within is None:
+            return self
+        return self.take([self.within in group for group in self.groups] if self.groups else [False] * len(self))
+
+
+def pool(parts: Iterable[tuple[str, Predictions]]) -> Predictions:
+    """Out-of-fold predictions of several folds as one, each sample tagged with its fold's name.
+
+    Scores are concatenated as they are: they're probabilities of the same recipe, so they share a scale as far as the
+    folds' models agree. Where they don't, the pooled AUROC falls below the mean within folds, which is why both are
+    reported.
+
+    Raises:
+        FedkimError: no fold, folds of different tasks, or a sample tested in two folds.
+    """
+    folds = list(parts)
+    if not folds:
+        raise FedkimError("pooling over folds", found="no fold", expected="at least one")
+    first = folds[0][1]
+    for _, part in folds[1:]:
+        if (part.task, part.answers, part.within, part.split) != (first.task, first.answers, first.within, first.split):
+            raise FedkimError("pooling over folds", found=f"tasks {first.task!r} and {part.task!r} or splits mixed")
+
+    def chain(name: str) -> tuple:
+        columns = [getattr(part, name) for _, part in folds]
+        return tuple(item for column in columns for item in column) if all(columns) else ()
+
+    return Predictions(
+        task=first.task,
+        split=first.split,
+        samples=chain("samples"),
+        patients=chain("patients"),
+        truth=chain("truth"),
+        answers=first.answers,
+        probabilities=(
+            None
+            if first.probabilities is None
+            else np.concatenate([part.probabilities for _, part in folds if part.probabilities is not None])
+        ),
+        generated=None if first.generated is None else chain("generated"),
+        sites=chain("sites"),
+        groups=chain("groups"),
+        within=first.within,
+        templates=chain("templates"),
+        folds=tuple(name for name, part in folds for _ in part.samples),
+    )

@@ -1,0 +1,140 @@
+"""What a run's ``result.json`` holds, key by key: written by the run, read by tables and reports.
+
+Everything is JSON: numbers that don't exist are null with a ``reason`` beside them, never NaN. Optional keys may be
+missing; tables and reports then leave their part out.
+"""
+
+from typing import Any, NotRequired, TypedDict
+
+
+class ScoreResult(TypedDict):
+    """A number with its 95 % interval by patient (``statistics.Score``)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    reason: str
+    """Why there is no value or no interval; empty otherwise."""
+    skipped_draws: int
+
+
+class RowResult(TypedDict, total=False):
+    """One method on one task (``scoring.score_task``)."""
+
+    n: int
+    patients: int
+    counts: dict[str, int]
+    """Classification: samples by true answer."""
+    threshold: float | None
+    metrics: dict[str, ScoreResult]
+    """auroc auprc ece accuracy balanced_accuracy precision recall f1 mcc (at 0.5) [auroc_within_folds], or
+    exact_match token_f1 bleu_1 rouge_1 meteor_no_synonyms empty_rate."""
+    tuned: dict[str, Any]
+    """Seen tasks: ``{"threshold", "source", "metrics" | "reason"}``."""
+    primary: dict[str, Any]
+    """``{"metric", "within", "n", "patients", **ScoreResult}``: the score the task is judged by."""
+    group: dict[str, Any]
+    """The same scores inside the primary group (``Task.within``), with the group's ``name``."""
+    closed: dict[str, Any]
+    """Text: yes/no questions, ``{"n", "metrics": {accuracy, exact_match, unparsable_rate}}``."""
+    open: dict[str, Any]
+    """Text: all other questions, ``{"n", "metrics": {exact_match, token_f1}}``."""
+
+
+class TaskResult(TypedDict):
+    """One task with all its rows (``scoring.score_rows``)."""
+
+    task: str
+    seen: bool
+    kind: str
+    split: str
+    n: int
+    patients: int
+    primary_metric: str
+    within: str | None
+    rows: dict[str, RowResult]
+    """By row name, see ``tables.ROWS``: injected, base, blind, shuffled, proxy, small_before, small_after, majority …"""
+    differences: dict[str, ScoreResult]
+    """Injected minus each other row, paired, in the primary score and group."""
+    sites: dict[str, Any]
+    """``{"metric", "by_site": {site: {n, patients, **ScoreResult}}, "worst": {site, …} | None}``."""
+    blindness: dict[str, dict]
+    """Unseen tasks, by seen task: ``{"pearson", "spearman", "n", "reason"}``."""
+    proxy: NotRequired[str]
+    """The seen task whose head is the proxy row."""
+
+
+class SiteRound(TypedDict, total=False):
+    """What one site did in one round."""
+
+    loss: float
+    seconds: float
+    bytes_sent: int
+    bytes_received: int
+    num_examples: dict[str, int]
+    """By component, as in the Update."""
+
+
+class RoundResult(TypedDict, total=False):
+    """One committed round."""
+
+    round: int
+    sites: dict[str, SiteRound]
+    """Only the sites that took part."""
+    injection: dict[str, Any]
+    """``{"loss": [per step], "entropy": mean entropy of α in nats, "seconds"}``."""
+    development: dict[str, float | None]
+    """AUROC of the injected model by seen task."""
+    development_small: dict[str, float | None]
+    """The same of the aggregated small models, before injection."""
+    seconds: float
+
+
+class TrainInfo(TypedDict, total=False):
+    """How training went."""
+
+    rounds: list[RoundResult]
+    digest: str
+    """sha256 of the final weights."""
+
+
+class RouteInfo(TypedDict, total=False):
+    """The router's α of the reported round."""
+
+    experts: int
+    tasks: dict[str, list[float]]
+    """α by task, ``experts`` numbers that sum to 1."""
+    entropy: dict[str, float]
+    """By task, in nats; ln(experts) is uniform."""
+    total_variation: float
+    """Mean over pairs of tasks of ½ Σ |α − α′|: 0 means that every task gets the same route."""
+
+
+class Result(TypedDict, total=False):
+    """A run's result.json."""
+
+    run_info: dict[str, Any]
+    """``recipe`` (name), ``method``, ``config`` (the resolved recipe as TOML text), ``seed``, ``llm``, ``seconds``,
+    ``peak_memory_bytes``, ``versions`` {package: version}, ``environment`` {threads, dtype, instruction set …},
+    ``commit``, ``test_revealed`` (how often)."""
+    train_info: TrainInfo
+    metrics: dict[str, TaskResult]
+    routes: RouteInfo
+    meta_info: dict[str, Any]
+    """``synthetic`` (bool), ``data`` (its name), ``created`` (ISO date)."""
+
+
+def entropy_and_variation(routes: dict[str, list[float]]) -> RouteInfo:
+    """The routes with the two figures always reported beside them: entropy of each α, mean total variation."""
+    import numpy as np
+
+    table = np.array(list(routes.values()), dtype=np.float64)
+    logs = np.log(np.where(table > 0, table, 1.0))
+    gaps = np.abs(table[:, None] - table[None]).sum(axis=2) / 2
+    pairs = len(table) * (len(table) - 1)
+    return {
+        "experts": int(table.shape[1]) if table.size else 0,
+        "tasks": routes,
+        "entropy": dict(zip(routes, (-(table * logs).sum(axis=-1)).tolist())),
+        "total_variation": float(gaps.sum() / pairs) if pairs else 0.0,
+    }
