@@ -1,0 +1,11 @@
+"""LoRA-M3OE as a PEFT method: a mixture of LoRA experts routed by task and modality, at the price of one LoRA.
+
+Importing this package registers the method with PEFT; ``peft.get_peft_model(llm, M3OEConfig(...))`` does the rest.
+"""
+
+from fedkim.m3oe.config import M3OEConfig
+from fedkim.m3oe.layer import M3OELinear
+from fedkim.m3oe.router import TaskModalityRouter
+from fedkim.m3oe.tuner import M3OEModel
+
+__all__ = ["M3OEConfig", "M3OELinear", "M3OEModel", "TaskModalityRouter"]
