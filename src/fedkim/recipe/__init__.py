@@ -1,6 +1,7 @@
 """Recipes: frozen tables, strict TOML deltas on the presets ``fast`` and ``paper``. Free of torch, so that the shell is quick."""
 
 from fedkim.recipe.loading import from_dict, load
+from fedkim.recipe.plugins import import_plugins
 from fedkim.recipe.presets import PRESETS
 from fedkim.recipe.recipe import Recipe
 from fedkim.recipe.tables import LLM, M3OE, Data, Evaluation, Extraction, Federation, Injection, Run, Tasks
@@ -18,5 +19,6 @@ __all__ = [
     "Run",
     "Tasks",
     "from_dict",
+    "import_plugins",
     "load",
 ]
