@@ -186,7 +186,7 @@ def _decisions(p: Predictions, threshold: float, draws: int, seed: int) -> dict[
     predicted = metrics.decide(p.probabilities, threshold)
     absent = _missing(p)
 
-    reasons = {name: absent for name in metrics.THRESHOLD_METRICS} | {
+    reasons = dict.fromkeys(metrics.THRESHOLD_METRICS, absent) | {
         "precision": absent or "an answer that was never given",
         "mcc": absent or "every sample was given the same answer",
     }

@@ -62,6 +62,8 @@ def score(metric: Metric, patients: Sequence[str], *, draws: int = 1000, seed: i
         seed: equal seeds give equal intervals.
         absent: why the score would not exist, told if it doesn't.
     """
+    if len(patients) == 0:
+        return Score(value=None, reason="no samples")
     return scores(lambda weights: {"": metric(weights)}, patients, draws=draws, seed=seed, absent={"": absent})[""]
 
 
