@@ -1,0 +1,175 @@
+"""Local training: what a site does between a broadcast and its update.
+
+L_n = (1/T_n) Σ_t (1/|D_n,t|) Σ ℓ_t(f_n(x), y) over the tasks the site holds, plus the algorithm's penalty for drifting
+from the broadcast (FEDKIM, "Knowledge Extraction on Clients"). The same function trains the public set, with the server
+in the place of a site.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedkim.data.sample import Dataset
+from fedkim.errors import FedkimError
+from fedkim.extraction.batches import Batch, shared_batches
+from fedkim.extraction.extractor import Extractor, modalities_of, owned_components, usable
+from fedkim.modalities import MODALITIES
+from fedkim.randomness import generator_for
+from fedkim.recipe import Extraction
+from fedkim.state import State, Update
+from fedkim.tasks import Task
+
+Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor | None]
+"""``(parameters, reference) -> scalar`` added to the loss of every step."""
+
+
+def train_site(
+    *,
+    site: str,
+    round: int,
+    dataset: Dataset,
+    state: State,
+    tasks: Sequence[Task],
+    settings: Extraction,
+    algorithm_penalty: Penalty | None = None,
+    seed: int,
+) -> Update:
+    """Train from the broadcast for some local epochs and give what the site sends.
+
+    One step takes a batch of every task the site holds and descends on the mean of their losses; an epoch ends when
+    the largest task has been seen once, smaller ones cycle. Adam starts afresh each round. All randomness comes from
+    (seed, site, round, purpose) and none from torch's global generator: sites may train side by side in threads.
+
+    Args:
+        site: its name.
+        round: number of the round.
+        dataset: the samples the site holds.
+        state: the broadcast; of it only the components the site owns are read, kept and sent.
+        tasks: the seen tasks; those without a usable sample here are passed over.
+        settings: the recipe's extraction table.
+        algorithm_penalty: the algorithm's price of drifting; it also gets the broadcast weights.
+        seed: of the run.
+
+    Raises:
+        FedkimError: no usable sample, a label that is no answer of its task, a loss that isn't finite, or weights
+            that don't fit the inputs.
+    """
+    began = time.perf_counter()
+    num_examples = owned_components(dataset, tasks)
+    if not num_examples:
+        names = ", ".join(task.name for task in tasks)
+        raise FedkimError(f"site {site!r}", found="no usable sample", expected=f"labels and inputs for one of: {names}")
+    held = [task for task in tasks if f"decoder.{task.name}" in num_examples]
+    shapes = {name: shape for name, shape in dataset.shapes().items() if f"encoder.{name}" in num_examples}
+    broadcast = state.slice(num_examples)
+    extractor = Extractor(tasks=held, shapes=shapes, settings=settings, seed=seed).load(broadcast)
+    extractor.train()
+    parameters = dict(extractor.named_parameters())
+    optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate, fused=True)
+
+    totals = {task.name: 0.0 for task in held}
+    counts = {task.name: 0 for task in held}
+    steps = settings.local_epochs * -(
+        -max(num_examples[f"decoder.{task.name}"] for task in held) // settings.batch_size
+    )
+    batches = _steps(dataset, held, settings, seed, site, round)
+    for _ in range(steps):
+        losses: dict[str, Tensor] = {}
+        for batch, targets in next(batches):
+            features = extractor.features(batch)
+            for name, (rows, target) in targets.items():
+                losses[name] = functional.cross_entropy(extractor.decide(features, name)[rows], target)
+                totals[name] += losses[name].item() * len(rows)
+                counts[name] += len(rows)
+        for name, value in losses.items():
+            if not value.isfinite():
+                raise FedkimError(
+                    f"site {site!r}, task {name!r}, round {round}",
+                    found="a loss that isn't finite",
+                    remedy="check its inputs for NaN or lower extraction.learning_rate",
+                )
+        loss = torch.stack(list(losses.values())).mean()
+        extra = algorithm_penalty(parameters, broadcast) if algorithm_penalty else None
+        optimizer.zero_grad()
+        (loss if extra is None else loss + extra).backward()
+        if settings.gradient_clip:
+            torch.nn.utils.clip_grad_norm_(parameters.values(), settings.gradient_clip)
+        optimizer.step()
+
+    means = {name: totals[name] / counts[name] for name in totals if counts[name]}
+    metrics = {"loss": sum(means.values()) / len(means), **{f"loss.{name}": value for name, value in means.items()}}
+    return Update(
+        site=site,
+        round=round,
+        base_digest=broadcast.digest(),
+        state=extractor.state(),
+        num_examples=num_examples,
+        metrics={**metrics, "steps": float(steps), "seconds": time.perf_counter() - began},
+    )
+
+
+Targets = dict[str, tuple[Tensor, Tensor]]
+"""By task: the rows of the batch that it labels, and the numbers of their answers."""
+
+
+def _steps(
+    dataset: Dataset, tasks: Sequence[Task], settings: Extraction, seed: int, site: str, round: int
+) -> Iterator[list[tuple[Batch, Targets]]]:
+    """Endless steps; a step is one augmented batch for each set of modalities, with the targets of its tasks."""
+    groups: dict[tuple[str, ...], list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(modalities_of([task]), []).append(task)
+    draws = [
+        _draw(dataset, modalities, members, settings, (seed, site, round)) for modalities, members in groups.items()
+    ]
+    while True:
+        yield [next(draw) for draw in draws]
+
+
+def _draw(
+    dataset: Dataset,
+    modalities: tuple[str, ...],
+    tasks: Sequence[Task],
+    settings: Extraction,
+    purpose: tuple[int, str, int],
+) -> Iterator[tuple[Batch, Targets]]:
+    seed, site, round = purpose
+    numbers = {task.name: _answers(dataset, task, site) for task in tasks}
+    kinds = {task.name: {answer: kind for kind, answer in enumerate(task.answers or ())} for task in tasks}
+    group = "+".join(modalities)
+    order = generator_for(seed, site, round, "batches", group)
+    chance = {name: generator_for(seed, site, round, "augmentation", group, name) for name in modalities}
+    for chosen in shared_batches(numbers, batch_size=settings.batch_size, balanced=settings.balanced, generator=order):
+        batch = Batch.of([dataset.samples[number] for number in chosen], modalities)
+        if settings.augment:
+            batch = replace(batch, inputs={name: _augmented(name, x, chance[name]) for name, x in batch.inputs.items()})
+        targets = {}
+        for task in tasks:
+            labels = numbers[task.name]
+            rows = [row for row, number in enumerate(chosen) if number in labels]
+            if rows:
+                target = [kinds[task.name][labels[chosen[row]]] for row in rows]
+                targets[task.name] = (torch.tensor(rows), torch.tensor(target))
+        yield batch, targets
+
+
+def _answers(dataset: Dataset, task: Task, site: str) -> dict[int, str]:
+    """The answers of a task's usable samples by their number in the data set."""
+    answers = {number: sample.labels[task.name] for number, sample in enumerate(dataset) if usable(sample, task)}
+    for answer in answers.values():
+        if answer not in (task.answers or ()):
+            raise FedkimError(
+                f"site {site!r}, task {task.name!r}",
+                found="a label that is none of its answers",
+                expected=" or ".join(task.answers or ()),
+            )
+    return answers
+
+
+def _augmented(modality: str, x: Tensor, generator: torch.Generator) -> Tensor:
+    augment = MODALITIES[modality].augment
+    return x if augment is None else augment(x, generator)
