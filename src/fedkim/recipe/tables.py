@@ -152,8 +152,8 @@ class Federation(Table):
     """How private patients are dealt to the sites; the deal stays for the whole run."""
     dirichlet_alpha: float = 0.5
     """Partition ``dirichlet``: smaller is more uneven."""
-    missing: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Partition ``missing-modality``: the modalities that a site lacks, ``{"site-1" = ["signal"]}``."""
+    missing: float = 0.3
+    """Partition ``missing-modality``: the chance that a site lacks a modality (at least one site keeps each)."""
     table_of_sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Partition ``table``: the natural sites or shards that each site holds."""
 
@@ -164,13 +164,11 @@ class Federation(Table):
         if self.algorithm == "fedprox":
             self._require("proximal_mu", self.proximal_mu > 0, "a number above 0 when algorithm is 'fedprox'")
         self._positive("dirichlet_alpha")
-        needs = {"missing-modality": "missing", "table": "table_of_sites"}
-        for partition, key in needs.items():
-            value = getattr(self, key)
-            if self.partition == partition:
-                self._require(key, bool(value), f"at least one site when partition is {partition!r}")
-            elif value:
-                self._require(key, False, f"nothing, or partition = {partition!r}")
+        self._fraction("missing")
+        if self.partition == "table":
+            self._require("table_of_sites", bool(self.table_of_sites), "at least one site when partition is 'table'")
+        elif self.table_of_sites:
+            self._require("table_of_sites", False, "nothing, or partition = 'table'")
         if self.table_of_sites:
             ok = len(self.table_of_sites) == self.sites
             self._require("table_of_sites", ok, f"as many sites as 'sites' says ({self.sites})")
@@ -313,7 +311,9 @@ class Evaluation(Table):
     batch_size: int = 32
     """Samples scored at once."""
     development_samples: int = 0
-    """At most so many development samples a task in each round's curve; 0: all."""
+    """At most so many development samples a task, for thresholds and the reported development scores; 0: all."""
+    curve_samples: int = 0
+    """Development samples a task that the injected model answers after every round, for the curve; 0: only at the end."""
     blind: bool = True
     """Also train and score without modality segments."""
     shuffled: bool = True
@@ -324,4 +324,4 @@ class Evaluation(Table):
     def __post_init__(self) -> None:
         self._at_least(1, "batch_size")
         self._at_least(100, "draws")
-        self._at_least(0, "development_samples")
+        self._at_least(0, "development_samples", "curve_samples")
