@@ -1,8 +1,9 @@
 """Tasks: the clinical questions, as records."""
 
+from fedkim.tasks.paper import PAPER_TASKS
 from fedkim.tasks.task import Task
 
-TASKS: dict[str, Task] = {}
+TASKS: dict[str, Task] = {**PAPER_TASKS}
 """By name. Open: add your own record."""
 
 __all__ = ["TASKS", "Task"]
