@@ -1,9 +1,10 @@
 """Tasks: the clinical questions, as records."""
 
+from fedkim.tasks.pack import PACK_TASKS
 from fedkim.tasks.paper import PAPER_TASKS
 from fedkim.tasks.task import Task
 
-TASKS: dict[str, Task] = {**PAPER_TASKS}
+TASKS: dict[str, Task] = {**PAPER_TASKS, **PACK_TASKS}
 """By name. Open: add your own record."""
 
 __all__ = ["TASKS", "Task"]

@@ -1,0 +1,111 @@
+"""The real-data pack: NIH chest X-rays, MIT-BIH ECG and YAIB's intensive-care stays as one Dataset, one fold at a time.
+
+Small, real and public: 1,000 films of 682 patients, 9 half-hour ECG records, 2,333 stays (docs/data/pack.md says how to
+assemble it and where its traps lie). The folder is given by ``root`` or the environment variable ``FEDKIM_DATA_PACK``; it
+is read in place, and what was decoded is kept in the cache.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedkim.data.sample import Dataset
+from fedkim.data.sources import folds, pack_icu, pack_image, pack_signal
+from fedkim.data.splits import check_disjoint
+from fedkim.errors import FedkimError
+
+SITES: dict[str, tuple[str, ...]] = {
+    "site-1": ("nih-1", "ecg-1", "mimic-1"),
+    "site-2": ("nih-2", "ecg-2", "eicu-1"),
+    "site-3": ("nih-3", "ecg-3", "eicu-2"),
+    "site-4": ("ecg-4", "ecg-5", "eicu-3"),
+    "site-5": ("nih-4", "eicu-4"),
+}
+"""The five sites: parts of NIH's patients, private ECG records by their place in the fold's row, MIMIC's stays, parts of
+eICU's. site-4 has no images and site-5 no ECG; MIMIC, with its own habits of charting, is one hospital."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackSettings:
+    """Which fold of the pack, and how its inputs are prepared."""
+
+    root: str | Path = ""
+    """The pack's folder; empty: the environment variable ``FEDKIM_DATA_PACK``."""
+    fold: int = 0
+    """0 to 4; the five folds test different patients."""
+    image_size: int = 64
+    """Side of an image in pixels."""
+    seed: int = 0
+    """Of the deal into folds, the matching and the noise; 0 is the published one. Not the run's seed."""
+
+
+def load(settings: PackSettings) -> Dataset:
+    """One fold of the pack, every sample with its split; labels of unseen tasks in development and test alone.
+
+    Raises:
+        FedkimError: no folder, a fold that doesn't exist, or a file that is missing, unreadable or not what it should be.
+    """
+    root = pack_folder(settings.root)
+    if settings.fold not in range(folds.NUM_FOLDS):
+        raise FedkimError("fold", found=str(settings.fold), expected=f"0 to {folds.NUM_FOLDS - 1}")
+    if settings.image_size < 16:
+        raise FedkimError("image_size", found=str(settings.image_size), expected="at least 16 pixels")
+    dataset = Dataset(
+        [
+            *pack_image.samples(root, settings.fold, settings.image_size, settings.seed),
+            *pack_signal.samples(root, settings.fold, settings.seed),
+            *pack_icu.samples(root, settings.fold, settings.seed),
+        ],
+        name="pack",
+    )
+    check_disjoint(dataset)
+    return dataset
+
+
+def pack_folder(root: str | Path = "") -> Path:
+    """``root``, or what ``FEDKIM_DATA_PACK`` names.
+
+    Raises:
+        FedkimError: neither is given, or there is no such folder.
+    """
+    given = str(root) or os.environ.get("FEDKIM_DATA_PACK", "")
+    if not given:
+        remedy = "set FEDKIM_DATA_PACK to its folder, or data.root in the recipe (docs/data/pack.md)"
+        raise FedkimError("the real-data pack", found="no folder given", remedy=remedy)
+    if not Path(given).is_dir():
+        raise FedkimError(
+            f"the real-data pack {given}", found="no such folder", remedy="assemble it (docs/data/pack.md)"
+        )
+    return Path(given)
+
+
+def site_by_patient(dataset: Dataset, table: Mapping[str, tuple[str, ...]] = SITES) -> dict[str, str]:
+    """Private patient → site, from a table of the shards that each site holds.
+
+    Raises:
+        FedkimError: a shard stands at two sites or at none, or a site names one that doesn't exist.
+    """
+    shards = {sample.strata["shard"] for sample in dataset if sample.split == "private"}
+    owner: dict[str, str] = {}
+    for site, held in table.items():
+        for shard in held:
+            if shard not in shards:
+                raise FedkimError(f"{site}: shard {shard!r}", found="no such shard", expected=", ".join(sorted(shards)))
+            if shard in owner:
+                raise FedkimError(f"shard {shard!r}", found=f"at {owner[shard]} and {site}", expected="one site")
+            owner[shard] = site
+    left = sorted(shards - set(owner))
+    if left:
+        raise FedkimError(f"shard {left[0]!r}", found="no site that holds it", remedy="give it to a site in the table")
+    return {sample.patient: owner[sample.strata["shard"]] for sample in dataset if sample.split == "private"}
+
+
+def sites(dataset: Dataset, table: Mapping[str, tuple[str, ...]] = SITES) -> dict[str, Dataset]:
+    """The private split, dealt to the sites of ``table``."""
+    owner = site_by_patient(dataset, table)
+    held = defaultdict(list)
+    for sample in dataset.split("private"):
+        held[owner[sample.patient]].append(sample)
+    return {site: Dataset(held[site], name=dataset.name) for site in table}

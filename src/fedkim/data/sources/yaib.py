@@ -1,0 +1,194 @@
+"""YAIB's demo cohorts: hourly intensive-care tables from the open demos of MIMIC-III and eICU (van de Water et al., ICLR 2024).
+
+    mortality24/eicu_demo/dyn.parquet    stay_id  time       hr    sbp   …  48 columns, 4 of 5 cells empty
+                                         141168   0 days 00  119   …
+    aki/eicu_demo/outc.parquet           stay_id  time       label     (hourly; True from 6 h before onset to 6 h after)
+    mortality24/eicu_demo/outc.parquet   stay_id  label      (one a stay: died in intensive care)
+
+There is no patient id: one patient can have several stays and nothing shows it, so the unit of splitting is the stay.
+ODbL 1.0 (the demos); the task definitions are YAIB's (MIT).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedkim.errors import FedkimError
+from fedkim.modalities.concepts import CONCEPTS
+from fedkim.modalities.series import HOURS, prepare_values
+
+FOLDER = Path("icu") / "yaib_demo"
+SOURCES = ("mimic", "eicu")
+"""The folders are ``mimic_demo`` and ``eicu_demo``."""
+HOURS_BEFORE_ONSET = 6
+"""An hourly label turns true so many hours before the onset itself."""
+FULL_LABEL = 2 * HOURS_BEFORE_ONSET + 1
+"""Hours a label stays true: six before the onset, the onset, six after."""
+
+_NAMES = tuple(concept.name for group in CONCEPTS.values() for concept in group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hourly:
+    """The measurements of many stays, one dense table each."""
+
+    values: Mapping[str, np.ndarray]
+    """Stay (``"eicu/141168"``) → ``[hours, 47]`` in the concepts' units and order, NaN where not measured."""
+
+    def window(self, stay: str, until_hour: int = HOURS) -> np.ndarray:
+        """The 24 hours that end just before ``until_hour``, ``[24, 47]``; hours before admission are NaN."""
+        values = self.values[stay][max(0, until_hour - HOURS) : until_hour]
+        out = np.full((HOURS, values.shape[1]), np.nan)
+        first = HOURS - min(until_hour, HOURS)  # the window's last row is the hour before until_hour
+        out[first : first + len(values)] = values
+        return out
+
+    def measured(self, stay: str, concept: str) -> np.ndarray:
+        """The plausible measurements of one concept in the first 24 hours, in order of time."""
+        column = self.values[stay][:HOURS, _NAMES.index(concept)]
+        record = next(c for group in CONCEPTS.values() for c in group if c.name == concept)
+        return column[(column >= record.low) & (column <= record.high)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """When a condition begins in a stay, if it does."""
+
+    last_hour: int
+    """Last hour observed."""
+    onset: int | None
+    """Hour of onset: first positive hour + 6; None for a stay without."""
+    usable: bool = True
+    """False where the onset can't be dated: the label is true from admission on and shorter than it should be."""
+
+
+def files(root: Path, task: str) -> list[Path]:
+    """The tables of one YAIB task (``mortality24``, ``sepsis``, ``aki``) that are read."""
+    return [Path(root) / FOLDER / task / f"{s}_demo" / f"{t}.parquet" for s in SOURCES for t in ("dyn", "outc")]
+
+
+def read_hourly(root: Path, task: str) -> Hourly:
+    """The measurements of all stays of one YAIB task, both sources.
+
+    Raises:
+        FedkimError: a table is missing or unreadable, lacks a column, isn't numeric or isn't one row an hour from 0 on.
+    """
+    values: dict[str, np.ndarray] = {}
+    for source in SOURCES:
+        path = Path(root) / FOLDER / task / f"{source}_demo" / "dyn.parquet"
+        table = _read(path, ("stay_id", "time", *_NAMES))
+        what = f"table {path}"
+        text = [name for name in _NAMES if table[name].dtype.kind not in "fiu"]
+        if text:
+            raise FedkimError(
+                f"{what}: column {text[0]!r}", found="no numbers", expected="numbers, empty where not measured"
+            )
+        numbers = table[list(_NAMES)].to_numpy(dtype=np.float64)
+        if np.isinf(numbers).any():
+            raise FedkimError(what, found="an infinite value", expected="numbers, empty where not measured")
+        for stay, rows in _rows_by_stay(table, what):
+            values[f"{source}/{stay}"] = numbers[rows]
+    return Hourly(values=values)
+
+
+def read_deaths(root: Path) -> dict[str, bool]:
+    """Stay → died in intensive care, for the stays of ``mortality24``."""
+    died: dict[str, bool] = {}
+    for source in SOURCES:
+        path = Path(root) / FOLDER / "mortality24" / f"{source}_demo" / "outc.parquet"
+        table = _read(path, ("stay_id", "label"))
+        if not table["label"].isin([0, 1]).all() or table["stay_id"].duplicated().any():
+            raise FedkimError(
+                f"table {path}", found="other labels than 0 and 1, or a stay twice", expected="one label a stay"
+            )
+        died.update({f"{source}/{stay}": bool(label) for stay, label in zip(table["stay_id"], table["label"])})
+    return died
+
+
+def read_courses(root: Path, task: str) -> dict[str, Course]:
+    """Stay → its course, for the hourly labels of ``aki`` or ``sepsis``."""
+    courses: dict[str, Course] = {}
+    for source in SOURCES:
+        path = Path(root) / FOLDER / task / f"{source}_demo" / "outc.parquet"
+        table = _read(path, ("stay_id", "time", "label"))
+        if table["label"].isna().any() or not table["label"].isin([0, 1]).all():
+            raise FedkimError(f"table {path}: column 'label'", found="gaps or other values", expected="true or false")
+        labels = table["label"].to_numpy(dtype=bool)
+        for stay, rows in _rows_by_stay(table, f"table {path}"):
+            courses[f"{source}/{stay}"] = _course(labels[rows])
+    return courses
+
+
+def check_same_stays(root: Path, task: str, labelled: Iterable[str], measured: Iterable[str]) -> None:
+    """Refuse tables of one task that speak of different stays."""
+    differing = set(labelled) ^ set(measured)
+    if differing:
+        raise FedkimError(
+            f"tables in {Path(root) / FOLDER / task}",
+            found=f"{len(differing)} stays that only one of dyn and outc has",
+            expected="the same stays",
+            remedy="take both tables from one release",
+        )
+
+
+def tensors(windows: Iterable[np.ndarray]) -> dict[str, Tensor]:
+    """Raw windows ``[24, 47]`` as one ``[N, 24, 2F]`` per modality, prepared exactly as ``predict`` does."""
+    made: dict[str, list[Tensor]] = {modality: [] for modality in CONCEPTS}
+    for window in windows:
+        first = 0
+        for modality, concepts in CONCEPTS.items():
+            made[modality].append(prepare_values(window[:, first : first + len(concepts)], concepts))
+            first += len(concepts)
+    return {modality: torch.stack(rows) for modality, rows in made.items() if rows}
+
+
+def _course(labels: np.ndarray) -> Course:
+    positive = np.flatnonzero(labels)
+    last = len(labels) - 1
+    if len(positive) == 0:
+        return Course(last_hour=last, onset=None)
+    onset = int(positive[0]) + HOURS_BEFORE_ONSET
+    dated = positive[0] > 0 or len(positive) == FULL_LABEL
+    return Course(last_hour=last, onset=onset, usable=bool(dated and onset <= last))
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise FedkimError("reading ICU tables needs pandas and pyarrow", remedy="pip install 'fedkim[icu]'") from None
+    what = f"table {path}"
+    try:
+        table = pandas.read_parquet(path)
+    except FileNotFoundError:
+        raise FedkimError(what, found="no such file", remedy="assemble the pack (docs/data/pack.md)") from None
+    except Exception as error:  # pandas and pyarrow raise dozens of kinds
+        found = f"unreadable ({type(error).__name__})"
+        raise FedkimError(what, found=found, remedy="copy the table again from its source") from None
+    lacking = [column for column in columns if column not in table.columns]
+    if lacking:
+        raise FedkimError(what, found=f"no column {lacking[0]!r}", remedy="take the table as YAIB publishes it")
+    return table
+
+
+def _rows_by_stay(table: Any, what: str) -> list[tuple[int, np.ndarray]]:
+    """Each stay with the positions of its rows in order of the hour; the hours must be 0, 1, 2, … without a gap."""
+    times = table["time"]
+    hours = times.dt.total_seconds() / 3600 if times.dtype.kind == "m" else times
+    if hours.dtype.kind not in "fiu" or hours.isna().any():
+        raise FedkimError(f"{what}: column 'time'", found="no hours", expected="time since admission, a row an hour")
+    stays, hour = table["stay_id"].to_numpy(), hours.to_numpy(dtype=np.float64)
+    order = np.lexsort((hour, stays))
+    names, starts = np.unique(stays[order], return_index=True)
+    groups = np.split(order, starts[1:])
+    for rows in groups:
+        if not np.array_equal(hour[rows], np.arange(len(rows))):
+            raise FedkimError(
+                f"{what}: column 'time'", found="hours missing or twice", expected="0, 1, 2, … in each stay"
+            )
+    return [(int(name), rows) for name, rows in zip(names, groups)]
