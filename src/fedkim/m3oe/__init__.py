@@ -4,8 +4,18 @@ Importing this package registers the method with PEFT; ``peft.get_peft_model(llm
 """
 
 from fedkim.m3oe.config import M3OEConfig
+from fedkim.m3oe.health import Route, balance_penalty, nearest_route, router_health
 from fedkim.m3oe.layer import M3OELinear
 from fedkim.m3oe.router import TaskModalityRouter
 from fedkim.m3oe.tuner import M3OEModel
 
-__all__ = ["M3OEConfig", "M3OELinear", "M3OEModel", "TaskModalityRouter"]
+__all__ = [
+    "M3OEConfig",
+    "M3OELinear",
+    "M3OEModel",
+    "Route",
+    "TaskModalityRouter",
+    "balance_penalty",
+    "nearest_route",
+    "router_health",
+]

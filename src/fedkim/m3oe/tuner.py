@@ -9,9 +9,9 @@ PEFT gives saving, loading, several adapters, quantised bases and device maps. W
 (train flags, devices, adapter names in files) is done here for the router, which belongs to the model as a whole.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, ClassVar, cast
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, ClassVar, NoReturn, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTuner
@@ -21,15 +21,14 @@ from torch import Tensor, nn
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe.config import TARGETS, M3OEConfig
+from fedkim.m3oe.descriptions import DescriptionBank
 from fedkim.m3oe.layer import M3OELayer, M3OELinear
-from fedkim.m3oe.router import Descriptions, TaskModalityRouter, pad_descriptions
-from fedkim.m3oe.routing import Active, Gate, RouteChannel
-
-Weights = Tensor | Sequence[float] | Mapping[str, Tensor]
-"""α for the active adapter, [P], [1, P] or [B, P]; or a mapping from adapter names to such."""
+from fedkim.m3oe.routed import RoutedModel
+from fedkim.m3oe.router import TaskModalityRouter
+from fedkim.m3oe.routing import RouteChannel
 
 
-class M3OEModel(BaseTuner):
+class M3OEModel(RoutedModel, BaseTuner):
     """The tuner around a language model; PEFT makes it, users meet its methods on the ``PeftModel``."""
 
     prefix = "m3oe_"
@@ -42,7 +41,9 @@ class M3OEModel(BaseTuner):
     def _pre_injection_hook(self, model: nn.Module, config: M3OEConfig, adapter_name: str) -> None:
         self.m3oe_router = nn.ModuleDict()
         self.routes = RouteChannel()
-        self._embedded: dict[str, Tensor] = {}
+        self.descriptions = DescriptionBank()
+        # in a list, so that it isn't registered a second time as a child
+        self._checkpointed = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")][:1]
 
     def inject_adapter(
         self,
@@ -162,150 +163,41 @@ class M3OEModel(BaseTuner):
 
     def get_output_embeddings(self) -> nn.Module | None:
         """The frozen head without its adapter, so that PEFT doesn't write the head itself into the adapter's file."""
-        head = self.model.get_output_embeddings()
+        head = cast(Any, self.model).get_output_embeddings()
         return head.get_base_layer() if isinstance(head, M3OELayer) else head
 
-    # --- routing ------------------------------------------------------------------------------------------------
+    # --- refusals -----------------------------------------------------------------------------------------------
 
-    def route_weights(
-        self,
-        task_embeddings: Descriptions,
-        modality_embeddings: Descriptions | None = None,
-        task_mask: Tensor | None = None,
-        modality_mask: Tensor | None = None,
-        adapter: str | None = None,
-    ) -> Tensor:
-        """α [G, P], float32, differentiable with respect to the router.
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The language model's own forward pass, under the route that is set."""
+        if self.training and torch.is_grad_enabled():
+            self._refuse_reentrant()
+        return self.model(*args, **kwargs)
 
-        Descriptions are frozen embeddings [L, E], a padded batch [G, L, E] with a mask [G, L] (True: real token), or
-        a list of [L, E]; modalities None, or None in the list: no modality. Compute it once per step for the distinct
-        (task, modalities) of the batch and index it per sample: ``weights[which]``.
-        """
-        name = self._adapter(adapter)
-        config: M3OEConfig = self.peft_config[name]
-        if name not in self.m3oe_router:
-            groups = 1 if isinstance(task_embeddings, Tensor) and task_embeddings.dim() == 2 else len(task_embeddings)
-            return torch.full((groups, config.num_experts), 1 / config.num_experts)
-        router = cast(TaskModalityRouter, self.m3oe_router[name])
-        width = router.query.in_features
-        task, task_mask = pad_descriptions(task_embeddings, width, task_mask)
-        if modality_embeddings is None:
-            modality_embeddings, modality_mask = [None] * len(task), None
-        modality, modality_mask = pad_descriptions(modality_embeddings, width, modality_mask)
-        if len(modality) != len(task):
-            raise FedkimError(
-                "descriptions of modalities", found=f"{len(modality)} of them", expected=f"{len(task)}, one per task"
-            )
-        device = router.query.weight.device
-        return router(task.to(device), modality.to(device), task_mask.to(device), modality_mask.to(device))
-
-    def set_route_weights(
-        self, weights: Weights, *, adapter: str | None = None, generator: torch.Generator | None = None
-    ) -> None:
-        """Route every forward pass of this thread by α until another route is set or :meth:`clear_route` is called."""
-        self._refuse_merged()
-        self.routes.set(self._active(weights, adapter, generator))
-
-    def clear_route(self) -> None:
-        """Forget this thread's route."""
-        self.routes.set(None)
-
-    @contextmanager
-    def using(
-        self, weights: Weights, *, adapter: str | None = None, generator: torch.Generator | None = None
-    ) -> Iterator[None]:
-        """Route by α inside the block, backward pass included; the former route comes back afterwards.
-
-        With a ``generator`` the dropout masks of the block are a function of it alone, whatever other threads do:
-        one number is drawn from it now, so the block stands for one forward and backward pass.
-        """
-        self._refuse_merged()
-        with self.routes.using(self._active(weights, adapter, generator)):
-            yield
-
-    def _active(self, weights: Weights, adapter: str | None, generator: torch.Generator | None) -> Active:
-        own = self.routes.own()
-        gates = {} if own is None else dict(own.gates)
-        gates.update(self._gates(weights, adapter))
-        seed = None
-        if generator is not None:
-            seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        return Active(gates, seed)
-
-    def _gates(self, weights: Weights, adapter: str | None) -> dict[str, Gate]:
-        named = weights if isinstance(weights, Mapping) else {self._adapter(adapter): weights}
-        return {name: self._gate(value, self.peft_config[self._adapter(name)]) for name, value in named.items()}
-
-    def _gate(self, weights: Tensor | Sequence[float], config: M3OEConfig) -> Gate:
-        rows = weights if isinstance(weights, Tensor) else torch.tensor(weights)
-        rows = rows.unsqueeze(0) if rows.dim() == 1 else rows
-        if rows.dim() != 2 or rows.shape[-1] != config.num_experts or not rows.is_floating_point() or not len(rows):
-            raise FedkimError(
-                "route weights",
-                found=f"{rows.dtype} of shape {list(rows.shape)}",
-                expected=f"floats of shape [{config.num_experts}] or [batch, {config.num_experts}]",
-            )
-        first = next((p for p in self.model.parameters() if p.is_floating_point()), None)
-        device, dtype = (rows.device, torch.float32) if first is None else (first.device, first.dtype)
-        return Gate(
-            rows.to(device) if device.type != "meta" else rows, rank=config.r, scaling=config.scaling, dtype=dtype
-        )
-
-    def _adapter(self, adapter: str | None) -> str:
-        if adapter is not None:
-            if adapter not in self.peft_config:
+    def _refuse_reentrant(self) -> None:
+        """Each reentrantly checkpointed block would run backward through the router's graph, which serves them all."""
+        for module in self._checkpointed:
+            settings = getattr(getattr(module, "_gradient_checkpointing_func", None), "keywords", {})
+            if module.gradient_checkpointing and settings.get("use_reentrant"):
                 raise FedkimError(
-                    f"unknown adapter {adapter!r}", remedy=f"choose one of: {', '.join(self.peft_config)}"
+                    "reentrant gradient checkpointing can't share one route between blocks",
+                    remedy="enable it with {'use_reentrant': False}, which is transformers' default",
                 )
-            return adapter
-        if len(self.active_adapters) != 1:
+
+    def _check_merge_allowed(self) -> None:
+        tied = self._get_tied_target_modules(self.model)
+        if tied:
             raise FedkimError(
-                "which adapter the route is for",
-                found=f"active adapters {self.active_adapters}",
-                remedy="name one, or give a mapping",
+                f"{', '.join(tied)} shares its weight with the other embedding, merging would change both",
+                remedy="load the language model with tie_word_embeddings=False and a copy of that weight",
             )
-        return self.active_adapters[0]
 
-    # --- merging ------------------------------------------------------------------------------------------------
-
-    def layers(self) -> Iterator[tuple[str, M3OELinear]]:
-        """(name inside the language model, layer) of each adapted layer."""
-        for name, module in self.model.named_modules():
-            if isinstance(module, M3OELinear):
-                yield name, module
-
-    def merge_route(self, weights: Weights | None = None, *, adapter: str | None = None) -> None:
-        """Fold one route into the frozen weights: the model then runs at the base model's speed, in all threads.
-
-        Without ``weights`` the adapter must need none (one expert, or the uniform mixture).
-        """
-        self._refuse_merged()
-        gates = dict(self.routes.fixed) if weights is None else {**self.routes.fixed, **self._gates(weights, adapter)}
-        try:
-            for _, layer in self.layers():
-                layer.fold(gates)
-        except Exception:
-            self.unmerge_route()
-            raise
-
-    def unmerge_route(self) -> None:
-        """Restore the original weights, bit for bit."""
-        for _, layer in self.layers():
-            layer.unmerge()
-
-    @contextmanager
-    def merged(self, weights: Weights | None = None, *, adapter: str | None = None) -> Iterator[None]:
-        """:meth:`merge_route` for the length of a block; needs room for a second copy of the adapted weights."""
-        self.merge_route(weights, adapter=adapter)
-        try:
-            yield
-        finally:
-            self.unmerge_route()
-
-    def _refuse_merged(self) -> None:
-        first = next(self.layers(), None)
-        if first is not None and first[1].merged:
-            raise FedkimError("a route is merged into the weights, another can't be set", remedy="unmerge it first")
+    def add_weighted_adapter(self, *_: Any, **__: Any) -> NoReturn:
+        """Refused: a weighted sum of adapters has no single route."""
+        raise FedkimError(
+            "M3OE adapters can't be added up, each is routed by its own router",
+            remedy="export one route of each with export_lora and add those LoRAs",
+        )
 
 
 register_peft_method(name="m3oe", config_cls=M3OEConfig, model_cls=M3OEModel, prefix="m3oe_")
