@@ -84,23 +84,34 @@ def _parse_override(override: str) -> dict[str, Any]:
 
 def _check(source: str, layer: Deltas) -> None:
     """Refuse what the tables don't define: names of tables and keys, and types of values."""
-    tables = _tables()
+    known = {name: _keys(cls) for name, cls in _tables().items()}
     for table, keys in layer.items():
-        if table not in tables:
-            raise _unknown(f"{source}: unknown table [{table}]", table, tables)
+        if table not in known:
+            elsewhere = _holders(table, known) if not isinstance(keys, Mapping) else ""
+            what = f"{source}: key {_name(table)} outside the tables" if elsewhere else ""
+            remedy = f"put it below {elsewhere}" if elsewhere else unknown("table", table, known).remedy
+            raise FedkimError(what or f"{source}: unknown table [{_name(table)}]", remedy=remedy)
         if not isinstance(keys, Mapping):
             raise FedkimError(f"{source}: {table}", found=_kind(keys), expected=f"a table, [{table}]")
-        hints = get_type_hints(tables[table])
-        known = {item.name: hints[item.name] for item in fields(tables[table])}  # type: ignore[arg-type]
         for key, value in keys.items():
-            if key not in known:
-                raise _unknown(f"{source}: unknown key {key!r} in [{table}]", key, known)
-            _check_value(f"{source}: [{table}] {key}", value, known[key])
+            if key not in known[table]:
+                elsewhere = _holders(key, known)
+                remedy = f"it belongs below {elsewhere}" if elsewhere else unknown("key", key, known[table]).remedy
+                raise FedkimError(f"{source}: unknown key {key!r} in [{table}]", remedy=remedy)
+            _check_value(f"{source}: [{table}] {key}", value, known[table][key])
 
 
-def _unknown(what: str, name: str, known: Iterable[str]) -> FedkimError:
-    # the hint of fedkim.errors.unknown, under a heading that says where
-    return FedkimError(what, remedy=unknown("key", name, known).remedy)
+def _keys(cls: type[Table]) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {item.name: hints[item.name] for item in fields(cls)}  # type: ignore[arg-type]
+
+
+def _holders(key: str, known: Mapping[str, Iterable[str]]) -> str:
+    return " or ".join(f"[{table}]" for table, keys in known.items() if key in keys)
+
+
+def _name(name: str) -> str:
+    return name if name.isprintable() and name else repr(name)
 
 
 def _check_value(where: str, value: Any, hint: Any) -> None:
@@ -119,7 +130,7 @@ def _check_value(where: str, value: Any, hint: Any) -> None:
         if not isinstance(value, Mapping):
             raise FedkimError(where, found=_kind(value), expected="a table of names, for example { image = … }")
         for key, item in value.items():
-            _check_value(f"{where}.{key}", item, arguments[1])
+            _check_value(f"{where}.{_name(key)}", item, arguments[1])
     elif hint is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not math.isfinite(value):
