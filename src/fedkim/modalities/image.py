@@ -99,11 +99,11 @@ class ImageCNN(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
         super().__init__()
-        channels = (input_shape[0], width // 4, width // 2, width, width)
+        channels = (input_shape[0], width // 8, width // 4, width // 2, width)
         self.stages = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in itertools.pairwise(channels)
         )
-        self.norms = nn.ModuleList(nn.GroupNorm(8, after) for after in channels[1:])
+        self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(8, after), after) for after in channels[1:])
         self.pool = nn.AdaptiveAvgPool2d(token_grid(tokens))
         self.norm = nn.LayerNorm(width)
 

@@ -5,6 +5,7 @@ divided by its own 99th percentile of absolute values, clipped to ±5 (electrode
 """
 
 import itertools
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -107,11 +108,11 @@ class SignalCNN(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
         super().__init__()
-        channels = (input_shape[0], width // 4, width // 2, width, width)
+        channels = (input_shape[0], width // 8, width // 4, width // 2, width)
         self.stages = nn.ModuleList(
             nn.Conv1d(before, after, 7, stride=2, padding=3) for before, after in itertools.pairwise(channels)
         )
-        self.norms = nn.ModuleList(nn.GroupNorm(8, after) for after in channels[1:])
+        self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(8, after), after) for after in channels[1:])
         self.pool = nn.AdaptiveAvgPool1d(tokens)
         self.norm = nn.LayerNorm(width)
 

@@ -47,10 +47,12 @@ class TemporalTransformer(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
         super().__init__()
         hours, features = input_shape
-        self.embed = nn.Linear(features, width)
-        self.position = Parameter(torch.empty(hours, width))
-        self.layers = nn.ModuleList(TimeLayer(width, heads=4) for _ in range(2))
+        inner = width // 2  # a group has at most 39 concepts; at full width four such encoders cost half a round
+        self.embed = nn.Linear(features, inner)
+        self.position = Parameter(torch.empty(hours, inner))
+        self.layers = nn.ModuleList(TimeLayer(inner, heads=4) for _ in range(2))
         self.pool = nn.AdaptiveAvgPool1d(tokens)
+        self.project = nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, series: Tensor) -> Tensor:
@@ -58,4 +60,4 @@ class TemporalTransformer(nn.Module):
         hidden = self.embed(series) + self.position
         for layer in self.layers:
             hidden = layer(hidden)
-        return self.norm(self.pool(hidden.transpose(1, 2)).transpose(1, 2))
+        return self.norm(self.project(self.pool(hidden.transpose(1, 2)).transpose(1, 2)))

@@ -103,6 +103,10 @@ class RunStore:
             raise
         return store
 
+    def use_environment(self, environment: Mapping[str, Any]) -> None:
+        """Say what decides the last bits, where it is known only once the language model is there."""
+        self._environment = dict(environment)
+
     def close(self) -> None:
         """Give the folder up to others."""
         if self._lock:

@@ -1,0 +1,43 @@
+"""Data sources by the name a recipe uses."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fedkim.data.sample import Dataset
+
+if TYPE_CHECKING:
+    from fedkim.recipe import Recipe
+
+
+def _phantom(recipe: "Recipe") -> Dataset:
+    from fedkim.data import phantom
+
+    data = recipe.data
+    return phantom.load(
+        phantom.PhantomSettings(
+            seed=recipe.run.seed,
+            image_patients=data.image_patients,
+            signal_patients=data.signal_patients,
+            icu_patients=data.icu_patients,
+            rho=data.rho,
+            image_size=data.image_size,
+            num_sites=recipe.federation.sites,
+            unseen_tasks=recipe.tasks.unseen,
+            workers=recipe.run.workers,
+        )
+    )
+
+
+def _pack(recipe: "Recipe") -> Dataset:
+    from fedkim.data.sources import pack
+
+    data = recipe.data
+    return pack.load(
+        pack.PackSettings(
+            root=pack.find_root(data.root), fold=data.fold, image_size=data.image_size, seed=recipe.run.seed
+        )
+    )
+
+
+SOURCES: dict[str, Callable[["Recipe"], Dataset]] = {"phantom": _phantom, "pack": _pack}
+"""Loaders: a recipe to its whole data set, splits assigned. Open: add your own."""

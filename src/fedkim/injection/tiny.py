@@ -1,0 +1,57 @@
+"""A random two-layer Llama with a small real tokenizer: fast enough for tests, knows nothing."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+
+_SENTENCES = (
+    "Question: Does this image show evidence of the finding? Answer: Yes",
+    "Question: Based on these clinical features, will it occur in this patient? Answer: No",
+    "Is the given ECG abnormal? A task description and a modality description in plain English.",
+)
+
+
+def make_tiny(folder: Path) -> Path:
+    """Write the model to ``folder`` (in the Hugging Face layout) unless it is there; weights from a fixed seed."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    if (folder / "model.safetensors").is_file():
+        return folder
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    specials = ["<s>", "</s>", "<pad>"]
+    tokenizer.train_from_iterator(
+        [sentence for sentence in _SENTENCES for _ in range(3)],
+        trainers.BpeTrainer(
+            vocab_size=512, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        ),
+    )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    from fedkim.injection.llms import LLMS, quiet_transformers
+
+    config = LlamaConfig(**LLMS["tiny"].config, bos_token_id=0, eos_token_id=1, pad_token_id=2)
+    generator = torch.Generator().manual_seed(0)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            if parameter.ndim > 1:  # a trained embedding's scale, so that alignment meets realistic norms
+                parameter.normal_(0.0, 0.14 if "embed" in name else parameter.shape[1] ** -0.5, generator=generator)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+    try:
+        with quiet_transformers():
+            model.save_pretrained(scratch)
+            wrapped.save_pretrained(scratch)
+        scratch.chmod(0o755)
+        try:
+            scratch.rename(folder)
+        except OSError:
+            if not (folder / "model.safetensors").is_file():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder

@@ -1,0 +1,323 @@
+"""Knowledge injection: the server's training on the public set, one call per round.
+
+Gradients of a step's micro-batches are computed side by side in worker threads and added in the micro-batches' order, so
+the number of workers changes the speed and no bit.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fedkim.data.sample import Dataset, Sample
+from fedkim.errors import FedkimError
+from fedkim.injection.batches import MicroBatch, plan_round, steps_in_pass, usable
+from fedkim.injection.injector import Injector
+from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
+from fedkim.parallel import ordered_map
+from fedkim.randomness import generator_for
+from fedkim.recipe import M3OE, Injection
+from fedkim.state import State
+
+Teacher = Callable[[str, Mapping[str, Tensor]], Tensor]
+"""``(task, features by modality [B, k, W]) -> [B, K]`` log-probabilities of the aggregated decoder."""
+
+
+@dataclass
+class InjectionReport:
+    """What one round of injection did."""
+
+    losses: list[float] = field(default_factory=list)
+    """Mean answer loss by step."""
+    tasks: dict[str, float] = field(default_factory=dict)
+    """Mean answer loss by task."""
+    steps: int = 0
+
+
+class InjectionTrainer:
+    """One optimiser and one schedule for the whole run; encoder moments start anew after each aggregation.
+
+    Args:
+        injector: the model; its parameters are trained in place.
+        public: the server's data.
+        seen: names of the tasks trained on.
+        settings, m3oe: the recipe's tables.
+        rounds: of the run, for the schedule.
+        micro_batch: samples in one forward pass.
+        workers: micro-batches computed side by side.
+        seed: the run's.
+
+    Raises:
+        FedkimError: a seen task without a usable public sample, or with one answer only.
+    """
+
+    def __init__(
+        self,
+        injector: Injector,
+        public: Dataset,
+        *,
+        seen: Sequence[str],
+        settings: Injection,
+        m3oe: M3OE,
+        rounds: int,
+        micro_batch: int,
+        workers: int,
+        seed: int,
+    ):
+        self.injector, self.settings, self.seed, self.workers = injector, settings, seed, workers
+        self.micro_batch, self.balance_weight = micro_batch, m3oe.entropy_weight
+        self.pools = {name: usable(public, injector.tasks[name]) for name in seen}
+        for name, pool in self.pools.items():
+            if len({sample.labels[name] for sample in pool}) < 2:
+                raise FedkimError(
+                    f"task {name!r}",
+                    found=f"{len(pool)} usable public samples with fewer than two different answers",
+                    expected="both answers in the public split",
+                    remedy="add public data or take the task from tasks.seen",
+                )
+        self.unlabelled = {name: usable(public, injector.tasks[name], labelled=False) for name in seen}
+        self.steps_per_round = settings.steps_per_round or steps_in_pass(public, settings.batch_size)
+        self.total_steps = rounds * self.steps_per_round
+        groups = injector.parameters()
+        if not settings.train_encoders:
+            for parameter in groups.pop("encoder").values():
+                parameter.requires_grad_(False)
+        rates = {"router": settings.router_learning_rate, "encoder": settings.encoder_learning_rate}
+        self.groups = {group: named for group, named in groups.items() if named}
+        self.parameters = [p for named in self.groups.values() for p in named.values()]
+        if not self.parameters:
+            raise FedkimError("injection", found="nothing to train", expected="experts, alignment or encoders")
+        self.optimizer = torch.optim.Adam(
+            [
+                {"params": list(named.values()), "lr": rates.get(group, settings.learning_rate), "group": group}
+                for group, named in self.groups.items()
+            ],
+            fused=True,
+        )
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def fit(
+        self,
+        state: State,
+        *,
+        round: int,
+        teacher: Teacher | None = None,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> tuple[State, InjectionReport]:
+        """Inject one round's aggregated knowledge and give the state with the tuned encoders (step 4 and 5 of a round).
+
+        Args:
+            state: the aggregated global state; its encoders are loaded first.
+            round: counts from 1.
+            teacher: the aggregated decoders, if answers follow them instead of the public labels.
+            on_step: called with the step's number and loss.
+        """
+        injector = self.injector
+        encoders = state.slice(f"encoder.{modality}" for modality in injector.encoders)
+        injector.load(encoders)
+        for parameter in self.groups.get("encoder", {}).values():
+            self.optimizer.state.pop(parameter, None)
+        pools = self.pools if teacher is None else self.unlabelled
+        plan = plan_round(
+            pools,
+            round=round,
+            steps=self.steps_per_round,
+            batch_size=self.settings.batch_size,
+            micro_batch=self.micro_batch,
+            balanced=self.settings.balanced and teacher is None,
+            seed=self.seed,
+        )
+        report, by_task = InjectionReport(), {name: [] for name in pools}  # type: ignore[var-annotated]
+        centres = self._centres(teacher) if teacher else {}
+        injector.network.train()
+        injector.encoders.train()
+        for number, step in enumerate(plan):
+            loss = self._step(step, round, (round - 1) * self.steps_per_round + number, teacher, centres, by_task)
+            report.losses.append(loss)
+            if on_step:
+                on_step(number + 1, loss)
+        report.steps = len(plan)
+        report.tasks = {name: sum(values) / len(values) for name, values in by_task.items() if values}
+        trained = injector.tensors()
+        return state.updated({key: trained[key] for key in encoders}), report
+
+    # one step -------------------------------------------------------------------------------------------------
+
+    def _step(
+        self,
+        micro_batches: Sequence[MicroBatch],
+        round: int,
+        number: int,
+        teacher: Teacher | None,
+        centres: Mapping[str, Tensor],
+        by_task: dict[str, list[float]],
+    ) -> float:
+        total = sum(len(batch.samples) for batch in micro_batches)
+
+        def gradients(batch: MicroBatch) -> tuple[float, Sequence[Tensor | None]]:
+            generator = generator_for(self.seed, "server", round, "micro-batch", batch.number)
+            loss = self._loss(batch, generator, teacher, centres)
+            share = loss * (len(batch.samples) / total)
+            return float(loss.detach()), torch.autograd.grad(share, self.parameters, allow_unused=True)
+
+        summed: list[Tensor | None] = [None] * len(self.parameters)
+        loss = 0.0
+        for batch, (value, grads) in zip(micro_batches, ordered_map(gradients, micro_batches, self.workers)):
+            by_task[batch.task].append(value)
+            loss += value * len(batch.samples) / total
+            for index, gradient in enumerate(grads):
+                if gradient is not None:
+                    held = summed[index]
+                    summed[index] = gradient if held is None else held.add_(gradient)
+        if not math.isfinite(loss):
+            raise FedkimError(
+                f"injection in round {round}",
+                found="a loss that is not finite",
+                remedy='lower injection.learning_rate or use run.dtype = "float32"',
+            )
+        for parameter, total_gradient in zip(self.parameters, summed):
+            parameter.grad = total_gradient
+        self._add_balance()
+        if self.settings.gradient_clip:
+            nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip)
+        factor = self._factor(number)
+        for group, rate in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = rate * factor
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _loss(
+        self, batch: MicroBatch, generator: torch.Generator, teacher: Teacher | None, centres: Mapping[str, Tensor]
+    ) -> Tensor:
+        injector, task = self.injector, self.injector.tasks[batch.task]
+        samples = _distinct(batch, teacher) if injector.blind else [(sample, 1) for sample in batch.samples]
+        rows = [sample for sample, _ in samples]
+        inputs = {} if injector.blind else stack_inputs(rows, task.modalities)
+        features = injector.encode(batch.task, inputs)
+        questions = [sample.questions.get(batch.task, task.question) for sample in rows]
+        targets = None
+        if teacher is not None:
+            features, targets = self._taught(batch.task, features, teacher, centres[batch.task], generator)
+            assert task.answers is not None
+            answers = [task.answers[int(index)] for index in targets.argmax(-1)]
+        else:
+            answers = [sample.labels[batch.task] for sample in rows]
+        answer_ids = [[*injector.tokens.answer(answer), injector.llm.end_token] for answer in answers]
+        tails = [injector.tokens.prompt(q) + ids for q, ids in zip(questions, answer_ids)]
+        labels = answer_labels(answer_ids, injector.llm.device)
+        with injector.using(batch.task, generator):
+            logits = injector.logits(injector.align(features), tails, keep=labels.shape[1] + 1)[:, :-1]
+        if targets is None:
+            losses = answer_loss(logits, labels)
+        else:
+            losses = soft_answer_loss(logits, labels, self._first_tokens(batch.task), targets)
+        weights = torch.tensor([float(count) for _, count in samples], device=losses.device)
+        return (losses * weights).sum() / weights.sum()
+
+    def _add_balance(self) -> None:
+        """Keep the mean route over the seen tasks near uniform: experts may specialise by task, none may take over all.
+
+        Adds the gradient of ``weight · KL(mean_t α_t ‖ uniform)`` to the router's.
+        """
+        router = list(self.groups.get("router", {}).values())
+        if not router or not self.balance_weight:
+            return
+        mean = torch.stack([self.injector.route_weights(name) for name in sorted(self.pools)]).mean(0)
+        divergence = (mean * (mean.clamp_min(1e-12).log() + math.log(len(mean)))).sum()
+        for parameter, gradient in zip(
+            router, torch.autograd.grad(self.balance_weight * divergence, router, allow_unused=True)
+        ):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def _factor(self, number: int) -> float:
+        warm = max(1, round(self.settings.warmup * self.total_steps))
+        if number < warm:
+            return (number + 1) / warm
+        if self.settings.schedule == "constant":
+            return 1.0
+        return (self.total_steps - number) / max(1, self.total_steps - warm)
+
+    # the decoders as teachers ---------------------------------------------------------------------------------
+
+    def _taught(
+        self, task: str, features: dict[str, Tensor], teacher: Teacher, centre: Tensor, generator: torch.Generator
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Mix-ups λ·e_i + (1−λ)·e_j of the features and the decoder's answer to them, centred over the public set."""
+        size = len(next(iter(features.values())))
+        partner = torch.randperm(size, generator=generator)
+        share = torch.rand(size, 1, 1, generator=generator)
+        mixed = {
+            modality: tokens * share.to(tokens.device) + tokens[partner] * (1 - share.to(tokens.device))
+            for modality, tokens in features.items()
+        }
+        with torch.no_grad():
+            targets = (teacher(task, mixed) - centre).softmax(-1)
+        return mixed, targets
+
+    def _centres(self, teacher: Teacher) -> dict[str, Tensor]:
+        """Mean log-probabilities of each task's answers over its public inputs: rare answers count as much as frequent ones."""
+        centres = {}
+        with torch.no_grad():
+            for name, pool in self.unlabelled.items():
+                task = self.injector.tasks[name]
+                features = self.injector.encode(name, stack_inputs(pool, task.modalities))
+                centres[name] = teacher(name, features).mean(0)
+        return centres
+
+    def _first_tokens(self, task: str) -> Tensor:
+        answers = self.injector.tasks[task].answers or ()
+        ids = [self.injector.tokens.answer(answer) for answer in answers]
+        if any(len(answer) != 1 for answer in ids):
+            raise FedkimError(
+                f"task {task!r}",
+                found="answers of several tokens in this language model",
+                expected="one token each",
+                remedy='set injection.teacher = "none"',
+            )
+        return torch.tensor([answer[0] for answer in ids], device=self.injector.llm.device)
+
+    # what a committed round must hold --------------------------------------------------------------------------
+
+    def tensors(self) -> State:
+        """The optimiser's moments by parameter name, for a bit-identical resume."""
+        tensors = {}
+        for group, named in self.groups.items():
+            for name, parameter in named.items():
+                for moment, value in self.optimizer.state.get(parameter, {}).items():
+                    tensors[f"{moment}.{group}.{name}"] = value
+        return State(tensors)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take the moments back from :meth:`tensors`."""
+        for group, named in self.groups.items():
+            for name, parameter in named.items():
+                moments = {m: state.get(f"{m}.{group}.{name}") for m in ("exp_avg", "exp_avg_sq", "step")}
+                if moments["step"] is not None:
+                    self.optimizer.state[parameter] = {
+                        moment: value.clone().to(parameter.device if moment != "step" else value.device)
+                        for moment, value in moments.items()
+                        if value is not None
+                    }
+
+
+def stack_inputs(samples: Sequence[Sample], modalities: Sequence[str]) -> dict[str, Tensor]:
+    """``[B, …]`` by modality."""
+    return {
+        modality: torch.stack([sample.inputs[modality] for sample in samples])
+        for modality in modalities
+        if all(modality in sample.inputs for sample in samples)
+    }
+
+
+def _distinct(batch: MicroBatch, teacher: Teacher | None) -> list[tuple[Sample, int]]:
+    """Without modality segments, samples with the same question and answer are the same row: keep one, with its count."""
+    rows: dict[tuple[str, str], tuple[Sample, int]] = {}
+    for sample in batch.samples:
+        key = (sample.questions.get(batch.task, ""), sample.labels.get(batch.task, ""))
+        kept, count = rows.get(key, (sample, 0))
+        rows[key] = (kept, count + 1)
+    return list(rows.values())

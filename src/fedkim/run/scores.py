@@ -1,0 +1,204 @@
+"""Scores of a finished run: the injected model's answers on every task, and the reference rows beside them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fedkim.data.sample import Dataset, Sample
+from fedkim.evaluation.answers import generate, score
+from fedkim.evaluation.baselines import choose_proxy
+from fedkim.evaluation.predictions import Predictions
+from fedkim.evaluation.scoring import score_rows
+from fedkim.extraction import Extractor, predict_proba
+from fedkim.injection import Injector
+from fedkim.progress import Progress
+from fedkim.randomness import numpy_generator_for
+from fedkim.run.world import World, asked
+from fedkim.state import State
+from fedkim.tasks import Task
+
+Rows = dict[str, dict[str, Predictions]]
+"""Predictions by task and row name."""
+
+
+class Scorer:
+    """Collects rows of predictions on one split, then turns them into the result's metrics.
+
+    Args:
+        world: whose tasks and samples.
+        split: ``test`` once a recipe is final, ``development`` until then.
+        workers: batches answered side by side.
+    """
+
+    def __init__(self, world: World, *, split: str, workers: int, progress: Progress):
+        self.world, self.split, self.workers, self.progress = world, split, workers, progress
+        recipe = world.recipe
+        cap = recipe.data.test_patients if split == "test" else recipe.evaluation.development_samples
+        self.samples = {name: asked(world.data, task, split, at_most=cap) for name, task in world.tasks.items()}
+        self.development = {
+            task.name: asked(world.data, task, "development", at_most=recipe.evaluation.development_samples)
+            for task in world.seen
+        }
+        self.rows: Rows = {name: {} for name in world.tasks}
+        self.tuning: Rows = {name: {} for name in world.tasks}
+        self.asked: dict[str, dict[str, dict[str, float]]] = {}
+        self.proxies: dict[str, str] = {}
+
+    # rows of the injected model -----------------------------------------------------------------------------------
+
+    def injected(self, injector: Injector) -> None:
+        """The row the others are compared with; for unseen tasks also the seen questions on the same inputs."""
+        with self.progress.stage("answers", len(self.world.tasks)) as stage:
+            for name, task in self.world.tasks.items():
+                self.rows[name]["injected"] = self._answer(injector, task, self.samples[name])
+                if self.split == "test" and name in self.development:
+                    self.tuning[name]["injected"] = self._answer(
+                        injector, task, self.development[name], split="development"
+                    )
+                stage.advance()
+            for task in self.world.unseen:
+                if task.answers:
+                    self.asked[task.name] = self._seen_questions(injector, task)
+
+    def blind(self, injector: Injector) -> None:
+        """The same training and questions without the modality segments."""
+        for name, task in self.world.tasks.items():
+            self.rows[name]["blind"] = self._answer(injector, task, self.samples[name])
+
+    def shuffled(self, injector: Injector) -> None:
+        """The injected model with each input taken from another patient: what is left without the patient."""
+        for task in self.world.seen:
+            samples = self.samples[task.name]
+            order = numpy_generator_for(self.world.recipe.run.seed, "shuffled", task.name).permutation(len(samples))
+            swapped = [replace(sample, inputs=samples[other].inputs) for sample, other in zip(samples, order)]
+            self.rows[task.name]["shuffled"] = self._answer(injector, task, swapped)
+
+    def _answer(
+        self, injector: Injector, task: Task, samples: Sequence[Sample], split: str | None = None
+    ) -> Predictions:
+        recipe = self.world.recipe
+        if task.answers is None:
+            texts = generate(
+                injector,
+                task.name,
+                samples,
+                max_new_tokens=recipe.llm.max_new_tokens,
+                batch_size=recipe.evaluation.batch_size,
+                workers=self.workers,
+            )
+            return predictions(task, samples, split or self.split, generated=texts)
+        table = score(injector, task.name, samples, batch_size=recipe.evaluation.batch_size, workers=self.workers)
+        return predictions(task, samples, split or self.split, probabilities=table)
+
+    def _seen_questions(self, injector: Injector, task: Task) -> dict[str, dict[str, float]]:
+        """By seen task of the same modalities: its scores on this task's inputs, asked only where not known yet."""
+        scores: dict[str, dict[str, float]] = {}
+        for seen in self.world.seen:
+            if set(seen.modalities) - set(task.modalities):
+                continue
+            row = self.rows[seen.name]["injected"]
+            known = dict(zip(row.samples, row.scores.tolist()))
+            unknown = [sample for sample in self.samples[task.name] if sample.id not in known]
+            if unknown:
+                table = score(
+                    injector,
+                    seen.name,
+                    unknown,
+                    batch_size=self.world.recipe.evaluation.batch_size,
+                    workers=self.workers,
+                )
+                known |= {sample.id: float(value) for sample, value in zip(unknown, table[:, -1])}
+            scores[seen.name] = known
+        return scores
+
+    # rows of the small models -------------------------------------------------------------------------------------
+
+    def small_models(self, before: State, after: State) -> None:
+        """The federated encoders and decoders before and after the last injection, and the proxy heads."""
+        extractors = {"small_before": self.world.extractor(before), "small_after": self.world.extractor(after)}
+        for task in self.world.seen:
+            for row, extractor in extractors.items():
+                self.rows[task.name][row] = self._decide(extractor, task, task.name, self.samples[task.name])
+        for task in self.world.unseen:
+            if task.answers is not None and len(task.answers) == 2:
+                self._proxy(extractors["small_before"], task)
+
+    def _proxy(self, extractor: Extractor, task: Task) -> None:
+        heads = [
+            seen
+            for seen in self.world.seen
+            if seen.answers is not None and len(seen.answers) == 2 and not set(seen.modalities) - set(task.modalities)
+        ]
+        development = asked(self.world.data, task, "development")
+        if not heads or not development:
+            return
+        scores = {head.name: predict_proba(extractor, Dataset(development), head)[:, -1] for head in heads}
+        dummy = predictions(task, development, "development", probabilities=np.full((len(development), 2), 0.5))
+        chosen = choose_proxy(dummy.primary(), _within(dummy, scores))
+        if chosen is not None:
+            self.proxies[task.name] = chosen
+            self.rows[task.name]["proxy"] = self._decide(extractor, task, chosen, self.samples[task.name])
+
+    def _decide(self, extractor: Extractor, task: Task, head: str, samples: Sequence[Sample]) -> Predictions:
+        return predictions(task, samples, self.split, probabilities=predict_proba(extractor, Dataset(samples), head))
+
+    # the result ---------------------------------------------------------------------------------------------------
+
+    def metrics(self) -> dict[str, Any]:
+        """``result["metrics"]``: an entry per task that has samples in the split."""
+        recipe, entries = self.world.recipe, {}
+        for name in self.world.tasks:
+            if not self.samples[name]:
+                continue
+            seen = name in recipe.tasks.seen
+            entries[name] = score_rows(
+                self.rows[name],
+                seen=seen,
+                development=self.tuning[name] or None,
+                asked=self.asked.get(name),
+                draws=recipe.evaluation.draws,
+                seed=recipe.run.seed,
+            )
+            if name in self.proxies:
+                entries[name]["proxy"] = self.proxies[name]
+        return entries
+
+
+def predictions(
+    task: Task,
+    samples: Sequence[Sample],
+    split: str,
+    *,
+    probabilities: np.ndarray | None = None,
+    generated: Sequence[str] | None = None,
+) -> Predictions:
+    """Put answers beside the truth of their samples."""
+    return Predictions(
+        task=task.name,
+        split=split,
+        samples=tuple(sample.id for sample in samples),
+        patients=tuple(sample.patient for sample in samples),
+        truth=tuple(sample.labels[task.name] for sample in samples),
+        answers=task.answers,
+        probabilities=probabilities,
+        generated=None if generated is None else tuple(generated),
+        sites=tuple(sample.site for sample in samples),
+        groups=tuple(sample.groups for sample in samples),
+        within=task.within,
+        templates=_templates(samples, task.name) if task.answers is None else (),
+    )
+
+
+def _templates(samples: Sequence[Sample], task: str) -> tuple[str, ...]:
+    names = tuple(sample.strata.get(f"template.{task}", sample.strata.get("template", "")) for sample in samples)
+    return names if all(names) else ()
+
+
+def _within(table: Predictions, scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Scores of the primary group's samples only."""
+    if table.within is None:
+        return dict(scores)
+    keep = np.array([table.within in group for group in table.groups])
+    return {name: values[keep] for name, values in scores.items()}

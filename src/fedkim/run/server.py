@@ -1,0 +1,79 @@
+"""The server's side of a run: the injector and its trainer, made from a recipe."""
+
+import torch
+
+from fedkim.errors import FedkimError
+from fedkim.injection import InjectionTrainer, Injector, LanguageModel, load_llm
+from fedkim.injection.training import Teacher
+from fedkim.modalities import MODALITIES
+from fedkim.recipe import Recipe
+from fedkim.run.world import World
+from fedkim.state import State
+
+
+def set_threads(recipe: Recipe) -> None:
+    """One place decides how many threads an operation takes: it decides the last bits."""
+    torch.set_num_threads(recipe.run.threads)
+
+
+def load_language_model(recipe: Recipe) -> LanguageModel:
+    """The recipe's frozen LLM."""
+    return load_llm(
+        recipe.llm.name,
+        device=recipe.run.device,
+        dtype=recipe.run.dtype,
+        allow_download=recipe.llm.allow_download,
+    )
+
+
+def make_injector(world: World, llm: LanguageModel, *, blind: bool = False) -> Injector:
+    """The injector with its first weights; the encoders' come with each round's state."""
+    recipe = world.recipe
+    encoders = world.extractor(world.initial).encoder
+    return Injector(
+        llm,
+        encoders={name: encoders[name] for name in MODALITIES if name in encoders},
+        tasks=world.tasks,
+        settings=recipe.m3oe,
+        width=recipe.extraction.width,
+        seed=recipe.run.seed,
+        blind=blind,
+    )
+
+
+def make_trainer(world: World, injector: Injector) -> InjectionTrainer:
+    """The optimiser and schedule of the whole run."""
+    recipe = world.recipe
+    return InjectionTrainer(
+        injector,
+        world.public,
+        seen=recipe.tasks.seen,
+        settings=recipe.injection,
+        m3oe=recipe.m3oe,
+        rounds=recipe.federation.rounds,
+        micro_batch=recipe.llm.micro_batch,
+        # on a GPU one stream is busy by itself, and its generators are no thread's own
+        workers=recipe.run.workers if injector.llm.device.type == "cpu" else 1,
+        seed=recipe.run.seed,
+    )
+
+
+def make_teacher(world: World, state: State) -> Teacher | None:
+    """The aggregated decoders as teachers, if the recipe says so: a task and its features to log-probabilities."""
+    if world.recipe.injection.teacher == "none":
+        return None
+    if world.recipe.injection.train_encoders:
+        raise FedkimError(
+            "[injection] teacher",
+            found="'decoder' with train_encoders = true",
+            expected="frozen encoders: the decoders read the features they were trained on",
+            remedy="set injection.train_encoders = false",
+        )
+    extractor = world.extractor(state).eval()
+
+    def teacher(task: str, features):  # type: ignore[no-untyped-def]
+        pooled = {modality: tokens.float().cpu().mean(1) for modality, tokens in features.items()}
+        some = next(iter(features.values()))
+        return extractor.decide(pooled, task).log_softmax(-1).to(some.device)
+
+    return teacher

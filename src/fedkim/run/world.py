@@ -1,0 +1,174 @@
+"""World: everything a recipe resolves to before the first round."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedkim.aggregation import ALGORITHMS, Algorithm
+from fedkim.data.partition import partition
+from fedkim.data.registry import SOURCES
+from fedkim.data.sample import Dataset, Sample
+from fedkim.errors import FedkimError, unknown
+from fedkim.extraction import Extractor, owned_components
+from fedkim.recipe import Recipe
+from fedkim.state import State
+from fedkim.tasks import TASKS, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """A recipe's data, dealt and split, with the tasks and the first weights."""
+
+    recipe: Recipe
+    tasks: Mapping[str, Task]
+    """Seen and unseen tasks by name."""
+    data: Dataset
+    sites: Mapping[str, Dataset]
+    """Who extracts, with what: hospitals and their shards, or the one stand-in of a reference run."""
+    owned: Mapping[str, tuple[str, ...]]
+    """Components by site."""
+    public: Dataset
+    shapes: Mapping[str, tuple[int, ...]]
+    algorithm: Algorithm
+    initial: State
+
+    @property
+    def seen(self) -> tuple[Task, ...]:
+        """The tasks trained on."""
+        return tuple(self.tasks[name] for name in self.recipe.tasks.seen)
+
+    @property
+    def unseen(self) -> tuple[Task, ...]:
+        """The tasks asked only at the end."""
+        return tuple(self.tasks[name] for name in self.recipe.tasks.unseen)
+
+    def extractor(self, state: State) -> Extractor:
+        """The small models with the weights of ``state``."""
+        recipe = self.recipe
+        return Extractor(tasks=self.seen, shapes=self.shapes, settings=recipe.extraction, seed=recipe.run.seed).load(
+            state
+        )
+
+
+def load_plugins(recipe: Recipe) -> None:
+    """Import the recipe's plug-in modules; they register themselves.
+
+    Raises:
+        FedkimError: a module that isn't there.
+    """
+    for name in recipe.run.plugins:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise FedkimError(
+                f"plug-in {name!r}", found=f"no module {error.name!r}", remedy="install it or put it on PYTHONPATH"
+            ) from None
+
+
+def resolve_tasks(recipe: Recipe) -> dict[str, Task]:
+    """The recipe's tasks by name.
+
+    Raises:
+        FedkimError: an unknown task, or a free-text task among the seen ones.
+    """
+    for name in (*recipe.tasks.seen, *recipe.tasks.unseen):
+        if name not in TASKS:
+            raise unknown("task", name, TASKS)
+    for name in recipe.tasks.seen:
+        if TASKS[name].answers is None:
+            raise FedkimError(
+                f"[tasks] seen: {name!r}", found="a free-text task", expected="tasks with a closed set of answers"
+            )
+    return {name: TASKS[name] for name in (*recipe.tasks.seen, *recipe.tasks.unseen)}
+
+
+def build_world(recipe: Recipe) -> World:
+    """Load, split, deal and check.
+
+    Raises:
+        FedkimError: whatever the recipe names that isn't there, a seen task that no site can learn, an unseen task
+            without a sample to ask about.
+    """
+    load_plugins(recipe)
+    tasks = resolve_tasks(recipe)
+    if recipe.data.source not in SOURCES:
+        raise unknown("data source", recipe.data.source, SOURCES)
+    if recipe.federation.algorithm not in ALGORITHMS:
+        raise unknown("algorithm", recipe.federation.algorithm, ALGORITHMS)
+    data = SOURCES[recipe.data.source](recipe)
+    sites = _trainers(recipe, data)
+    seen = [tasks[name] for name in recipe.tasks.seen]
+    owned = {site: tuple(owned_components(shard, seen)) for site, shard in sites.items()}
+    for site, components in owned.items():
+        if not components:
+            raise FedkimError(
+                f"site {site!r}",
+                found="no usable row",
+                expected=f"a label and an input for one of: {', '.join(recipe.tasks.seen)}",
+                remedy="change the partition or the number of sites",
+            )
+    held = {name for components in owned.values() for name in components}
+    for task in seen:
+        missing = [m for m in task.modalities if m != "text" and f"encoder.{m}" not in held]
+        if missing or f"decoder.{task.name}" not in held:
+            raise FedkimError(
+                f"task {task.name!r}",
+                found=f"no site with {', '.join(missing) or 'a label of it'}",
+                expected="at least one",
+                remedy="take the task from tasks.seen or change the partition",
+            )
+    shapes = {name: shape for name, shape in data.shapes().items() if f"encoder.{name}" in held}
+    initial = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).state()
+    return World(
+        recipe=recipe,
+        tasks=tasks,
+        data=data,
+        sites=sites,
+        owned=owned,
+        public=data.split("public"),
+        shapes=shapes,
+        algorithm=ALGORITHMS[recipe.federation.algorithm](proximal_mu=recipe.federation.proximal_mu),
+        initial=initial,
+    )
+
+
+def _trainers(recipe: Recipe, data: Dataset) -> dict[str, Dataset]:
+    """Who extracts: the sites with their shards, or one stand-in for a reference row."""
+    federation = recipe.federation
+    if federation.trainers == "public":
+        return {"public": data.split("public")}
+    if federation.trainers == "centralised":
+        return {"centralised": data.split("private")}
+    return partition(
+        data,
+        kind=federation.partition,
+        num_sites=federation.sites,
+        alpha=federation.dirichlet_alpha,
+        missing=federation.missing,
+        table=_table(recipe, data) if federation.partition == "table" else None,
+        seed=recipe.run.seed,
+    )
+
+
+def _table(recipe: Recipe, data: Dataset) -> dict[str, str]:
+    """Site by patient, from the recipe's lists of natural shards."""
+    holder = {shard: site for site, shards in recipe.federation.table_of_sites.items() for shard in shards}
+    private = data.split("private")
+    known = {sample.site for sample in data}
+    for shard in holder:
+        if shard not in known:
+            raise unknown("shard in [federation] table_of_sites:", shard, known)
+    return {sample.patient: holder[sample.site] for sample in private if sample.site in holder}
+
+
+def can_be_asked(sample: Sample, task: Task) -> bool:
+    """Whether a sample has an answer for the task and every input it needs."""
+    return task.name in sample.labels and all(m == "text" or m in sample.inputs for m in task.modalities)
+
+
+def asked(data: Dataset, task: Task, split: str, *, at_most: int = 0) -> list[Sample]:
+    """A task's samples in a split; at most so many, evenly spread over the split's order."""
+    samples = [sample for sample in data if sample.split == split and can_be_asked(sample, task)]
+    if 0 < at_most < len(samples):
+        samples = [samples[index * len(samples) // at_most] for index in range(at_most)]
+    return samples
