@@ -1,0 +1,108 @@
+"""The report page: gathers its parts from the result, fills the template, writes the file."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from fedkim.errors import FedkimError
+from fedkim.report import scores, training, wording
+from fedkim.report.words import duration, figure, size
+
+_HERE = Path(__file__).parent
+
+
+def write(result: Mapping[str, Any], path: Path) -> Path:
+    """Render the page and put it in place at once: a reader never meets half a file."""
+    page = render(result)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(page, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        if draft.exists():
+            draft.unlink()
+        raise FedkimError(f"report {path}", found=error.strerror or "not writable", remedy="check the folder") from None
+    return path
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """The page as text; it refers to nothing outside itself."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("page.html.j2").render(**_parts(result))
+
+
+def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
+    run, meta = result.get("run_info", {}), result.get("meta_info", {})
+    train = result.get("train_info", {})
+    rounds = train.get("rounds", [])
+    entries = list(result.get("metrics", {}).values())
+    routes = result.get("routes", {})
+    return {
+        "style": Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        "title": f"{run.get('recipe', 'run')}: {run.get('method', 'FEDKIM')}",
+        "synthetic": wording.SYNTHETIC if meta.get("synthetic") else "",
+        "privacy": wording.PRIVACY,
+        "not_a_device": wording.NOT_A_DEVICE,
+        "about": " · ".join(str(part) for part in (meta.get("data"), meta.get("created"), run.get("commit")) if part),
+        "cards": _cards(run, train, entries, routes),
+        "findings": scores.findings(entries),
+        "forests": [
+            {"title": title, "note": note, **scores.forest([e for e in entries if e["seen"] == seen], "classification")}
+            for seen, title, note in (
+                (True, "Seen tasks", "Trained on, at the sites and in the injection; scored on patients kept apart."),
+                (False, "Unseen tasks, zero-shot", "No pair, label, threshold or prompt of theirs was used before."),
+            )
+            if any(e["seen"] == seen and e["kind"] == "classification" for e in entries)
+        ],
+        "written": scores.forest(entries, "text") if any(e["kind"] == "text" for e in entries) else None,
+        "differences": scores.differences(entries),
+        "sites": scores.sites(entries),
+        "blindness": scores.blindness(entries),
+        "every": [scores.every_number(entry) for entry in entries],
+        "losses": training.losses(rounds),
+        "development": training.development(rounds),
+        "routing": training.routing(routes),
+        "communication": training.communication(rounds),
+        "config": _text(run.get("config", "")),
+        "environment": [(key, _text(value)) for key, value in run.items() if key != "config"],
+        "digest": train.get("digest", ""),
+    }
+
+
+def _cards(
+    run: Mapping[str, Any], train: Mapping[str, Any], entries: list[Mapping[str, Any]], routes: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    rounds = train.get("rounds", [])
+    seen = sum(entry["seen"] for entry in entries)
+    cards = [("seen + unseen tasks", f"{seen} + {len(entries) - seen}")]
+    site_names = {name for r in rounds for name in r.get("sites", {})}
+    if rounds:
+        cards += [("sites", str(len(site_names))), ("rounds", str(len(rounds)))]
+    if routes.get("experts"):
+        cards.append(("experts", str(routes["experts"])))
+    if run.get("llm"):
+        cards.append(("frozen LLM", str(run["llm"])))
+    if run.get("seconds") is not None:
+        cards.append(("wall-clock time", duration(run["seconds"])))
+    if run.get("peak_memory_bytes"):
+        cards.append(("peak memory", size(run["peak_memory_bytes"])))
+    if run.get("test_revealed") is not None:
+        cards.append(("test split revealed", f"{run['test_revealed']} ×"))
+    return cards
+
+
+def _text(value: Any) -> str:
+    """A value of the run's information: text as it is, numbers short, tables as indented JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return figure(value)
+    return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True, default=str)

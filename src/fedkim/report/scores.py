@@ -1,0 +1,241 @@
+"""The page's parts about scores: forest plots, findings in words, differences, sites, question-blindness, every number."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedkim.evaluation.blindness import worst_blindness
+from fedkim.evaluation.tables import ROWS, task_label
+from fedkim.report.drawing import strip
+from fedkim.report.words import DASH, figure, interval, listed, signed
+
+Entry = Mapping[str, Any]
+
+METRICS = {
+    "auroc": "AUROC",
+    "auroc_within_folds": "AUROC, mean within folds",
+    "auprc": "AUPRC",
+    "ece": "ECE",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "mcc": "MCC",
+    "exact_match": "exact match",
+    "token_f1": "token F1",
+    "bleu_1": "BLEU-1",
+    "rouge_1": "ROUGE-1",
+    "meteor_no_synonyms": "METEOR, no synonyms",
+    "empty_rate": "empty answers",
+    "unparsable_rate": "unparsable",
+}
+
+_MARKERS = {"injected": "main", "small_before": "small", "small_after": "small", "proxy": "proxy"}
+
+
+def forest(entries: Sequence[Entry], kind: str) -> dict[str, Any]:
+    """Tasks with a lane per row: label, interval strip, value; all on one scale."""
+    entries = [entry for entry in entries if entry["kind"] == kind]
+    primaries = [row["primary"] for entry in entries for row in entry["rows"].values()]
+    known = [score["low"] if score["low"] is not None else score["value"] for score in primaries]
+    lowest = min((value for value in known if value is not None), default=0.5)
+    start = 0.0 if kind == "text" else min(0.4, math.floor(lowest * 10) / 10)
+    marks = [mark for mark in (0.0, 0.25, 0.5, 0.75, 1.0) if mark >= start]
+    tasks = [
+        _forest_task(entry, (start, 1.0), marks, skip=() if kind == "text" else ("majority",)) for entry in entries
+    ]
+    scale = [{"label": f"{mark:g}", "at": f"{100 * (mark - start) / (1 - start):.2f}%"} for mark in marks]
+    return {"tasks": tasks, "scale": scale, "chance": kind == "classification"}
+
+
+def findings(entries: Sequence[Entry]) -> list[str]:
+    """What the scores say, in sentences whose every figure is computed from the result."""
+    found = []
+    for seen in (True, False):
+        chosen = [entry for entry in entries if entry["seen"] == seen and entry["kind"] == "classification"]
+        if not chosen:
+            continue
+        above = [entry for entry in chosen if (_injected(entry).get("low") or 0) > 0.5]
+        name = "Seen tasks" if seen else "Unseen tasks (zero-shot)"
+        found.append(
+            f"{name}: the injected model's AUROC interval lies above 0.5 on {len(above)} of {len(chosen)}"
+            + (f" ({listed([entry['task'] for entry in above])})." if 0 < len(above) < len(chosen) else ".")
+        )
+    small = [e for e in entries if e["seen"] and "small_before" in e["differences"]]
+    gaps = [e["differences"]["small_before"]["value"] for e in small]
+    known = [gap for gap in gaps if gap is not None]
+    if known:
+        found.append(
+            f"Against the small federated models (before injection): within 0.05 AUROC or better on "
+            f"{sum(gap >= -0.05 for gap in known)} of {len(known)} seen tasks; mean difference {signed(sum(known) / len(known))}."
+        )
+    unseen = [e for e in entries if not e["seen"] and "proxy" in e["differences"]]
+    if unseen:
+        better = [e["task"] for e in unseen if (e["differences"]["proxy"].get("low") or 0) > 0]
+        found.append(
+            f"Transfer is claimed only where injected − proxy has an interval above 0: {listed(better)}"
+            f" (of {len(unseen)} unseen tasks with a proxy)."
+        )
+    deaf = []
+    for entry in entries:
+        worst = worst_blindness(entry.get("blindness") or {})
+        if worst and abs(worst[1]) >= 0.9:
+            deaf.append(f"{entry['task']} like {worst[0]} ({signed(worst[1])})")
+    if deaf:
+        found.append(f"Answered almost like a seen question on the same inputs (correlation ≥ 0.9): {listed(deaf)}.")
+    return found
+
+
+def differences(entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """Injected minus each other row, paired; marked where the interval leaves out 0."""
+    columns = _row_order({name for entry in entries for name in entry["differences"]})
+    if not columns:
+        return None
+    lines = []
+    for entry in entries:
+        cells = []
+        for name in columns:
+            score = entry["differences"].get(name)
+            low, high = (score or {}).get("low"), (score or {}).get("high")
+            clear = low is not None and high is not None and (low > 0 or high < 0)
+            cells.append({"text": interval(score), "strong": clear})
+        lines.append({"task": task_label(entry), "seen": entry["seen"], "cells": cells})
+    return {"columns": [ROWS.get(name, name) for name in columns], "lines": lines}
+
+
+def sites(entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """Primary score by task and site, the worst one marked."""
+    names = sorted({site for entry in entries for site in entry["sites"]["by_site"]})
+    if not names:
+        return None
+    lines = []
+    for entry in entries:
+        by_site, worst = entry["sites"]["by_site"], entry["sites"]["worst"]
+        cells = [
+            {
+                "text": interval(by_site[name]) if name in by_site else "",
+                "n": by_site[name]["n"] if name in by_site else "",
+                "reason": by_site.get(name, {}).get("reason", ""),
+                "worst": worst is not None and worst["site"] == name and len(by_site) > 1,
+            }
+            for name in names
+        ]
+        if by_site:
+            lines.append({"task": task_label(entry), "metric": METRICS[entry["sites"]["metric"]], "cells": cells})
+    return {"names": names, "lines": lines}
+
+
+def blindness(entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """Correlation of each unseen task's scores with each seen task's, as a heat map."""
+    asked = [entry for entry in entries if entry.get("blindness")]
+    seen = sorted({task for entry in asked for task in entry["blindness"]})
+    if not seen:
+        return None
+    lines = []
+    for entry in asked:
+        cells = []
+        for task in seen:
+            known = entry["blindness"].get(task)
+            value = known["pearson"] if known else None
+            title = "not asked on these inputs"
+            if known:
+                title = known["reason"] or f"Spearman {figure(known['spearman'])}, n {known['n']}"
+            cells.append({"value": value, "text": DASH if value is None else signed(value), "title": title})
+        lines.append({"task": entry["task"], "cells": cells})
+    return {"seen": seen, "lines": lines}
+
+
+def every_number(entry: Entry) -> dict[str, Any]:
+    """All scores of a task: a column per row, a line per metric, in all samples and apart by group, threshold and kind."""
+    names = _row_order(entry["rows"])
+    rows = [entry["rows"][name] for name in names]
+    blocks = [_block("all samples", rows)]
+    if entry["within"]:
+        blocks.append(_block(f"within {entry['within']}", [row.get("group", {}) for row in rows]))
+    if any("tuned" in row for row in rows):
+        tuned = [row.get("tuned", {}) for row in rows]
+        block = _block("at the development-tuned threshold", tuned)
+        cells = [{"text": figure(part.get("threshold")), "reason": part.get("reason", "")} for part in tuned]
+        block["lines"].insert(0, {"metric": "threshold", "cells": cells})
+        blocks.append(block)
+    for kind, name in (("closed", "yes/no questions"), ("open", "open questions")):
+        if any(row.get(kind, {}).get("n") for row in rows):
+            n = next(row[kind]["n"] for row in rows if kind in row)
+            blocks.append(_block(f"{name}, n {n}", [row.get(kind, {}) for row in rows]))
+    return {
+        "label": task_label(entry),
+        "seen": entry["seen"],
+        "about": _about(entry),
+        "columns": [ROWS.get(name, name) for name in names],
+        "blocks": blocks,
+    }
+
+
+def _block(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    present = {metric for row in rows for metric in row.get("metrics", {})}
+    lines = []
+    for metric in [*(m for m in METRICS if m in present), *sorted(present - METRICS.keys())]:
+        scores = [row.get("metrics", {}).get(metric) for row in rows]
+        cells = [{"text": interval(score), "reason": _remark(score)} for score in scores]
+        lines.append({"metric": METRICS.get(metric, metric), "cells": cells})
+    return {"name": name, "lines": lines}
+
+
+def _remark(score: Mapping[str, Any] | None) -> str:
+    if not score:
+        return ""
+    skipped = f"{score['skipped_draws']} draws skipped" if score.get("skipped_draws") else ""
+    return "; ".join(filter(None, [score.get("reason", ""), skipped]))
+
+
+def _forest_task(
+    entry: Entry, span: tuple[float, float], marks: Sequence[float], skip: Sequence[str]
+) -> dict[str, Any]:
+    lanes = []
+    for name in _row_order(entry["rows"]):
+        if name in skip:
+            continue
+        score = entry["rows"][name]["primary"]
+        marker = _MARKERS.get(name, "constant" if name.startswith("majority") else "control")
+        text = interval(score, 2)
+        label = ROWS.get(name, name)
+        lanes.append(
+            {
+                "label": label,
+                "marker": marker,
+                "text": text,
+                "reason": score.get("reason", ""),
+                "strip": strip(
+                    score["value"],
+                    score["low"],
+                    score["high"],
+                    marker=marker,
+                    title=f"{label}: {interval(score)}",
+                    marks=marks,
+                    span=span,
+                ),
+            }
+        )
+    return {"label": task_label(entry), "about": _about(entry), "lanes": lanes}
+
+
+def _about(entry: Entry) -> str:
+    primary = _injected(entry) or entry
+    parts = [f"n {primary['n']}", f"{primary['patients']} patients", str(entry["split"])]
+    row = entry["rows"].get("majority", {})
+    accuracy = row.get("group", row).get("metrics", {}).get("accuracy")
+    if accuracy and accuracy["value"] is not None:
+        parts.append(f"majority answer right in {100 * accuracy['value']:.0f} %")
+    if entry.get("proxy"):
+        parts.append(f"proxy: head of {entry['proxy']}")
+    return " · ".join(parts)
+
+
+def _injected(entry: Entry) -> Mapping[str, Any]:
+    rows = entry["rows"]
+    return rows.get("injected", next(iter(rows.values()), {})).get("primary", {})
+
+
+def _row_order(names: Sequence[str] | set[str] | Mapping[str, Any]) -> list[str]:
+    return [name for name in ROWS if name in names] + sorted(name for name in names if name not in ROWS)

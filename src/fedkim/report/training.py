@@ -1,0 +1,157 @@
+"""The page's parts about training: losses and development scores by round, routes, bytes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from fedkim.report.drawing import COLOURS, Series, line_chart, stacked_bars
+from fedkim.report.words import figure, size
+
+_UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def losses(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Mean loss of each site by round, and the injection's loss by server step with its mean by round."""
+    names = _site_names(rounds)
+    lines = [
+        Series(
+            name=name,
+            points=[(r["round"], r.get("sites", {}).get(name, {}).get("loss")) for r in rounds],
+            colour=i % COLOURS,
+            style="dashed" if i >= COLOURS else "",
+        )
+        for i, name in enumerate(names)
+    ]
+    site_plot = line_chart(lines, x_label="round", y_label="loss") if lines else Markup("")
+    steps: list[tuple[float, float | None]] = []
+    means: list[tuple[float, float | None]] = []
+    position = 0
+    for r in rounds:
+        loss = _as_list(r.get("injection", {}).get("loss"))
+        if loss:
+            means.append((position + len(loss) / 2, sum(loss) / len(loss)))
+        steps += [(position + i + 1, value) for i, value in enumerate(loss)]
+        position += len(loss)
+    server_plot = Markup("")
+    if steps:
+        thin = max(1, len(steps) // 1500)  # more points than pixels only make the page heavy
+        server_plot = line_chart(
+            [
+                Series(name="each step", points=steps[::thin], colour=1, style="faint"),
+                Series(name="mean of a round", points=means, colour=1),
+            ],
+            x_label="server step",
+            y_label="loss",
+        )
+    if not site_plot and not server_plot:
+        return None
+    return {
+        "sites": site_plot,
+        "server": server_plot,
+        "legend": [{"name": name, "colour": i % COLOURS} for i, name in enumerate(names)],
+        "table": [_loss_line(r, names) for r in rounds],
+        "names": names,
+    }
+
+
+def development(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Development AUROC by round, a small plot a task: injected, and the small models where they were scored."""
+    tasks = list(dict.fromkeys(task for r in rounds for task in r.get("development", {})))
+    plots = []
+    values = [v for r in rounds for key in ("development", "development_small") for v in r.get(key, {}).values()]
+    lowest = min((value for value in values if value is not None), default=0.5)
+    start = min(0.4, int(lowest * 10) / 10)
+    for task in tasks:
+        injected = [(r["round"], r.get("development", {}).get(task)) for r in rounds]
+        small = [(r["round"], r.get("development_small", {}).get(task)) for r in rounds]
+        lines = [Series(name="injected", points=injected, colour=0)]
+        if any(value is not None for _, value in small):
+            lines.insert(0, Series(name="small model", points=small, colour=2, style="dashed"))
+        plot = line_chart(lines, x_label="round", y_label="AUROC", height=210, y_range=(start, 1.0), baseline=0.5)
+        last = next((value for _, value in reversed(injected) if value is not None), None)
+        plots.append({"task": task, "plot": plot, "last": figure(last)})
+    return plots
+
+
+def routing(routes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """α by task and expert as a heat map, darkest at the largest α, with each task's entropy."""
+    table = routes.get("tasks") or {}
+    if not table:
+        return None
+    largest = max(max(weights) for weights in table.values())
+    entropy = routes.get("entropy", {})
+    lines = [
+        {
+            "task": task,
+            "cells": [{"text": figure(alpha), "shade": f"{0.85 * alpha / largest:.3f}"} for alpha in weights],
+            "entropy": figure(entropy.get(task)),
+        }
+        for task, weights in table.items()
+    ]
+    experts = len(next(iter(table.values())))
+    return {
+        "experts": experts,
+        "lines": lines,
+        "uniform": figure(1 / experts),
+        "largest": figure(largest),
+        "variation": figure(routes.get("total_variation"), 4),
+    }
+
+
+def communication(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Bytes that each site sent and received: bars by round, totals by site."""
+    names = _site_names(rounds)
+    sent = {name: [r.get("sites", {}).get(name, {}).get("bytes_sent", 0) for r in rounds] for name in names}
+    got = {name: [r.get("sites", {}).get(name, {}).get("bytes_received", 0) for r in rounds] for name in names}
+    if not any(sum(values) for values in (*sent.values(), *got.values())):
+        return None
+    tallest = max(sum(values[i] for values in sent.values()) for i in range(len(rounds)))
+    unit = next((unit for unit, scale in reversed(_UNITS.items()) if tallest >= scale), "B")
+    layers = [(name, [value / _UNITS[unit] for value in sent[name]]) for name in names]
+    lines = []
+    for name in names:
+        took_part = [r for r in rounds if name in r.get("sites", {})]
+        examples: Mapping[str, int] = took_part[-1]["sites"][name].get("num_examples", {}) if took_part else {}
+        lines.append(
+            {
+                "site": name,
+                "rounds": len(took_part),
+                "sent": size(sum(sent[name]) / max(1, len(took_part))),
+                "received": size(sum(got[name]) / max(1, len(took_part))),
+                "total": size(sum(sent[name]) + sum(got[name])),
+                "examples": ", ".join(f"{part.partition('.')[2]} {count}" for part, count in examples.items()),
+            }
+        )
+    total = sum(map(sum, sent.values())) + sum(map(sum, got.values()))
+    return {
+        "plot": stacked_bars([str(r["round"]) for r in rounds], layers, x_label="round", unit=unit),
+        "unit": unit,
+        "legend": [{"name": name, "colour": i % COLOURS} for i, name in enumerate(names)],
+        "lines": lines,
+        "total": size(total),
+        "by_round": [
+            {"round": r["round"], "cells": [size(sent[name][i]) if sent[name][i] else "" for name in names]}
+            for i, r in enumerate(rounds)
+        ],
+        "names": names,
+    }
+
+
+def _loss_line(r: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    loss = _as_list(r.get("injection", {}).get("loss"))
+    return {
+        "round": r["round"],
+        "sites": [figure(r.get("sites", {}).get(name, {}).get("loss")) for name in names],
+        "server": figure(sum(loss) / len(loss) if loss else None),
+        "entropy": figure(r.get("injection", {}).get("entropy")),
+    }
+
+
+def _site_names(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = {name for r in rounds for name in r.get("sites", {})}
+    return sorted(names, key=lambda name: (len(name), name))  # site-2 before site-10
+
+
+def _as_list(loss: Any) -> list[float]:
+    return list(loss) if isinstance(loss, list | tuple) else [] if loss is None else [loss]
