@@ -1,5 +1,6 @@
 """RunStore: a run's folder, whose rounds are committed so that a crash costs at most the round in progress."""
 
+import errno
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -176,7 +178,7 @@ class RunStore:
         self._require_room(state.num_bytes)
         self.rounds.mkdir(exist_ok=True)
         path = self._tensors(number)
-        write_atomically(path, lambda temporary: safetensors.torch.save_file(dict(state), temporary))
+        write_atomically(path, lambda temporary: _save(state, temporary))
         sha256 = file_digest(path)
         record: dict[str, Any] = {
             **plain(manifest or {}),
@@ -334,6 +336,15 @@ def _with_own_memory(tensors: Mapping[str, Tensor]) -> State:
         own[name] = tensor if alone else tensor.clone()
         taken.add(storage.data_ptr())
     return State(own)
+
+
+def _save(state: State, path: Path) -> None:
+    try:
+        safetensors.torch.save_file(dict(state), path)
+    except safetensors.SafetensorError as error:  # hides the system's error number in its text
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code)) from None
 
 
 def _entries(folder: Path) -> list[Path]:
