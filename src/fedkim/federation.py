@@ -1,10 +1,12 @@
 """The federation's loop: one communication round after the other, read from top to bottom.
 
-            private batch                                        public batch
-                 |                                                    |
-extraction   encoder(m) -> decoder(t) -> loss           injection  encoder(m) -> g(m) -> frozen LLM + M3OE -> answer loss
-                 |                                                    |
-             Update -> gate -> mean per component -> State ----------> State with tuned encoders -> next broadcast
+::
+
+                private batch                                  public batch
+                     |                                              |
+    extraction   encoder(m) -> decoder(t) -> loss       injection   encoder(m) -> g(m) -> LLM + M3OE -> answer loss
+                     |                                              |
+                 Update -> gate -> mean per component -> State ---> State with tuned encoders -> next broadcast
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -92,7 +92,9 @@ class Injector:
         Raises:
             FedkimError: a shape that differs.
         """
-        own = {f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()}
+        own: dict[str, Tensor] = {
+            f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()
+        }
         own |= {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()}
         with torch.no_grad():
             for key, tensor in state.items():
@@ -186,7 +188,7 @@ def _adapted(model: nn.Module, settings: M3OE, seed: int) -> Any:
         target_modules=_targets(model, settings.targets),
         router=settings.router,
         router_inputs=settings.router_inputs,
-        router_dim=settings.router_width or int(model.get_input_embeddings().weight.shape[1]),
+        router_dim=settings.router_width or int(model.config.hidden_size),  # type: ignore[union-attr, arg-type]
         router_normalise=settings.router_normalise,
     )
     with torch.random.fork_rng(devices=[]):

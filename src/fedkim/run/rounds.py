@@ -137,7 +137,13 @@ class Rounds:
         for rejection in finished.rejections:
             self.store.event("rejected", round=finished.number, site=rejection.site)
         self.store.event("injected", round=finished.number, loss=float(np.mean(losses)), seconds=entry["seconds"])
-        self.store.commit(finished.number, self.tensors(), {"history": self.history, "digest": self.digest()})
+        manifest = {
+            "history": self.history,
+            "digest": self.digest(),
+            "shapes": self.world.shapes,
+            "synthetic": self.world.data.synthetic,
+        }
+        self.store.commit(finished.number, self.tensors(), manifest)
 
     def _site(self, update: Update) -> dict[str, Any]:
         return {
@@ -148,6 +154,10 @@ class Rounds:
             "num_examples": dict(update.num_examples),
             "digest": update.state.digest(),
         }
+
+    def release(self) -> None:
+        """Let go of the models; history, states and digest stay."""
+        del self.injector, self.trainer
 
     def tensors(self) -> State:
         """Everything a later process needs to go on from here, under its namespaces."""

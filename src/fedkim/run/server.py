@@ -1,14 +1,18 @@
 """The server's side of a run: the injector and its trainer, made from a recipe."""
 
+from collections.abc import Mapping
+
 import torch
 
 from fedkim.errors import FedkimError
+from fedkim.extraction import Extractor
 from fedkim.injection import InjectionTrainer, Injector, LanguageModel, load_llm
 from fedkim.injection.training import Teacher
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe
 from fedkim.run.world import World
 from fedkim.state import State
+from fedkim.tasks import Task
 
 
 def set_threads(recipe: Recipe) -> None:
@@ -28,12 +32,24 @@ def load_language_model(recipe: Recipe) -> LanguageModel:
 
 def make_injector(world: World, llm: LanguageModel, *, blind: bool = False) -> Injector:
     """The injector with its first weights; the encoders' come with each round's state."""
-    recipe = world.recipe
-    encoders = world.extractor(world.initial).encoder
+    return new_injector(world.recipe, llm, tasks=world.tasks, shapes=world.shapes, blind=blind)
+
+
+def new_injector(
+    recipe: Recipe,
+    llm: LanguageModel,
+    *,
+    tasks: Mapping[str, Task],
+    shapes: Mapping[str, tuple[int, ...]],
+    blind: bool = False,
+) -> Injector:
+    """An injector for inputs of these shapes; the encoders that exist are those that the seen tasks need."""
+    seen = [tasks[name] for name in recipe.tasks.seen]
+    encoders = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).encoder
     return Injector(
         llm,
         encoders={name: encoders[name] for name in MODALITIES if name in encoders},
-        tasks=world.tasks,
+        tasks=tasks,
         settings=recipe.m3oe,
         width=recipe.extraction.width,
         seed=recipe.run.seed,

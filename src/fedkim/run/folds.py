@@ -1,0 +1,157 @@
+"""Cross-validation: a recipe once per fold, two processes side by side, then every patient's out-of-fold answer pooled."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from fedkim.errors import FedkimError
+from fedkim.evaluation.predictions import Predictions, pool
+from fedkim.evaluation.scoring import score_rows
+from fedkim.progress import Progress, Silent
+from fedkim.recipe import Recipe
+from fedkim.run.predictions_file import Rows, read_predictions
+from fedkim.run.result import write_report_beside
+from fedkim.store import RunStore
+from fedkim.store.files import plain, pretty, write_text
+
+
+def run_folds(
+    recipe: Recipe,
+    folds: Sequence[int],
+    *,
+    out: Path,
+    force: bool = False,
+    reveal_test: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run ``recipe`` for each fold in ``out/fold-<k>`` (resuming what is there) and pool their predictions.
+
+    ``run.workers`` processes run at once, each with one worker: separate processes share nothing, so they are the
+    fastest use of the cores, and the number of workers changes no bit.
+
+    Raises:
+        FedkimError: a fold ended with an error (its own message stands above).
+    """
+    progress = progress or Silent()
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "recipe.toml", recipe.to_toml())
+    began = time.perf_counter()
+    with progress.stage("folds", len(folds)) as stage, ThreadPoolExecutor(recipe.run.workers) as threads:
+        running = _Running()
+
+        def one(fold: int) -> int:
+            status = running.run(_command(fold, out, force=force, reveal_test=reveal_test))
+            stage.advance()
+            return status
+
+        try:
+            statuses = list(threads.map(one, folds))
+        except BaseException:
+            running.stop()
+            raise
+    failed = [fold for fold, status in zip(folds, statuses) if status]
+    if failed:
+        raise FedkimError(
+            f"fold {failed[0]}", found="it ended with an error", remedy="see its message; the others are kept"
+        )
+    result = pooled(recipe, folds, out)
+    result["run_info"]["seconds_of_this_call"] = round(time.perf_counter() - began, 1)
+    write_text(out / "result.json", pretty(plain(result)))
+    write_report_beside(out, result)
+    return result
+
+
+def pooled(recipe: Recipe, folds: Sequence[int], out: Path) -> dict[str, Any]:
+    """One result from the folds' predictions: each sample scored by the fold in which its patient was tested."""
+    parts: list[tuple[str, Rows]] = []
+    results = []
+    for fold in folds:
+        folder = out / f"fold-{fold}"
+        results.append(RunStore(folder).result() or {})
+        parts.append((f"fold-{fold}", read_predictions(folder / "predictions.json")))
+    metrics = {}
+    for task in (*recipe.tasks.seen, *recipe.tasks.unseen):
+        rows = _pooled_rows(task, parts)
+        if rows:
+            metrics[task] = score_rows(
+                rows, seen=task in recipe.tasks.seen, draws=recipe.evaluation.draws, seed=recipe.run.seed
+            )
+            metrics[task]["blindness"] = _mean_blindness(task, results)
+    infos = [result["run_info"] for result in results]
+    return {
+        "run_info": {
+            **infos[0],
+            "folds": list(folds),
+            "config": recipe.to_toml(),
+            "seconds": sum(info["seconds"] for info in infos),
+            "seconds_by_fold": [info["seconds"] for info in infos],
+            "peak_memory_bytes": max(info["peak_memory_bytes"] for info in infos),
+            "test_revealed": max(info["test_revealed"] for info in infos),
+        },
+        "train_info": {
+            "rounds": results[0]["train_info"]["rounds"],
+            "digests": [result["train_info"]["digest"] for result in results],
+        },
+        "metrics": metrics,
+        "routes": results[0]["routes"],
+        "meta_info": results[0]["meta_info"],
+    }
+
+
+def _pooled_rows(task: str, parts: Sequence[tuple[str, Rows]]) -> dict[str, Predictions]:
+    """The rows that every fold with this task has."""
+    having = [(fold, rows[task]) for fold, rows in parts if rows.get(task)]
+    if not having:
+        return {}
+    names = set.intersection(*(set(rows) for _, rows in having))
+    ordered = [name for name in having[0][1] if name in names]
+    return {name: pool((fold, rows[name]) for fold, rows in having) for name in ordered}
+
+
+def _mean_blindness(task: str, results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Correlations within each fold, averaged: scores of different folds come from different models."""
+    tables = [result["metrics"].get(task, {}).get("blindness", {}) for result in results]
+    mean: dict[str, dict[str, Any]] = {}
+    for seen in {name for table in tables for name in table}:
+        entries = [table[seen] for table in tables if table.get(seen, {}).get("pearson") is not None]
+        mean[seen] = {
+            kind: sum(entry[kind] for entry in entries) / len(entries) if entries else None
+            for kind in ("pearson", "spearman")
+        } | {"n": sum(entry["n"] for entry in entries), "reason": "" if entries else "in no fold"}
+    return dict(sorted(mean.items()))
+
+
+def _command(fold: int, out: Path, *, force: bool, reveal_test: bool) -> list[str]:
+    command = [sys.executable, "-m", "fedkim", "run", str(out / "recipe.toml"), "--out", str(out / f"fold-{fold}")]
+    command += ["--set", f"data.fold={fold}", "--set", "run.workers=1"]
+    return command + ["--force"] * force + ["--reveal-test"] * reveal_test
+
+
+class _Running:
+    """The folds' processes, so that an interrupted parent takes them along."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, command: list[str]) -> int:
+        with self._lock:
+            if self._stopped:
+                return 1
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(os.environ))
+            self._processes.append(process)
+        return process.wait()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                if process.poll() is None:
+                    process.terminate()

@@ -1,0 +1,151 @@
+"""The plan: what a recipe will cost in parameters, memory and bytes, worked out without weights or data."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fedkim.aggregation import ALGORITHMS
+from fedkim.data.registry import SOURCES
+from fedkim.errors import FedkimError, unknown
+from fedkim.extraction import Extractor
+from fedkim.injection.alignment import Alignment
+from fedkim.injection.llms import LLMS, choose_device, choose_dtype
+from fedkim.m3oe.config import TARGETS
+from fedkim.m3oe.router import TaskModalityRouter
+from fedkim.modalities.series import CONCEPTS
+from fedkim.recipe import Recipe
+from fedkim.run.world import load_plugins, resolve_tasks
+from fedkim.state import component
+
+_LEADS = {"pack": 1}
+"""Leads of a source's signals where they aren't the usual twelve."""
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Parameters by part, and what follows from them."""
+
+    method: str
+    llm: str
+    dtype: str
+    parameters: dict[str, int]
+    """LLM, adapter, router, alignment, and each encoder and decoder."""
+    rounds: int
+    sites: int
+
+    @property
+    def bytes_per_site_and_round(self) -> int:
+        """float32 weights sent by a site that holds every component; it receives as many."""
+        return 4 * sum(n for name, n in self.parameters.items() if name.startswith(("encoder.", "decoder.")))
+
+    @property
+    def server_memory_bytes(self) -> int:
+        """Weights, and for what is trained the gradient and Adam's two moments in float32; activations come on top."""
+        trained = sum(
+            n for name, n in self.parameters.items() if name not in ("LLM",) and not name.startswith("decoder.")
+        )
+        return self.parameters["LLM"] * (2 if self.dtype == "bfloat16" else 4) + 16 * trained
+
+    def __str__(self) -> str:
+        width = max(map(len, self.parameters))
+        lines = [f"method {self.method}, {self.sites} sites, {self.rounds} rounds, LLM {self.llm} in {self.dtype}", ""]
+        lines += [f"  {name:<{width}}  {number:>15,} parameters" for name, number in self.parameters.items()]
+        lines += [
+            "",
+            f"server memory   {self.server_memory_bytes / _MIB:,.0f} MiB for weights, gradients and moments",
+            f"on the wire     {self.bytes_per_site_and_round / _MIB:,.1f} MiB from a site with every modality, "
+            "and as many to it, a round",
+        ]
+        return "\n".join(lines)
+
+
+def check_recipe(recipe: Recipe) -> Plan:
+    """Resolve everything a recipe names and count what it will take.
+
+    Raises:
+        FedkimError: an unknown task, modality, encoder, data source, algorithm or language model.
+    """
+    load_plugins(recipe)
+    tasks = resolve_tasks(recipe)
+    for kind, name, known in (
+        ("data source", recipe.data.source, SOURCES),
+        ("algorithm", recipe.federation.algorithm, ALGORITHMS),
+    ):
+        if name not in known:
+            raise unknown(kind, name, known)
+    shapes: dict[str, tuple[int, ...]] = {
+        "image": (1, recipe.data.image_size, recipe.data.image_size),
+        "signal": (_LEADS.get(recipe.data.source, 12), 1000),
+        **{group: (24, 2 * len(concepts)) for group, concepts in CONCEPTS.items()},
+    }
+    seen = [tasks[name] for name in recipe.tasks.seen]
+    extractor = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed)
+    small: dict[str, int] = {}
+    for name, tensor in extractor.state_dict().items():
+        small[component(name)] = small.get(component(name), 0) + tensor.numel()
+    model = _empty_llm(recipe.llm.name)
+    hidden = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+    alignment = _count(Alignment(recipe.extraction.width, hidden, 1.0, seed=0, modality="any"))
+    parameters = {"LLM": _count(model), **_adapter(recipe, model, hidden)}
+    parameters["alignment"] = alignment * len(extractor.encoder)
+    device = choose_device("cpu" if recipe.run.device == "auto" else recipe.run.device)
+    dtype = choose_dtype(recipe.run.dtype, device)
+    return Plan(
+        method=recipe.method,
+        llm=recipe.llm.name,
+        dtype=str(dtype).removeprefix("torch."),
+        parameters=parameters | dict(sorted(small.items())),
+        rounds=recipe.federation.rounds,
+        sites=recipe.federation.sites if recipe.federation.trainers == "sites" else 1,
+    )
+
+
+def _empty_llm(name: str) -> nn.Module:
+    """The architecture without memory for its weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+
+    if name in LLMS:
+        config = LlamaConfig(**LLMS[name].config)
+    elif Path(name).is_dir():
+        try:
+            config = AutoConfig.from_pretrained(name, local_files_only=True)
+        except (OSError, ValueError):
+            raise FedkimError(f"language model folder {name!r}", found="no config.json that loads") from None
+    else:
+        raise unknown("language model (or folder)", name, LLMS)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
+
+
+def _adapter(recipe: Recipe, model: nn.Module, hidden: int) -> dict[str, int]:
+    settings = recipe.m3oe
+    if not settings.experts:
+        return {}
+    family = str(model.config.model_type)  # type: ignore[union-attr]
+    names = set(settings.targets) - {"all", "paper"} or set(TARGETS[family])
+    if "paper" in settings.targets:
+        names.add("lm_head")
+    rank = settings.experts * settings.rank
+    sizes = [
+        rank * (module.in_features + module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and name.split(".")[-1] in names
+    ]
+    if not sizes:
+        raise FedkimError(
+            "[m3oe] targets", found=", ".join(sorted(names)), expected="names of the model's linear layers"
+        )
+    parts = {"adapter": sum(sizes)}
+    if settings.experts > 1 and settings.router == "attention":
+        with torch.device("meta"):
+            router = TaskModalityRouter(hidden, settings.experts, dim=settings.router_width or hidden)
+        parts["router"] = _count(router)
+    return parts
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

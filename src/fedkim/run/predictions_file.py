@@ -1,0 +1,63 @@
+"""A run's own predictions on disk, for pooling over folds and for paired comparisons; they never leave the run's folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedkim.errors import FedkimError
+from fedkim.evaluation.predictions import Predictions
+from fedkim.store.files import write_text
+
+Rows = dict[str, dict[str, Predictions]]
+"""Predictions by task and row name."""
+
+_COLUMNS = ("samples", "patients", "truth", "sites", "templates", "folds")
+
+
+def write_predictions(path: Path, rows: Rows) -> None:
+    """Write every row as JSON, atomically."""
+    record = {task: {name: _as_json(row) for name, row in named.items()} for task, named in rows.items()}
+    write_text(path, json.dumps(record) + "\n")
+
+
+def read_predictions(path: Path) -> Rows:
+    """The inverse of :func:`write_predictions`; bits of the probabilities included.
+
+    Raises:
+        FedkimError: missing or unreadable.
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        return {task: {name: _from_json(row) for name, row in named.items()} for task, named in record.items()}
+    except FileNotFoundError:
+        raise FedkimError(f"predictions {path}", found="no such file", remedy="run the recipe to its end") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise FedkimError(f"predictions {path}", found="unreadable", expected="JSON written by fedkim") from None
+
+
+def _as_json(row: Predictions) -> dict[str, Any]:
+    return {
+        "task": row.task,
+        "split": row.split,
+        "answers": row.answers,
+        "within": row.within,
+        "generated": row.generated,
+        "probabilities": None if row.probabilities is None else row.probabilities.tolist(),
+        "groups": [sorted(group) for group in row.groups],
+        **{name: list(getattr(row, name)) for name in _COLUMNS},
+    }
+
+
+def _from_json(record: dict[str, Any]) -> Predictions:
+    return Predictions(
+        task=record["task"],
+        split=record["split"],
+        answers=None if record["answers"] is None else tuple(record["answers"]),
+        within=record["within"],
+        generated=None if record["generated"] is None else tuple(record["generated"]),
+        probabilities=None if record["probabilities"] is None else np.array(record["probabilities"]),
+        groups=tuple(frozenset(group) for group in record["groups"]),
+        **{name: tuple(record[name]) for name in _COLUMNS},
+    )

@@ -1,0 +1,84 @@
+"""What a result says about its run: settings, versions, time and memory; and the files it goes to."""
+
+import resource
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fedkim.recipe import Recipe
+from fedkim.store.files import plain, pretty, write_text
+
+
+class Clock:
+    """Seconds of a run, by part."""
+
+    def __init__(self) -> None:
+        self._began = self._mark = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap belongs to ``name``."""
+        now = time.perf_counter()
+        self.laps[name] = round(self.laps.get(name, 0.0) + now - self._mark, 1)
+        self._mark = now
+
+    def total(self) -> float:
+        """Seconds since the beginning."""
+        return round(time.perf_counter() - self._began, 1)
+
+
+def describe_run(
+    recipe: Recipe, *, split: str, stored: Mapping[str, Any] | None, environment: Mapping[str, Any]
+) -> dict[str, Any]:
+    """``result["run_info"]`` but for the seconds. Counts how often test scores were revealed."""
+    before = int((stored or {}).get("run_info", {}).get("test_revealed", 0))
+    return {
+        "recipe": recipe.run.name,
+        "method": recipe.method,
+        "backbone": recipe.federation.algorithm,
+        "config": recipe.to_toml(),
+        "seed": recipe.run.seed,
+        "llm": recipe.llm.name,
+        "split": split,
+        "test_revealed": before + int(split == "test"),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "environment": dict(environment),
+        "versions": _versions(),
+    }
+
+
+def result_path(folder: Path, recipe: Recipe) -> Path:
+    """Where a result is kept for good: ``<folder>/<recipe>/<method>--<backbone>--seed<k>.json``."""
+    return folder / recipe.run.name / f"{recipe.method}--{recipe.federation.algorithm}--seed{recipe.run.seed}.json"
+
+
+def keep_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Path:
+    """Write a result (aggregates only) to its place below ``folder``."""
+    path = result_path(folder, recipe)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, pretty(plain(result)))
+    return path
+
+
+def write_report_beside(folder: Path, result: dict[str, Any]) -> None:
+    """``report.html`` in the run's folder."""
+    from fedkim.report import write_report
+
+    write_report(result, folder / "report.html")
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far (Linux counts it in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in ("fedkim", "torch", "transformers", "peft", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions

@@ -1,0 +1,190 @@
+"""Run: a finished (or stopped) run read back from its folder, ready to answer questions about one patient."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedkim.data.sample import Sample
+from fedkim.errors import FedkimError, unknown
+from fedkim.evaluation.answers import generate, score
+from fedkim.injection import Injector, Route
+from fedkim.modalities.image import read_image
+from fedkim.modalities.series import CONCEPTS, prepare
+from fedkim.modalities.signal import read_record
+from fedkim.progress import Progress, Silent
+from fedkim.recipe import Recipe
+from fedkim.run.pipeline import score_again
+from fedkim.run.server import load_language_model, new_injector, set_threads
+from fedkim.run.world import load_plugins
+from fedkim.store import Committed, RunStore
+from fedkim.tasks import TASKS, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the injected model says about one patient."""
+
+    text: str
+    """The likeliest answer, or the generated one."""
+    probabilities: Mapping[str, float]
+    """By answer; empty for free text."""
+    threshold: Mapping[str, Any]
+    """``{"value", "source"}``: where the probability turns into a yes, and where that number comes from."""
+    route: Route
+    """Which experts answered."""
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Run:
+    """A run's folder: its recipe, result and model.
+
+    Raises:
+        FedkimError: no run there, or none of its rounds can be read.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self.store = RunStore(self.folder)
+        self.recipe: Recipe = self.store.recipe()
+        load_plugins(self.recipe)
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The stored result; None while the run isn't complete."""
+        return self.store.result()
+
+    @cached_property
+    def committed(self) -> Committed:
+        """The newest whole round."""
+        committed = self.store.latest()
+        if committed is None:
+            raise FedkimError(
+                f"run {self.folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
+            )
+        return committed
+
+    @cached_property
+    def injector(self) -> Injector:
+        """The injected model as of the newest round; loaded at the first question."""
+        set_threads(self.recipe)
+        shapes = {name: tuple(shape) for name, shape in self.committed.manifest["shapes"].items()}
+        names = (*self.recipe.tasks.seen, *self.recipe.tasks.unseen)
+        injector = new_injector(
+            self.recipe,
+            load_language_model(self.recipe),
+            tasks={**TASKS, **{name: TASKS[name] for name in names}},
+            shapes=shapes,
+        )
+        injector.load(self.committed.namespace("injector"))
+        return injector
+
+    def answer(self, *, task: str, question: str | None = None, **inputs: Any) -> Answer:
+        """Ask one question about one patient.
+
+        Args:
+            task: a registered task whose modalities the run's sites taught.
+            question: for tasks with free questions.
+            **inputs: by modality, a file (image, WFDB record), a table of hours × concepts (ICU groups, in YAIB's
+                units, see ``fedkim.modalities.series.CONCEPTS``) or a prepared tensor.
+
+        Raises:
+            FedkimError: unknown task, a modality that is missing, superfluous or was never learned, no question.
+        """
+        if task not in TASKS:
+            raise unknown("task", task, TASKS)
+        record = TASKS[task]
+        if record.answers is None and not question:
+            raise FedkimError(f"task {task!r}", found="no question", remedy='give question="…"')
+        sample = Sample(
+            id="asked",
+            patient="asked",
+            split="test",
+            inputs=self._inputs(record, inputs),
+            labels={},
+            questions={task: question} if question else {},
+        )
+        route = self.injector.route(task)
+        if record.answers is None:
+            (text,) = generate(self.injector, task, [sample], max_new_tokens=self.recipe.llm.max_new_tokens)
+            return Answer(text=text, probabilities={}, threshold={}, route=route, warnings=self._warnings(record))
+        (row,) = score(self.injector, task, [sample])
+        probabilities = dict(zip(record.answers, (float(p) for p in row)))
+        threshold = self._threshold(record)
+        text = max(probabilities, key=probabilities.__getitem__)
+        if len(record.answers) == 2:
+            text = record.answers[int(probabilities[record.answers[-1]] >= threshold["value"])]
+        return Answer(
+            text=text,
+            probabilities=probabilities,
+            threshold=threshold,
+            route=route,
+            warnings=self._warnings(record),
+        )
+
+    def evaluate(
+        self, data: str | Path | None = None, *, reveal_test: bool = False, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Score the final model again, on the recipe's data or on the same kind of data in another folder."""
+        return score_again(self.folder, data=data, reveal_test=reveal_test, progress=progress or Silent())
+
+    def _inputs(self, task: Task, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        needed = [modality for modality in task.modalities if modality != "text"]
+        for name in given:
+            if name not in needed:
+                raise FedkimError(
+                    f"task {task.name!r}", found=f"an input {name!r}", expected=", ".join(needed) or "no input"
+                )
+        inputs = {}
+        for modality in needed:
+            if modality not in given or given[modality] is None:
+                raise FedkimError(f"task {task.name!r}", found=f"no {modality}", remedy=f"give {modality}=…")
+            if modality not in self.committed.manifest["shapes"]:
+                raise FedkimError(f"modality {modality!r}", found="no site of this run taught it")
+            inputs[modality] = self._prepared(modality, given[modality])
+            expected = tuple(self.committed.manifest["shapes"][modality])
+            if tuple(inputs[modality].shape) != expected:
+                raise FedkimError(
+                    f"input {modality!r}", found=f"shape {tuple(inputs[modality].shape)}", expected=str(expected)
+                )
+        return inputs
+
+    def _prepared(self, modality: str, value: Any) -> Tensor:
+        if isinstance(value, Tensor):
+            return value.to(torch.float32)
+        if modality == "image":
+            return read_image(value, size=self.recipe.data.image_size)
+        if modality == "signal":
+            return read_record(value)
+        if modality in CONCEPTS:
+            return prepare(value, CONCEPTS[modality])
+        raise FedkimError(
+            f"input {modality!r}", found=type(value).__name__, expected="a prepared tensor", remedy="see MODALITIES"
+        )
+
+    def _threshold(self, task: Task) -> dict[str, Any]:
+        entry = (self.result or {}).get("metrics", {}).get(task.name, {})
+        tuned = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
+        if tuned.get("threshold") is not None:
+            return {"value": float(tuned["threshold"]), "source": "tuned on development patients"}
+        return {"value": 0.5, "source": "0.5, not tuned"}
+
+    def _warnings(self, task: Task) -> tuple[str, ...]:
+        warnings = []
+        if task.name not in self.recipe.tasks.seen:
+            warnings.append("no hospital trained for this task: the answer may be that of the nearest trained question")
+        total, done = self.recipe.federation.rounds, self.committed.round
+        if done < total:
+            warnings.append(f"the run stopped after round {done} of {total}")
+        if self.committed.manifest.get("synthetic"):
+            warnings.append("trained on synthetic phantom data: the answer says nothing about a real patient")
+        return tuple(warnings)
+
+
+def load(folder: str | Path) -> Run:
+    """Open a run's folder: ``fedkim.load("runs/demo").answer(task="covid", image="x.png")``."""
+    return Run(folder)
