@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedkim.errors import FedkimError
 from fedkim.m3oe import export
 from fedkim.m3oe.config import M3OEConfig
-from fedkim.m3oe.descriptions import Description, DescriptionBank, Modalities
+from fedkim.m3oe.descriptions import Description, DescriptionReader, Modalities
 from fedkim.m3oe.layer import M3OELinear
 from fedkim.m3oe.router import Descriptions, TaskModalityRouter, pad_descriptions
 from fedkim.m3oe.routing import Active, Gate, RouteChannel
@@ -32,7 +32,7 @@ class RoutedModel:
         active_adapters: list[str]
     m3oe_router: nn.ModuleDict
     routes: RouteChannel
-    descriptions: DescriptionBank
+    descriptions: DescriptionReader
 
     # --- computing and setting routes ---------------------------------------------------------------------------
 

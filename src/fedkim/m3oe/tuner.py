@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe.config import TARGETS, M3OEConfig
-from fedkim.m3oe.descriptions import DescriptionBank
+from fedkim.m3oe.descriptions import DescriptionReader
 from fedkim.m3oe.layer import M3OELayer, M3OELinear
 from fedkim.m3oe.routed import RoutedModel
 from fedkim.m3oe.router import TaskModalityRouter
@@ -41,7 +41,7 @@ class M3OEModel(RoutedModel, BaseTuner):
     def _pre_injection_hook(self, model: nn.Module, config: M3OEConfig, adapter_name: str) -> None:
         self.m3oe_router = nn.ModuleDict()
         self.routes = RouteChannel()
-        self.descriptions = DescriptionBank()
+        self.descriptions = DescriptionReader()
         # in a list, so that it isn't registered a second time as a child
         self._checkpointed = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")][:1]
 
