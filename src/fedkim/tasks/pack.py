@@ -13,7 +13,8 @@ PACK_SEEN = (
     "ap_view",
     "pa_view",
     "pvc",
-    "heart_rate_above_75",
+    "heart_rate_above_80",
+    "irregular_rhythm",
     "noisy",
     "noise_free",
     "icu_mortality",
@@ -82,11 +83,20 @@ _TASKS = (
         modalities=("signal",),
     ),
     Task(
-        name="heart_rate_above_75",
-        question="Is the heart rate in this ECG above 75 beats per minute?",
+        name="heart_rate_above_80",
+        question="Is the heart rate in this ECG above 80 beats per minute?",
         description=(
             "The heart rate task involves measuring the distances between the beats of an ECG to determine whether "
-            "the heart beats more than 75 times a minute."
+            "the heart beats more than 80 times a minute."
+        ),
+        modalities=("signal",),
+    ),
+    Task(
+        name="irregular_rhythm",
+        question="Do the heartbeats in this ECG follow each other irregularly?",
+        description=(
+            "The irregular rhythm task involves comparing the distances between the beats of an ECG to determine "
+            "whether some are clearly longer than others."
         ),
         modalities=("signal",),
     ),

@@ -10,6 +10,7 @@ questions by themselves (:func:`load`), and the wordings, put to real ECG window
 import json
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +79,18 @@ def load(root: Path) -> Dataset:
     )
 
 
-def wordings(root: Path, lead: str) -> dict[str, list[tuple[str, str]]]:
+def wordings(entries: Iterable[Mapping[str, Any]], lead: str) -> dict[str, list[tuple[str, str]]]:
     """Kind of noise → the distinct ``(template, question)`` that can be asked of a single-lead recording, sorted.
 
     A question that names a lead fits only a recording of that lead; the modified limb lead II counts as lead II.
 
     Args:
-        root: of the pack.
+        entries: from :func:`read`.
         lead: as the record's header says: ``"MLII"`` or ``"V5"``.
     """
     named = "II" if lead == "MLII" else lead
     found: dict[str, set[tuple[str, str]]] = defaultdict(set)
-    for entry in read(root):
+    for entry in entries:
         match = _LEAD.search(entry["question"])
         if match is None or match[1] == named:
             found[entry["attribute"][0]].add((str(entry["template_id"]), entry["question"]))

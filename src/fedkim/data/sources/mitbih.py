@@ -36,6 +36,8 @@ class Record:
     """By window: does it hold a premature ventricular beat?"""
     heart_rate: tuple[float | None, ...]
     """By window: 60 s over the mean R-R distance inside it; None with fewer than two beats."""
+    irregularity: tuple[float | None, ...]
+    """By window: its longest R-R distance over its shortest; None with fewer than three beats."""
 
 
 def files(root: Path, name: str) -> list[Path]:
@@ -74,16 +76,13 @@ def read(root: Path, name: str) -> Record:
         raise FedkimError(what, found=f"{len(wave) / rate:.1f} s", expected=f"at least one window of {SECONDS} s")
     peaks = np.array([at for at, symbol in zip(beats.sample, beats.symbol) if symbol in BEATS], dtype=int)
     ventricular = {int(at) // length for at, symbol in zip(beats.sample, beats.symbol) if symbol == "V"}
+    distances = [np.diff(peaks[peaks // length == window]) / rate for window in range(num)]
     return Record(
         name=name,
         lead=lead,
         sampling_rate=rate,
         windows=wave[: num * length].reshape(num, 1, length),
         premature=tuple(window in ventricular for window in range(num)),
-        heart_rate=tuple(_rate(peaks[peaks // length == window], rate) for window in range(num)),
+        heart_rate=tuple(float(60 / d.mean()) if len(d) else None for d in distances),
+        irregularity=tuple(float(d.max() / d.min()) if len(d) > 1 else None for d in distances),
     )
-
-
-def _rate(peaks: np.ndarray, sampling_rate: float) -> float | None:
-    """Beats a minute from the R peaks (in samples) of one window."""
-    return None if len(peaks) < 2 else float(60 * sampling_rate / np.diff(peaks).mean())

@@ -47,7 +47,7 @@ def load(settings: PackSettings) -> Dataset:
     Raises:
         FedkimError: no folder, a fold that doesn't exist, or a file that is missing, unreadable or not what it should be.
     """
-    root = pack_folder(settings.root)
+    root = find_root(settings.root)
     if settings.fold not in range(folds.NUM_FOLDS):
         raise FedkimError("fold", found=str(settings.fold), expected=f"0 to {folds.NUM_FOLDS - 1}")
     if settings.image_size < 16:
@@ -64,7 +64,7 @@ def load(settings: PackSettings) -> Dataset:
     return dataset
 
 
-def pack_folder(root: str | Path = "") -> Path:
+def find_root(root: str | Path = "") -> Path:
     """``root``, or what ``FEDKIM_DATA_PACK`` names.
 
     Raises:

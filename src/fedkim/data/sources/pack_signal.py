@@ -1,11 +1,12 @@
 """The pack's ECG windows as samples: real windows, and the same windows with known noise.
 
-Of a record's 180 windows all serve ``pvc`` and the heart rate as they are. One half, drawn by hash, answers ``noisy: No``
-as it is; of the other half a copy with noise answers ``noisy: Yes`` (and keeps its heart rate, so that noise and answer
-can't be taken for one another). In development and test each window is also asked a question of ECG-QA's about noise.
+Of a record's 180 windows all serve ``pvc`` and the two questions on the rhythm as they are. One half, drawn by hash,
+answers ``noisy: No`` as it is; of the other half a copy with noise answers ``noisy: Yes`` (and keeps its rhythm, so that
+noise and answer can't be taken for one another). In development and test each window is also asked one of ECG-QA's
+questions about noise.
 
-The heart rate is read off the annotated beats. Above 100 a minute there are 3 of 1,620 windows, so the question asks for
-75, which divides the windows nearly in halves.
+Rate and rhythm are read off the annotated beats. Above 100 a minute there are 3 of 1,620 windows, so the question asks
+for 80, which falls between the records' own rates.
 """
 
 from collections.abc import Iterator
@@ -24,10 +25,12 @@ from fedkim.modalities import signal
 from fedkim.parallel import ordered_map
 from fedkim.randomness import numpy_generator_for, seed_for
 
-VERSION = 1
+VERSION = 2
 """Raise it when windows, noise or questions change: old cache entries are then left aside."""
-HEART_RATE = 75.0
+HEART_RATE = 80.0
 """Beats a minute."""
+IRREGULAR = 1.3
+"""Longest over shortest distance between two beats: beyond it a window counts as irregular."""
 SEEN_NOISE = noise.KINDS[:3]
 """Kinds in training; electrode problems are kept for the held-out questions."""
 
@@ -43,7 +46,7 @@ def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
         split = table.split_of(row["record"])
         if "question" in row and split not in folds.HELD_OUT:
             continue
-        place = table.private.index(row["record"]) + 1 if split == "private" else 0
+        place = str(table.private.index(row["record"]) + 1) if split == "private" else "held-out"
         yield Sample(
             id=row["id"],
             patient=f"mitbih/{row['record']}",
@@ -60,14 +63,15 @@ def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
 
 def _build(root: Path, seed: int) -> cache.Entry:
     """All windows of all records, whichever fold will want them: tensors ``signal [N, 1, 1000]`` and a row for each."""
-    parts = list(ordered_map(lambda name: _record(root, name, seed), mitbih.RECORDS, workers=2))
+    asked = ecgqa.read(root)
+    parts = list(ordered_map(lambda name: _record(root, name, asked, seed), mitbih.RECORDS, workers=2))
     return cache.Entry(
         tensors={"signal": torch.cat([waves for waves, _ in parts])},
         facts={"rows": [row for _, rows in parts for row in rows]},
     )
 
 
-def _record(root: Path, name: str, seed: int) -> tuple[Tensor, list[dict[str, Any]]]:
+def _record(root: Path, name: str, entries: list[dict[str, Any]], seed: int) -> tuple[Tensor, list[dict[str, Any]]]:
     record = mitbih.read(root, name)
     num = len(record.windows)
     names = [f"mitbih/{name}/{window:03d}" for window in range(num)]
@@ -83,33 +87,37 @@ def _record(root: Path, name: str, seed: int) -> tuple[Tensor, list[dict[str, An
         rows.append({"id": names[window] + suffix, "record": name, "lead": record.lead, "noise": kind, **row})
 
     for window in range(num):
-        beats = record.heart_rate[window]
-        rate = {} if beats is None else {"heart_rate_above_75": folds.yes(beats > HEART_RATE)}
+        rhythm = _rhythm(record.heart_rate[window], record.irregularity[window])
         clean = {} if window in disturbed else {"noisy": "No", "noise_free": "Yes"}
-        add(window, None, "", labels={"pvc": folds.yes(record.premature[window]), **rate, **clean})
+        add(window, None, "", labels={"pvc": folds.yes(record.premature[window]), **rhythm, **clean})
         if window in disturbed:
             kind = str(numpy_generator_for(seed, "kind", names[window]).choice(SEEN_NOISE))
-            add(window, kind, "/noisy", labels={"noisy": "Yes", "noise_free": "No", **rate})
+            add(window, kind, "/noisy", labels={"noisy": "Yes", "noise_free": "No", **rhythm})
     if name in folds.HELD_OUT_RECORDS:
-        for window, asked in enumerate(_questions(root, record, names, seed)):
-            added, template, question, answer = asked
+        wordings = ecgqa.wordings(entries, record.lead)
+        for window, (added, template, question, answer) in enumerate(_questions(wordings, names, seed)):
             add(window, added, "/asked", labels={"ecg_noise_qa": answer}, question=question, template=template)
     return torch.stack(waves), rows
 
 
+def _rhythm(rate: float | None, irregularity: float | None) -> dict[str, str]:
+    """The answers that the distances between the beats give, where there are any."""
+    answers = {} if rate is None else {"heart_rate_above_80": folds.yes(rate > HEART_RATE)}
+    return answers if irregularity is None else answers | {"irregular_rhythm": folds.yes(irregularity > IRREGULAR)}
+
+
 def _questions(
-    root: Path, record: mitbih.Record, names: list[str], seed: int
+    wordings: dict[str, list[tuple[str, str]]], names: list[str], seed: int
 ) -> Iterator[tuple[str | None, str, str, str]]:
     """For each window: noise to add (or None), template, question and answer; yes and no in equal numbers.
 
     A "no" window carries either no added noise or, half of the time, noise of another kind than the one asked for (never
     for "any kind of noises"): so the question has to be read.
     """
-    wordings = ecgqa.wordings(root, record.lead)
-    lacking = [kind for kind in (*noise.KINDS, ecgqa.ANY_NOISE) if not wordings.get(kind)]
-    if lacking:
-        path = ecgqa.questions_file(root)
-        raise FedkimError(f"questions {path}", found=f"no wording about {lacking[0]}", remedy="take the published file")
+    for kind in (*noise.KINDS, ecgqa.ANY_NOISE):
+        if not wordings.get(kind):
+            what = f"questions {ecgqa.FOLDER / ecgqa.QUESTIONS}"
+            raise FedkimError(what, found=f"no wording about {kind}", remedy="take the published file")
     order = sorted(range(len(names)), key=lambda window: seed_for(seed, "asked", names[window]))
     affirmed = set(order[: len(names) // 2])
     for window, name in enumerate(names):
