@@ -265,7 +265,8 @@ def test_a_gap_in_a_line_is_not_bridged():
 
 
 def test_a_marker_stands_where_its_value_is():
-    drawn = drawing.strip(0.7, 0.6, 0.8, marker="main", title="t", marks=[0.5], span=(0.4, 1.0))
+    drawn = drawing.strip(0.7, 0.6, 0.8, marker="main", title="t", marks=[0.5], chance=0.5, span=(0.4, 1.0))
+    assert 'class="chance" x1="16.67%"' in drawn
     assert 'x="50.00%"' in drawn
     assert 'x1="33.33%"' in drawn
     assert 'x2="66.67%"' in drawn

@@ -16,7 +16,7 @@ ROWS: Mapping[str, str] = {
     "proxy": "proxy head",
     "simple": "simple statistics",
     "small_before": "small model",
-    "small_after": "small model, after injection",
+    "small_after": "small model after",
     "majority": "majority",
     "majority_per_template": "majority per template",
 }

@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 
 COLOURS = 8
 
-_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 440, 46, 10, 10, 34
+WIDTH = 440
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,7 @@ def line_chart(
     *,
     x_label: str,
     y_label: str,
+    width: int = WIDTH,
     height: int = 230,
     y_range: tuple[float, float] | None = None,
     baseline: float | None = None,
@@ -48,24 +50,24 @@ def line_chart(
     bottom = height - _BOTTOM
 
     def px(x: float) -> float:
-        return _LEFT + (x - x_low) / (x_high - x_low) * (_WIDTH - _LEFT - _RIGHT)
+        return _LEFT + (x - x_low) / (x_high - x_low) * (width - _LEFT - _RIGHT)
 
     def py(y: float) -> float:
         return bottom - (min(max(y, y_low), y_high) - y_low) / (y_high - y_low) * (bottom - _TOP)
 
-    parts = [_open(height, f"{y_label} by {x_label}")]
+    parts = [_open(width, height, f"{y_label} by {x_label}")]
     for y in y_ticks:
         if y_low <= y <= y_high:
-            parts.append(_line(_LEFT, py(y), _WIDTH - _RIGHT, py(y), "grid"))
+            parts.append(_line(_LEFT, py(y), width - _RIGHT, py(y), "grid"))
             parts.append(_text(_LEFT - 6, py(y) + 4, number(y), "end"))
-    for x in ticks(x_low, x_high, whole=True):
+    for x in ticks(x_low, x_high, whole=True, about=max(2, width // 80)):
         if x_low <= x <= x_high:
             parts.append(_text(px(x), bottom + 16, number(x), "middle"))
     if baseline is not None:
-        parts.append(_line(_LEFT, py(baseline), _WIDTH - _RIGHT, py(baseline), "chance"))
+        parts.append(_line(_LEFT, py(baseline), width - _RIGHT, py(baseline), "chance"))
     for line in series:
         parts.append(_path(line, px, py))
-    parts.append(_text((_LEFT + _WIDTH) / 2, height - 3, x_label, "middle", "axis"))
+    parts.append(_text((_LEFT + width) / 2, height - 3, x_label, "middle", "axis"))
     return Markup("".join(parts) + "</svg>")
 
 
@@ -79,12 +81,12 @@ def stacked_bars(
     y_ticks = ticks(0, max(totals))
     top = max(y_ticks[-1], max(totals))
     bottom = height - _BOTTOM
-    step = (_WIDTH - _LEFT - _RIGHT) / len(labels)
+    step = (WIDTH - _LEFT - _RIGHT) / len(labels)
     every = math.ceil(len(labels) / 15)
-    parts = [_open(height, f"{unit} by {x_label}")]
+    parts = [_open(WIDTH, height, f"{unit} by {x_label}")]
     for y in y_ticks:
         level = bottom - y / top * (bottom - _TOP)
-        parts.append(_line(_LEFT, level, _WIDTH - _RIGHT, level, "grid"))
+        parts.append(_line(_LEFT, level, WIDTH - _RIGHT, level, "grid"))
         parts.append(_text(_LEFT - 6, level + 4, number(y), "end"))
     for i, label in enumerate(labels):
         base = float(bottom)
@@ -98,7 +100,7 @@ def stacked_bars(
             base -= tall
         if i % every == 0:
             parts.append(_text(_LEFT + (i + 0.5) * step, bottom + 16, label, "middle"))
-    parts.append(_text((_LEFT + _WIDTH) / 2, height - 3, x_label, "middle", "axis"))
+    parts.append(_text((_LEFT + WIDTH) / 2, height - 3, x_label, "middle", "axis"))
     return Markup("".join(parts) + "</svg>")
 
 
@@ -110,16 +112,20 @@ def strip(
     marker: str,
     title: str,
     marks: Iterable[float],
+    chance: float | None = None,
     span: tuple[float, float],
 ) -> Markup:
-    """One row of a forest plot as wide as its cell: an interval and a marker over shared levels ``marks``."""
+    """One row of a forest plot as wide as its cell: an interval and a marker over shared levels ``marks``.
+
+    The level ``chance`` is dotted.
+    """
 
     def at(x: float) -> str:
         return f"{100 * min(max((x - span[0]) / (span[1] - span[0]), 0), 1):.2f}%"
 
     parts = [f'<svg class="strip" width="100%" height="18" role="img"><title>{escape(title)}</title>']
     for mark in marks:
-        kind = "chance" if mark in (0.5, 0.0) else "grid"
+        kind = "chance" if mark == chance else "grid"
         parts.append(f'<line class="{kind}" x1="{at(mark)}" x2="{at(mark)}" y1="0" y2="18"/>')
     if low is not None and high is not None:
         parts.append(f'<line class="interval {marker}" x1="{at(low)}" x2="{at(high)}" y1="9" y2="9"/>')
@@ -181,8 +187,8 @@ def _path(line: Series, px: Callable[[float], float], py: Callable[[float], floa
     return drawn + "".join(dots)
 
 
-def _open(height: int, label: str) -> str:
-    return f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">'
+def _open(width: int, height: int, label: str) -> str:
+    return f'<svg class="plot" viewBox="0 0 {width} {height}" style="max-width:{1.3 * width:.0f}px" role="img" aria-label="{escape(label)}">'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

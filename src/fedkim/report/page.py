@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from fedkim.errors import FedkimError
 from fedkim.report import scores, training, wording
+from fedkim.report.forest import forest
 from fedkim.report.words import duration, figure, size
 
 _HERE = Path(__file__).parent
@@ -55,14 +56,14 @@ def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
         "cards": _cards(run, train, entries, routes),
         "findings": scores.findings(entries),
         "forests": [
-            {"title": title, "note": note, **scores.forest([e for e in entries if e["seen"] == seen], "classification")}
+            {"title": title, "note": note, **forest([e for e in entries if e["seen"] == seen], "classification")}
             for seen, title, note in (
                 (True, "Seen tasks", "Trained on, at the sites and in the injection; scored on patients kept apart."),
                 (False, "Unseen tasks, zero-shot", "No pair, label, threshold or prompt of theirs was used before."),
             )
             if any(e["seen"] == seen and e["kind"] == "classification" for e in entries)
         ],
-        "written": scores.forest(entries, "text") if any(e["kind"] == "text" for e in entries) else None,
+        "written": forest(entries, "text") if any(e["kind"] == "text" for e in entries) else None,
         "differences": scores.differences(entries),
         "sites": scores.sites(entries),
         "blindness": scores.blindness(entries),

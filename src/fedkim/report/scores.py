@@ -1,13 +1,11 @@
-"""The page's parts about scores: forest plots, findings in words, differences, sites, question-blindness, every number."""
+"""The page's parts about scores: findings in words, differences, sites, question-blindness, every number."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedkim.evaluation.blindness import worst_blindness
 from fedkim.evaluation.tables import ROWS, task_label
-from fedkim.report.drawing import strip
-from fedkim.report.words import DASH, figure, interval, listed, signed
+from fedkim.report.words import DASH, bounds, figure, interval, listed, signed
 
 Entry = Mapping[str, Any]
 
@@ -31,23 +29,6 @@ METRICS = {
     "unparsable_rate": "unparsable",
 }
 
-_MARKERS = {"injected": "main", "small_before": "small", "small_after": "small", "proxy": "proxy"}
-
-
-def forest(entries: Sequence[Entry], kind: str) -> dict[str, Any]:
-    """Tasks with a lane per row: label, interval strip, value; all on one scale."""
-    entries = [entry for entry in entries if entry["kind"] == kind]
-    primaries = [row["primary"] for entry in entries for row in entry["rows"].values()]
-    known = [score["low"] if score["low"] is not None else score["value"] for score in primaries]
-    lowest = min((value for value in known if value is not None), default=0.5)
-    start = 0.0 if kind == "text" else min(0.4, math.floor(lowest * 10) / 10)
-    marks = [mark for mark in (0.0, 0.25, 0.5, 0.75, 1.0) if mark >= start]
-    tasks = [
-        _forest_task(entry, (start, 1.0), marks, skip=() if kind == "text" else ("majority",)) for entry in entries
-    ]
-    scale = [{"label": f"{mark:g}", "at": f"{100 * (mark - start) / (1 - start):.2f}%"} for mark in marks]
-    return {"tasks": tasks, "scale": scale, "chance": kind == "classification"}
-
 
 def findings(entries: Sequence[Entry]) -> list[str]:
     """What the scores say, in sentences whose every figure is computed from the result."""
@@ -56,7 +37,7 @@ def findings(entries: Sequence[Entry]) -> list[str]:
         chosen = [entry for entry in entries if entry["seen"] == seen and entry["kind"] == "classification"]
         if not chosen:
             continue
-        above = [entry for entry in chosen if (_injected(entry).get("low") or 0) > 0.5]
+        above = [entry for entry in chosen if (injected(entry).get("low") or 0) > 0.5]
         name = "Seen tasks" if seen else "Unseen tasks (zero-shot)"
         found.append(
             f"{name}: the injected model's AUROC interval lies above 0.5 on {len(above)} of {len(chosen)}"
@@ -89,7 +70,7 @@ def findings(entries: Sequence[Entry]) -> list[str]:
 
 def differences(entries: Sequence[Entry]) -> dict[str, Any] | None:
     """Injected minus each other row, paired; marked where the interval leaves out 0."""
-    columns = _row_order({name for entry in entries for name in entry["differences"]})
+    columns = row_order({name for entry in entries for name in entry["differences"]})
     if not columns:
         return None
     lines = []
@@ -99,7 +80,11 @@ def differences(entries: Sequence[Entry]) -> dict[str, Any] | None:
             score = entry["differences"].get(name)
             low, high = (score or {}).get("low"), (score or {}).get("high")
             clear = low is not None and high is not None and (low > 0 or high < 0)
-            cells.append({"text": interval(score), "strong": clear})
+            cells.append({**_two_lines(score), "strong": clear})
+            if score and score["value"] is not None:
+                cells[-1]["text"] = signed(score["value"])
+        if not entry["differences"]:
+            continue
         lines.append({"task": task_label(entry), "seen": entry["seen"], "cells": cells})
     return {"columns": [ROWS.get(name, name) for name in columns], "lines": lines}
 
@@ -114,9 +99,8 @@ def sites(entries: Sequence[Entry]) -> dict[str, Any] | None:
         by_site, worst = entry["sites"]["by_site"], entry["sites"]["worst"]
         cells = [
             {
-                "text": interval(by_site[name]) if name in by_site else "",
+                **_two_lines(by_site.get(name)),
                 "n": by_site[name]["n"] if name in by_site else "",
-                "reason": by_site.get(name, {}).get("reason", ""),
                 "worst": worst is not None and worst["site"] == name and len(by_site) > 1,
             }
             for name in names
@@ -148,7 +132,7 @@ def blindness(entries: Sequence[Entry]) -> dict[str, Any] | None:
 
 def every_number(entry: Entry) -> dict[str, Any]:
     """All scores of a task: a column per row, a line per metric, in all samples and apart by group, threshold and kind."""
-    names = _row_order(entry["rows"])
+    names = row_order(entry["rows"])
     rows = [entry["rows"][name] for name in names]
     blocks = [_block("all samples", rows)]
     if entry["within"]:
@@ -166,7 +150,7 @@ def every_number(entry: Entry) -> dict[str, Any]:
     return {
         "label": task_label(entry),
         "seen": entry["seen"],
-        "about": _about(entry),
+        "about": about(entry),
         "columns": [ROWS.get(name, name) for name in names],
         "blocks": blocks,
     }
@@ -182,6 +166,14 @@ def _block(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"name": name, "lines": lines}
 
 
+def _two_lines(score: Mapping[str, Any] | None) -> dict[str, str]:
+    """A score for a narrow cell: the value, its bounds beneath, both and any remark under the pointer."""
+    if score is None:
+        return {"text": "", "bounds": "", "title": ""}
+    title = "; ".join(filter(None, [interval(score), _remark(score)]))
+    return {"text": figure(score["value"]), "bounds": bounds(score), "title": title}
+
+
 def _remark(score: Mapping[str, Any] | None) -> str:
     if not score:
         return ""
@@ -189,39 +181,9 @@ def _remark(score: Mapping[str, Any] | None) -> str:
     return "; ".join(filter(None, [score.get("reason", ""), skipped]))
 
 
-def _forest_task(
-    entry: Entry, span: tuple[float, float], marks: Sequence[float], skip: Sequence[str]
-) -> dict[str, Any]:
-    lanes = []
-    for name in _row_order(entry["rows"]):
-        if name in skip:
-            continue
-        score = entry["rows"][name]["primary"]
-        marker = _MARKERS.get(name, "constant" if name.startswith("majority") else "control")
-        text = interval(score, 2)
-        label = ROWS.get(name, name)
-        lanes.append(
-            {
-                "label": label,
-                "marker": marker,
-                "text": text,
-                "reason": score.get("reason", ""),
-                "strip": strip(
-                    score["value"],
-                    score["low"],
-                    score["high"],
-                    marker=marker,
-                    title=f"{label}: {interval(score)}",
-                    marks=marks,
-                    span=span,
-                ),
-            }
-        )
-    return {"label": task_label(entry), "about": _about(entry), "lanes": lanes}
-
-
-def _about(entry: Entry) -> str:
-    primary = _injected(entry) or entry
+def about(entry: Entry) -> str:
+    """The line beneath a task's name: n, patients, split, majority accuracy, proxy."""
+    primary = injected(entry) or entry
     parts = [f"n {primary['n']}", f"{primary['patients']} patients", str(entry["split"])]
     row = entry["rows"].get("majority", {})
     accuracy = row.get("group", row).get("metrics", {}).get("accuracy")
@@ -232,10 +194,12 @@ def _about(entry: Entry) -> str:
     return " · ".join(parts)
 
 
-def _injected(entry: Entry) -> Mapping[str, Any]:
+def injected(entry: Entry) -> Mapping[str, Any]:
+    """The primary score of the row the others are compared with; empty where a task has no row."""
     rows = entry["rows"]
     return rows.get("injected", next(iter(rows.values()), {})).get("primary", {})
 
 
-def _row_order(names: Sequence[str] | set[str] | Mapping[str, Any]) -> list[str]:
+def row_order(names: Sequence[str] | set[str] | Mapping[str, Any]) -> list[str]:
+    """Row names in the order of every table: the known ones, then the rest by name."""
     return [name for name in ROWS if name in names] + sorted(name for name in names if name not in ROWS)

@@ -15,14 +15,20 @@ def interval(score: Mapping[str, Any] | None, digits: int = 3) -> str:
     """``0.812 [0.751, 0.861]``; the value alone where there is no interval."""
     if score is None or score.get("value") is None:
         return DASH
-    if score.get("low") is None:
-        return figure(score["value"], digits)
-    return f"{figure(score['value'], digits)} [{figure(score['low'], digits)}, {figure(score['high'], digits)}]"
+    return f"{figure(score['value'], digits)} {bounds(score, digits)}".rstrip()
+
+
+def bounds(score: Mapping[str, Any] | None, digits: int = 3) -> str:
+    """``[0.751, 0.861]``; nothing where there is no interval."""
+    if score is None or score.get("low") is None:
+        return ""
+    return f"[{figure(score['low'], digits)}, {figure(score['high'], digits)}]"
 
 
 def signed(value: float) -> str:
     """A difference or a correlation with its sign."""
-    return ("+" if value >= 0 else "") + figure(value)
+    shown = figure(value)
+    return figure(0.0) if float(f"{value:.3f}") == 0 else shown if value < 0 else f"+{shown}"
 
 
 def size(num_bytes: float) -> str:
