@@ -1,0 +1,5 @@
+"""The shell: ``fedkim demo | run | evaluate | predict | tasks | report``. Nothing heavy is imported before a verb runs."""
+
+from fedkim.cli.app import main
+
+__all__ = ["main"]
