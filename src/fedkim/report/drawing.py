@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 
 COLOURS = 8
 
-WIDTH = 440
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 10, 34
+WIDTH = 400
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 34
 
 
 @dataclass(frozen=True, kw_only=True)

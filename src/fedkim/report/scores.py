@@ -131,39 +131,37 @@ def blindness(entries: Sequence[Entry]) -> dict[str, Any] | None:
 
 
 def every_number(entry: Entry) -> dict[str, Any]:
-    """All scores of a task: a column per row, a line per metric, in all samples and apart by group, threshold and kind."""
-    names = row_order(entry["rows"])
-    rows = [entry["rows"][name] for name in names]
-    blocks = [_block("all samples", rows)]
-    if entry["within"]:
-        blocks.append(_block(f"within {entry['within']}", [row.get("group", {}) for row in rows]))
-    if any("tuned" in row for row in rows):
-        tuned = [row.get("tuned", {}) for row in rows]
-        block = _block("at the development-tuned threshold", tuned)
-        cells = [{"text": figure(part.get("threshold")), "reason": part.get("reason", "")} for part in tuned]
-        block["lines"].insert(0, {"metric": "threshold", "cells": cells})
-        blocks.append(block)
-    for kind, name in (("closed", "yes/no questions"), ("open", "open questions")):
-        if any(row.get(kind, {}).get("n") for row in rows):
-            n = next(row[kind]["n"] for row in rows if kind in row)
-            blocks.append(_block(f"{name}, n {n}", [row.get(kind, {}) for row in rows]))
+    """All scores of a task: a column per row, a line per metric; a block for all samples, the group, the tuned threshold …"""
+    rows = {name: entry["rows"][name] for name in row_order(entry["rows"])}
+
+    def parts(key: str) -> dict[str, Mapping[str, Any]]:
+        return {name: row[key] for name, row in rows.items() if key in row}
+
+    blocks = [_block("all samples", rows), _block(f"within {entry['within']}", parts("group"))]
+    tuned = parts("tuned")
+    block = _block("at the development-tuned threshold", tuned)
+    cells = [{"text": figure(part.get("threshold")), "reason": part.get("reason", "")} for part in tuned.values()]
+    block["lines"].insert(0, {"metric": "threshold", "cells": cells})
+    blocks.append(block)
+    for kind, title in (("closed", "yes/no questions"), ("open", "open questions")):
+        chosen = {name: part for name, part in parts(kind).items() if part["n"]}
+        blocks.append(_block(f"{title}, n {next(iter(chosen.values()))['n'] if chosen else 0}", chosen))
     return {
         "label": task_label(entry),
         "seen": entry["seen"],
         "about": about(entry),
-        "columns": [ROWS.get(name, name) for name in names],
-        "blocks": blocks,
+        "blocks": [block for block in blocks if block["columns"]],
     }
 
 
-def _block(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    present = {metric for row in rows for metric in row.get("metrics", {})}
+def _block(title: str, rows: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    present = {metric for row in rows.values() for metric in row.get("metrics", {})}
     lines = []
     for metric in [*(m for m in METRICS if m in present), *sorted(present - METRICS.keys())]:
-        scores = [row.get("metrics", {}).get(metric) for row in rows]
+        scores = [row.get("metrics", {}).get(metric) for row in rows.values()]
         cells = [{"text": interval(score), "reason": _remark(score)} for score in scores]
         lines.append({"metric": METRICS.get(metric, metric), "cells": cells})
-    return {"name": name, "lines": lines}
+    return {"title": title, "columns": [ROWS.get(name, name) for name in rows], "lines": lines}
 
 
 def _two_lines(score: Mapping[str, Any] | None) -> dict[str, str]:

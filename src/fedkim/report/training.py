@@ -69,7 +69,7 @@ def development(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if any(value is not None for _, value in small):
             lines.insert(0, Series(name="small model", points=small, colour=2, style="dashed"))
         plot = line_chart(
-            lines, x_label="round", y_label="AUROC", width=250, height=160, y_range=(start, 1.0), baseline=0.5
+            lines, x_label="round", y_label="AUROC", width=210, height=150, y_range=(start, 1.0), baseline=0.5
         )
         last = next((value for _, value in reversed(injected) if value is not None), None)
         plots.append({"task": task, "plot": plot, "last": figure(last)})
