@@ -1,7 +1,7 @@
 """The tensor cache: what was decoded once is memory-mapped ever after.
 
-One safetensors file per entry in ``$FEDKIM_CACHE/tensors``, named by a key over the source files' contents and the
-version of the preprocessing: a changed file or rule makes a new entry and never finds the old one. Facts that belong to
+One safetensors file per entry in ``$FEDKIM_CACHE/tensors``, named by a key over the contents of the source files and of the
+modules that prepare them: a changed file or rule makes a new entry and never finds the old one. Facts that belong to
 the tensors (ids, labels) travel in the same file as JSON, so both are there or neither is. A file that is cut short or
 whose bytes don't match their checksum is thrown away and built again.
 """
@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -40,22 +41,25 @@ def cache_folder() -> Path:
     return Path(os.environ.get("FEDKIM_CACHE") or Path.home() / ".cache" / "fedkim")
 
 
-def content_key(files: Iterable[Path], *facts: object) -> str:
-    """SHA-256 over the names and bytes of ``files`` and over ``facts`` (settings, the preprocessing's version).
+def content_key(files: Iterable[Path], *facts: object, rules: Iterable[ModuleType] = ()) -> str:
+    """SHA-256 over what an entry is made from.
+
+    Args:
+        files: sources; their names and bytes count, in this order.
+        facts: settings, such as an image size or a seed.
+        rules: the modules that do the preparation; their source text is the preprocessing's version, so that nobody
+            has to remember to raise a number.
 
     Raises:
         FedkimError: a file is missing or unreadable.
     """
     digest = hashlib.sha256(json.dumps([str(fact) for fact in facts]).encode())
-    for file in files:
+    for file in [*files, *(Path(str(rule.__file__)) for rule in rules)]:
         try:
             content = hashlib.sha256(file.read_bytes()).digest()
         except OSError as error:
-            raise FedkimError(
-                f"file {file}",
-                found=f"unreadable ({type(error).__name__})",
-                remedy="put it back or fix its permissions",
-            ) from None
+            found = f"unreadable ({type(error).__name__})"
+            raise FedkimError(f"file {file}", found=found, remedy="put it back or fix its permissions") from None
         digest.update(file.name.encode() + b"\0" + content)
     return digest.hexdigest()
 

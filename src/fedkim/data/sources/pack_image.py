@@ -7,9 +7,8 @@ from pathlib import Path
 from fedkim.data import cache
 from fedkim.data.sample import Sample
 from fedkim.data.sources import folds, nih, nih_vqa
+from fedkim.modalities import image
 
-VERSION = 1
-"""Raise it when the preparation of images changes: old cache entries are then left aside."""
 SEEN_FINDINGS = {"pneumonia": "Pneumonia", "infiltration": "Infiltration"}
 UNSEEN_FINDINGS = {"nih_effusion": "Effusion", "nih_atelectasis": "Atelectasis", "nih_edema": "Edema"}
 NUM_SHARDS = 4
@@ -19,7 +18,7 @@ NUM_SHARDS = 4
 def samples(root: Path, fold: int, size: int, seed: int) -> Iterator[Sample]:
     """One sample a film, and in development and test two more that ask about it."""
     films = nih.read_table(root)
-    key = cache.content_key([nih.image_path(root, film) for film in films], "nih", VERSION, size)
+    key = cache.content_key([nih.image_path(root, film) for film in films], size, rules=(image, nih))
     entry = cache.cached("nih-images", key, lambda: cache.Entry(tensors={"image": nih.read_images(root, films, size)}))
     pictures = entry.tensors["image"]
     strata = _strata(films)

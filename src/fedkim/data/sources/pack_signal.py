@@ -9,6 +9,7 @@ Rate and rhythm are read off the annotated beats. Above 100 a minute there are 3
 for 80, which falls between the records' own rates.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,6 @@ from fedkim.modalities import signal
 from fedkim.parallel import ordered_map
 from fedkim.randomness import numpy_generator_for, seed_for
 
-VERSION = 2
-"""Raise it when windows, noise or questions change: old cache entries are then left aside."""
 HEART_RATE = 80.0
 """Beats a minute."""
 IRREGULAR = 1.3
@@ -38,7 +37,9 @@ SEEN_NOISE = noise.KINDS[:3]
 def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
     """One sample a window, one for each noisy copy, and one for each question in development and test."""
     files = [file for name in mitbih.RECORDS for file in mitbih.files(root, name)]
-    key = cache.content_key([*files, ecgqa.questions_file(root)], "mitbih", VERSION, seed)
+    key = cache.content_key(
+        [*files, ecgqa.questions_file(root)], seed, rules=(signal, mitbih, noise, ecgqa, sys.modules[__name__])
+    )
     entry = cache.cached("mitbih-windows", key, lambda: _build(root, seed))
     rows = entry.facts["rows"]
     waves, table = entry.tensors["signal"], folds.RECORDS[fold]
