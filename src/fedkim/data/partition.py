@@ -125,7 +125,7 @@ def _by_table(private: Dataset, table: Mapping[str, str] | None) -> dict[str, li
 def _without_modalities(shards: dict[str, list[Sample]], missing: float, seed: int) -> dict[str, list[Sample]]:
     """The shards after each site has lost each modality with chance ``missing``.
 
-    One site, drawn by the seed, keeps all: so every task, also one that needs several modalities, keeps a teacher.
+    One site, drawn by the seed, keeps all: so every modality and every task keeps a teacher.
     """
     if not 0 <= missing < 1:
         raise FedkimError("missing", found=str(missing), expected="a number from 0 up to, not including, 1")
@@ -142,15 +142,15 @@ def _without_modalities(shards: dict[str, list[Sample]], missing: float, seed: i
 
 
 def _without(sample: Sample, gone: set[str]) -> Sample:
-    """The sample less these inputs, and less the labels of tasks that need one of them."""
+    """The sample less these inputs, and less the labels of tasks that no input is left for."""
     if not gone & set(sample.inputs):
         return sample
+    inputs = {modality: tensor for modality, tensor in sample.inputs.items() if modality not in gone}
     labels = {
         task: answer
         for task, answer in sample.labels.items()
-        if task not in TASKS or not gone & set(TASKS[task].modalities)
+        if task not in TASKS or set(inputs) & set(TASKS[task].modalities)
     }
-    inputs = {modality: tensor for modality, tensor in sample.inputs.items() if modality not in gone}
     return replace(sample, inputs=inputs, labels=labels)
 
 

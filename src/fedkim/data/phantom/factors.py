@@ -23,7 +23,7 @@ from fedkim.randomness import numpy_generator_for
 CHUNK = 64
 """Patients drawn and rendered together. Randomness belongs to a chunk, so more patients never change the first ones."""
 
-FIDELITY = 0.93
+FIDELITY = 0.915
 """r: correlation of a finding's rendered severity with its cause."""
 
 KINDS = ("image", "signal", "icu")
@@ -101,7 +101,7 @@ class Factors:
 
     def strength(self, task: str) -> np.ndarray:
         """How strongly the finding's own part is drawn, 0…1, one half at the threshold; float32 ``[num]``."""
-        slope = np.float32(2.2)
+        slope = np.float32(3.5)
         return 1 / (1 + np.exp(-slope * (self.severities[task] - np.float32(FINDINGS[task].threshold))))
 
 

@@ -45,16 +45,18 @@ def render(factors: Factors, random: np.random.Generator, size: int) -> np.ndarr
     ribs = np.sin(2 * np.pi * (4.5 * y_BSS + 0.9 * x_BSS**2 + spread(0.2)), dtype=np.float32)
     picture += 0.03 * ribs * lungs
 
-    width = (0.135 + 0.15 * strength["enlarged_cardiomediastinum"] + spread(0.012)) * (1 + 0.25 * y_BSS)
+    width = (0.145 + 0.10 * strength["enlarged_cardiomediastinum"] + spread(0.012)) * (1 + 0.25 * y_BSS)
     middle = expit((width - np.abs(x_BSS - shift)) / 0.025)
-    magnified = 1 + 0.18 * trait["view"] + spread(0.05)
+    magnified = 1 + 0.18 * trait["view"] + spread(0.08)
     heart = _blob(x_BSS - shift - 0.12, y_BSS - 0.32, 0.15 * magnified, 0.15 * magnified)
     picture += 0.20 * middle + 0.22 * heart
 
     opacity_x = (trait["opacity_side"] * 2 - 1) * (0.46 + spread(0.03))
     opacity_y = _column(_ZONES[factors.traits["opacity_zone"]]) + spread(0.03)
-    radius = 0.12 + 0.05 * trait["opacity_large"] + spread(0.008)
-    picture += 0.52 * strength["lung_opacity"] * _blob(x_BSS - opacity_x, y_BSS - opacity_y, radius, radius)
+    radius = 0.14 + 0.05 * trait["opacity_large"] + spread(0.008)
+    net = np.cos(2 * np.pi * 6 * (x_BSS + y_BSS)) * np.cos(2 * np.pi * 6 * (x_BSS - y_BSS))
+    dense = _blob(x_BSS - opacity_x, y_BSS - opacity_y, radius, radius)
+    picture += strength["lung_opacity"] * dense * (0.34 + 0.60 * net)
     for side in (-1, 1):
         for level in (-0.28, 0.12):
             patch = _blob(x_BSS - side * (0.70 + spread(0.015)), y_BSS - level - spread(0.05), 0.06, 0.11)
@@ -75,7 +77,7 @@ def _lung(x, y, side, factors, strength, trait, shift, spread) -> np.ndarray:  #
     lateral = (from_middle - 0.47) / 0.30
     inside = expit((1 - lateral**2 - ((y + 0.08) / 0.66) ** 4) * 7)
     diaphragm = 0.50 - 0.28 * here * strength["atelectasis"] + spread(0.03) + 0.10 * lateral**2
-    fluid = diaphragm - 0.42 * wet * strength["pleural_effusion"] - 0.12 * wet * strength["pleural_effusion"] * lateral
+    fluid = diaphragm - 0.38 * wet * strength["pleural_effusion"] - 0.12 * wet * strength["pleural_effusion"] * lateral
     return inside * expit((np.minimum(diaphragm, fluid) - y) / 0.025)
 
 

@@ -49,7 +49,7 @@ def render(factors: Factors, random: np.random.Generator) -> tuple[np.ndarray, n
 
     pattern = factors.traits["pattern"]
     strength = factors.strength("ecg_abnormal")[:, None]
-    wide = 1 + 1.3 * strength * (pattern == 1)[:, None]
+    wide = 1 + 1.1 * strength * (pattern == 1)[:, None]
     widening = spread(0.10) * wide
     interval = np.median(np.diff(peaks_BK, axis=1), axis=1, keepdims=True)
     late = 0.29 * np.sqrt(interval / 0.8) * spread(0.05)
@@ -106,11 +106,11 @@ def _projection(factors: Factors, random: np.random.Generator) -> np.ndarray:
     territory = _TERRITORIES[random.integers(2, size=num)]
     sick = [(strength * (pattern == index))[:, None].astype(np.float32) for index in range(3)]
     # ischaemia turns T waves over in its territory, conduction block everywhere, strain where the voltage is high
-    t_wave = t_wave * (1 - 2.2 * sick[0] * territory) * (1 - 1.7 * sick[1])
-    t_wave = t_wave * (1 - 1.9 * sick[2] * (r_wave > 0.6))
+    t_wave = t_wave * (1 - 1.8 * sick[0] * territory) * (1 - 1.5 * sick[1])
+    t_wave = t_wave * (1 - 1.7 * sick[2] * (r_wave > 0.6))
     high = np.concatenate([np.ones((1, 6)), np.full((1, 6), 1.8)], axis=1)
     r_wave, s_wave = r_wave * (1 + (high - 1) * sick[2]), s_wave * (1 + (high - 1) * sick[2])
-    st = -0.16 * sick[0] * territory + 0.03 * random.standard_normal((num, 12), dtype=np.float32)
+    st = -0.12 * sick[0] * territory + 0.03 * random.standard_normal((num, 12), dtype=np.float32)
     ectopic = 1.3 * np.sign(r_wave + s_wave) * (0.6 + 0.6 * random.random((num, 12), dtype=np.float32))
     p_wave = np.concatenate([limb, np.full((num, 6), 0.6)], axis=1)
     return np.stack([p_wave, -0.1 * np.abs(r_wave), r_wave, s_wave, st, t_wave, ectopic], axis=1).astype(np.float32)
