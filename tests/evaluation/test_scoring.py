@@ -199,6 +199,10 @@ def test_pooled_folds_keep_every_sample_and_also_give_the_mean_within():
     assert row["n"] == 8
     assert row["metrics"]["auroc_within_folds"]["value"] == 1
     assert row["metrics"]["auroc"]["value"] == 12 / 16
+    one_class = classification([0.5, 0.6], [0, 0], start=8)
+    partly = score_task(pool([("1", first), ("3", one_class), ("4", first.take([False] * 4))]), draws=20)
+    assert partly["metrics"]["auroc_within_folds"]["value"] == 1
+    assert "1 of 2 folds" in partly["metrics"]["auroc_within_folds"]["reason"]
     with pytest.raises(FedkimError, match="a sample twice"):
         pool([("1", first), ("2", first)])
 

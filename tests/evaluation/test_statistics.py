@@ -113,6 +113,16 @@ def test_the_mean_within_folds_ignores_what_separates_folds():
     assert area(positive, scores)(np.ones((1, 4)))[0] == 0.75
 
 
+def test_folds_of_one_patient_each_have_an_interval_around_their_mean():
+    areas = [0.2, 0.4, 0.6, 0.8, 1.0]
+    inside = mean_within(lambda kept: average(np.array(areas)[kept]), list("abcde"))
+    found = score(inside, people(5), draws=2000)
+    same = score(average(np.array(areas)), people(5), draws=2000)
+    assert found.value == pytest.approx(0.6)
+    assert found.low == pytest.approx(same.low)
+    assert found.high == pytest.approx(same.high)
+
+
 def test_methods_on_different_samples_are_not_compared():
     with pytest.raises(FedkimError, match="different samples"):
         require_same(["a", "b"], ["b", "a"], "rows")

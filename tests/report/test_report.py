@@ -229,6 +229,20 @@ def test_a_run_that_was_only_trained_still_gets_a_page(result):
     assert render({})
 
 
+def test_scores_on_development_are_named_so(result, page):
+    entry = {**result["metrics"]["sepsis"], "split": "development"}
+    assert "The test split has not been used" in render({"metrics": {"sepsis": entry}})
+    assert "The test split has not been used" not in page
+
+
+def test_a_pooled_run_shows_the_digest_of_each_fold(result):
+    train = {"rounds": result["train_info"]["rounds"], "digests": ["aa11", "bb22"]}
+    page = render({"run_info": {"folds": [0, 1]}, "train_info": train})
+    assert "fold 1: <code>aa11" in page
+    assert "fold 2: <code>bb22" in page
+    assert "pooled over 2 folds" in page
+
+
 def test_scores_that_do_not_exist_are_dashes_with_their_reason(result):
     one_class = predictions("rare", 1.0, np.zeros(10, bool), 0)
     page = render({"metrics": {"rare": score_rows({"injected": one_class}, seen=True, draws=50)}})

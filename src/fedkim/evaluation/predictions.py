@@ -138,9 +138,10 @@ def pool(parts: Iterable[tuple[str, Predictions]]) -> Predictions:
     Raises:
         FedkimError: no fold, folds of different tasks, or a sample tested in two folds.
     """
-    folds = list(parts)
-    if not folds:
+    everything = list(parts)
+    if not everything:
         raise FedkimError("pooling over folds", found="no fold", expected="at least one")
+    folds = [(name, part) for name, part in everything if len(part)] or everything[:1]
     first = folds[0][1]
     for _, part in folds[1:]:
         if (part.task, part.answers, part.within, part.split) != (first.task, first.answers, first.within, first.split):

@@ -166,10 +166,7 @@ def _class_row(p: Predictions, draws: int, seed: int) -> RowResult:
     )
     values.update(_decisions(p, 0.5, draws, seed))
     if p.folds:
-        inside = mean_within(lambda kept: _area(labels[kept], table[kept], "auroc"), p.folds)
-        values["auroc_within_folds"] = score_json(
-            score(inside, p.patients, draws=draws, seed=seed, absent="a fold lacks a class")
-        )
+        values["auroc_within_folds"] = _within_folds(p, draws, seed)
     return {
         "n": len(p),
         "patients": len(set(p.patients)),
@@ -177,6 +174,23 @@ def _class_row(p: Predictions, draws: int, seed: int) -> RowResult:
         "threshold": 0.5 if len(answers) == 2 else None,
         "metrics": values,
     }
+
+
+def _within_folds(p: Predictions, draws: int, seed: int) -> ScoreResult:
+    """Mean over folds of the AUROC inside each, told when some folds lack a class."""
+    assert p.probabilities is not None
+    labels, table = p.labels, p.probabilities
+    inside = mean_within(lambda kept: _area(labels[kept], table[kept], "auroc"), p.folds)
+    absent = "no fold has a sample of every answer"
+    found = score_json(score(inside, p.patients, draws=draws, seed=seed, absent=absent))
+    answers_by_fold: dict[str, set[str]] = {fold: set() for fold in p.folds}
+    for fold, answer in zip(p.folds, p.truth):
+        answers_by_fold[fold].add(answer)
+    whole = sum(len(answers) == len(p.answers or ()) for answers in answers_by_fold.values())
+    if 0 < whole < len(answers_by_fold):
+        note = f"{whole} of {len(answers_by_fold)} folds have a sample of every answer"
+        found["reason"] = "; ".join(filter(None, [note, found["reason"]]))
+    return found
 
 
 def _decisions(p: Predictions, threshold: float, draws: int, seed: int) -> dict[str, ScoreResult]:

@@ -38,7 +38,7 @@ def patient_draws(patients: Sequence[str], draws: int, seed: int) -> np.ndarray:
     return _draws(tuple(patients), draws, seed)
 
 
-@lru_cache(maxsize=1)  # all scores of all methods on one task's samples share one table
+@lru_cache(maxsize=2)  # all methods on one task share its table, and that of its primary group
 def _draws(patients: tuple[str, ...], draws: int, seed: int) -> np.ndarray:
     from fedkim.randomness import numpy_generator_for  # imports torch; scoring itself doesn't need it
 
@@ -113,7 +113,9 @@ def difference(
 
 
 def mean_within(metric_of: Callable[[np.ndarray], Metric], folds: Sequence[str]) -> Metric:
-    """The mean over folds of a score computed inside each.
+    """The mean over folds of a score computed inside each; folds in which it does not exist are left out.
+
+    In a bootstrap draw a fold counts as often as its patients were drawn, so that folds of a single patient work too.
 
     Args:
         metric_of: gives the score of the samples at some positions (``[k]`` int), as a function of *their* weights.
@@ -124,7 +126,11 @@ def mean_within(metric_of: Callable[[np.ndarray], Metric], folds: Sequence[str])
     inside = [metric_of(kept) for kept in positions]
 
     def mean(weights: np.ndarray) -> np.ndarray:
-        return np.mean([metric(weights[:, kept]) for metric, kept in zip(inside, positions)], axis=0)
+        values = np.stack([metric(weights[:, kept]) for metric, kept in zip(inside, positions)])
+        shares = np.stack([weights[:, kept].mean(axis=1) for kept in positions]) * np.isfinite(values)
+        total = shares.sum(axis=0)
+        summed = (shares * np.nan_to_num(values)).sum(axis=0)
+        return np.divide(summed, total, out=np.full(len(weights), np.nan), where=total > 0)
 
     return mean
 
@@ -134,7 +140,8 @@ def average(values: np.ndarray) -> Metric:
     column = np.asarray(values, dtype=np.float64)
 
     def mean(weights: np.ndarray) -> np.ndarray:
-        return (weights @ column) / weights.sum(axis=1)
+        total = weights.sum(axis=1)
+        return np.divide(weights @ column, total, out=np.full(len(weights), np.nan), where=total > 0)
 
     return mean
 

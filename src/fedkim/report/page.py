@@ -74,7 +74,9 @@ def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
         "communication": training.communication(rounds),
         "config": _text(run.get("config", "")),
         "environment": [(key, _text(value)) for key, value in run.items() if key != "config"],
-        "digest": train.get("digest", ""),
+        "digests": train.get("digests") or [digest for digest in [train.get("digest")] if digest],
+        "splits": sorted({str(entry["split"]) for entry in entries}),
+        "folds": len(run.get("folds", [])),
     }
 
 
@@ -85,6 +87,8 @@ def _cards(
     seen = sum(entry["seen"] for entry in entries)
     cards = [("seen + unseen tasks", f"{seen} + {len(entries) - seen}")]
     site_names = {name for r in rounds for name in r.get("sites", {})}
+    if run.get("folds"):
+        cards.append(("folds, pooled", str(len(run["folds"]))))
     if rounds:
         cards += [("sites", str(len(site_names))), ("rounds", str(len(rounds)))]
     if routes.get("experts"):
