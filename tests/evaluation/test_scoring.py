@@ -10,7 +10,6 @@ from fedkim.errors import FedkimError
 from fedkim.evaluation.baselines import choose_proxy, majority, majority_per_template
 from fedkim.evaluation.blindness import question_blindness, worst_blindness
 from fedkim.evaluation.predictions import Predictions, pool
-from fedkim.evaluation.result import entropy_and_variation
 from fedkim.evaluation.scoring import score_rows, score_sites, score_task
 from fedkim.evaluation.tables import render_table
 
@@ -230,15 +229,6 @@ def test_the_proxy_is_the_best_head_on_development():
     development = classification([0.5] * 4, [0, 0, 1, 1], split="development")
     heads = {"opacity": np.array([0.1, 0.2, 0.8, 0.9]), "covid": np.array([0.9, 0.8, 0.2, 0.1])}
     assert choose_proxy(development, heads) == "opacity"
-
-
-def test_equal_routes_have_no_total_variation_and_uniform_ones_full_entropy():
-    info = entropy_and_variation({"a": [0.25] * 4, "b": [0.25] * 4})
-    assert info["total_variation"] == 0
-    assert info["entropy"]["a"] == pytest.approx(np.log(4))
-    apart = entropy_and_variation({"a": [1.0, 0.0], "b": [0.0, 1.0]})
-    assert apart["total_variation"] == 1
-    assert apart["entropy"]["a"] == 0
 
 
 def test_the_table_shows_each_score_with_its_interval():

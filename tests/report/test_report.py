@@ -9,9 +9,8 @@ import pytest
 
 from fedkim.errors import FedkimError
 from fedkim.evaluation.predictions import Predictions
-from fedkim.evaluation.result import entropy_and_variation
 from fedkim.evaluation.scoring import score_rows
-from fedkim.report import drawing, words, write_report
+from fedkim.report import drawing, training, words, write_report
 from fedkim.report.page import render
 
 PRIVACY = "No differential privacy and no secure aggregation in this version: the coordinator sees each site's update."
@@ -102,7 +101,7 @@ def result():
             },
             "injection": {
                 "loss": [0.7 * 0.95 ** (r + s / 20) + 0.05 * random.random() for s in range(20)],
-                "entropy": 2.4,
+                "entropy": 0.96,
             },
             "development": dict.fromkeys(names[:4], 0.5 + 0.03 * r),
             "development_small": dict.fromkeys(names[:4], 0.55 + 0.03 * r),
@@ -120,7 +119,12 @@ def result():
         },
         "train_info": {"rounds": rounds, "digest": "ab" * 32},
         "metrics": metrics,
-        "routes": entropy_and_variation({name: row.tolist() for name, row in zip(names, weights)}),
+        "routes": {
+            "experts": 12,
+            "tasks": {name: row.tolist() for name, row in zip(names, weights)},
+            "entropy": {name: float(-(row * np.log(row)).sum() / np.log(12)) for name, row in zip(names, weights)},
+            "total_variation": float(np.abs(weights[0] - weights[1]).sum() / 2),
+        },
         "meta_info": {"synthetic": True, "data": "phantom federation", "created": "2026-01-01"},
     }
 
@@ -151,6 +155,7 @@ def test_the_page_shows_the_run(result, page):
         for site in r["sites"].values():
             assert words.figure(site["loss"]) in page
             assert words.size(site["bytes_sent"]) in page
+            assert f"<td>{site['num_examples']['encoder.image']}</td>" in page
     for task, weights in result["routes"]["tasks"].items():
         assert task in page
         for alpha in weights:
@@ -262,6 +267,20 @@ def test_the_file_is_written_whole_and_into_new_folders(result, tmp_path):
 
 def test_equal_results_give_equal_pages(result, page):
     assert render(json.loads(json.dumps(result))) == page
+
+
+def test_an_even_route_is_light_and_three_times_its_share_is_darkest():
+    routes = {"experts": 4, "tasks": {"even": [0.25] * 4, "one": [1.0, 0.0, 0.0, 0.0]}, "entropy": {}}
+    even, one = training.routing(routes)["lines"]
+    assert {cell["shade"] for cell in even["cells"]} == {"0.283"}
+    assert [cell["shade"] for cell in one["cells"]] == ["0.850", "0.000", "0.000", "0.000"]
+
+
+def test_development_curves_appear_even_if_only_the_small_models_were_scored():
+    rounds = [{"round": 1, "development": {}, "development_small": {"covid": 0.6}}]
+    (item,) = training.development(rounds)
+    assert (item["task"], item["last"]) == ("covid", words.DASH)
+    assert "small model: 0.600" in item["plot"]
 
 
 def test_ticks_are_round_and_cover_the_range():

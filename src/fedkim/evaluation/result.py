@@ -82,7 +82,7 @@ class RoundResult(TypedDict, total=False):
     sites: dict[str, SiteRound]
     """Only the sites that took part."""
     injection: dict[str, Any]
-    """``{"loss": [per step], "entropy": mean entropy of α in nats, "seconds"}``."""
+    """``{"loss": [per step], "entropy": mean entropy of α (1: even), "seconds"}``."""
     development: dict[str, float | None]
     """AUROC of the injected model by seen task."""
     development_small: dict[str, float | None]
@@ -96,6 +96,8 @@ class TrainInfo(TypedDict, total=False):
     rounds: list[RoundResult]
     digest: str
     """sha256 of the final weights."""
+    digests: list[str]
+    """Of a run pooled over folds: one per fold; the rounds are then the first fold's."""
 
 
 class RouteInfo(TypedDict, total=False):
@@ -105,7 +107,7 @@ class RouteInfo(TypedDict, total=False):
     tasks: dict[str, list[float]]
     """α by task, ``experts`` numbers that sum to 1."""
     entropy: dict[str, float]
-    """By task, in nats; ln(experts) is uniform."""
+    """By task, divided by ln(experts): 1 is an even split, 0 a single expert."""
     total_variation: float
     """Mean over pairs of tasks of ½ Σ |α − α′|: 0 means that every task gets the same route."""
 
@@ -122,19 +124,3 @@ class Result(TypedDict, total=False):
     routes: RouteInfo
     meta_info: dict[str, Any]
     """``synthetic`` (bool), ``data`` (its name), ``created`` (ISO date)."""
-
-
-def entropy_and_variation(routes: dict[str, list[float]]) -> RouteInfo:
-    """The routes with the two figures always reported beside them: entropy of each α, mean total variation."""
-    import numpy as np
-
-    table = np.array(list(routes.values()), dtype=np.float64)
-    logs = np.log(np.where(table > 0, table, 1.0))
-    gaps = np.abs(table[:, None] - table[None]).sum(axis=2) / 2
-    pairs = len(table) * (len(table) - 1)
-    return {
-        "experts": int(table.shape[1]) if table.size else 0,
-        "tasks": routes,
-        "entropy": dict(zip(routes, (-(table * logs).sum(axis=-1)).tolist())),
-        "total_variation": float(gaps.sum() / pairs) if pairs else 0.0,
-    }

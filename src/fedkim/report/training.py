@@ -57,9 +57,10 @@ def losses(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def development(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Development AUROC by round, a small plot a task: injected, and the small models where they were scored."""
-    tasks = list(dict.fromkeys(task for r in rounds for task in r.get("development", {})))
+    kinds = ("development", "development_small")
+    tasks = list(dict.fromkeys(task for kind in kinds for r in rounds for task in r.get(kind, {})))
     plots = []
-    values = [v for r in rounds for key in ("development", "development_small") for v in r.get(key, {}).values()]
+    values = [v for r in rounds for kind in kinds for v in r.get(kind, {}).values()]
     lowest = min((value for value in values if value is not None), default=0.5)
     start = min(0.4, int(lowest * 10) / 10)
     for task in tasks:
@@ -77,26 +78,29 @@ def development(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def routing(routes: Mapping[str, Any]) -> dict[str, Any] | None:
-    """α by task and expert as a heat map, darkest at the largest α, with each task's entropy."""
+    """α by task and expert as a heat map, with each task's entropy.
+
+    The shade is fixed, an even share light and three times that darkest, so that pages of two runs compare.
+    """
     table = routes.get("tasks") or {}
     if not table:
         return None
-    largest = max(max(weights) for weights in table.values())
+    experts = len(next(iter(table.values())))
     entropy = routes.get("entropy", {})
     lines = [
         {
             "task": task,
-            "cells": [{"text": figure(alpha), "shade": f"{0.85 * alpha / largest:.3f}"} for alpha in weights],
+            "cells": [
+                {"text": figure(alpha), "shade": f"{0.85 * min(1.0, alpha * experts / 3):.3f}"} for alpha in weights
+            ],
             "entropy": figure(entropy.get(task)),
         }
         for task, weights in table.items()
     ]
-    experts = len(next(iter(table.values())))
     return {
         "experts": experts,
         "lines": lines,
         "uniform": figure(1 / experts),
-        "largest": figure(largest),
         "variation": figure(routes.get("total_variation"), 4),
     }
 
@@ -114,7 +118,6 @@ def communication(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     lines = []
     for name in names:
         took_part = [r for r in rounds if name in r.get("sites", {})]
-        examples: Mapping[str, int] = took_part[-1]["sites"][name].get("num_examples", {}) if took_part else {}
         lines.append(
             {
                 "site": name,
@@ -122,9 +125,10 @@ def communication(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
                 "sent": size(sum(sent[name]) / max(1, len(took_part))),
                 "received": size(sum(got[name]) / max(1, len(took_part))),
                 "total": size(sum(sent[name]) + sum(got[name])),
-                "examples": ", ".join(f"{part.partition('.')[2]} {count}" for part, count in examples.items()),
             }
         )
+    counts = {name: _last_counts(rounds, name) for name in names}
+    parts = sorted({part for count in counts.values() for part in count})
     total = sum(map(sum, sent.values())) + sum(map(sum, got.values()))
     return {
         "plot": stacked_bars([str(r["round"]) for r in rounds], layers, x_label="round", unit=unit),
@@ -137,7 +141,14 @@ def communication(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
             for i, r in enumerate(rounds)
         ],
         "names": names,
+        "examples": [{"part": part, "cells": [counts[name].get(part, "") for name in names]} for part in parts],
     }
+
+
+def _last_counts(rounds: Sequence[Mapping[str, Any]], site: str) -> Mapping[str, int]:
+    """Examples by component of the last round in which a site took part."""
+    counts = [r["sites"][site].get("num_examples", {}) for r in rounds if site in r.get("sites", {})]
+    return counts[-1] if counts else {}
 
 
 def _loss_line(r: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
