@@ -81,14 +81,16 @@ def prepare(wave: np.ndarray, sampling_rate: float, *, what: str = "signal") -> 
     if not np.isfinite(values).all():
         remedy = "choose a window without missing samples"
         raise FedkimError(what, found="samples that are NaN or infinite", remedy=remedy)
+    if np.ptp(values, axis=1).max() <= 1e-9 * max(1.0, float(np.abs(values).max())):
+        raise FedkimError(what, found="a flat line in every lead", remedy="choose a window with signal")
+    values -= np.median(values, axis=1, keepdims=True)  # the filter would ring on an offset
     if sampling_rate != SAMPLING_RATE:
         ratio = Fraction(SAMPLING_RATE / sampling_rate).limit_denominator(2000)
         values = resample_poly(values, ratio.numerator, ratio.denominator, axis=1, padtype="line")
         values = np.pad(values[:, :SAMPLES], ((0, 0), (0, max(0, SAMPLES - values.shape[1]))), mode="edge")
     values = values - np.median(values, axis=1, keepdims=True)
-    scale = np.percentile(np.abs(values), 99)
-    if scale <= 1e-9:
-        raise FedkimError(what, found="a flat line in every lead", remedy="choose a window with signal")
+    # a lone spike leaves the percentile at 0: then its height is the scale
+    scale = np.percentile(np.abs(values), 99) or np.abs(values).max()
     return torch.from_numpy(np.clip(values / scale, -5, 5).astype(np.float32))
 
 

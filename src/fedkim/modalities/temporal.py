@@ -38,7 +38,7 @@ class TimeLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Attend, then transform each hour."""
         x = x + self.attention(self.norm_attention(x))
-        return x + self.narrow(functional.gelu(self.widen(self.norm_feed(x))))
+        return x + self.narrow(functional.relu(self.widen(self.norm_feed(x))))
 
 
 class TemporalTransformer(nn.Module):
@@ -47,10 +47,10 @@ class TemporalTransformer(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
         super().__init__()
         hours, features = input_shape
-        inner = width // 2  # a group has at most 39 concepts; at full width four such encoders cost half a round
+        inner = width // 2  # at full width the four groups of a stay would cost most of a round
         self.embed = nn.Linear(features, inner)
         self.position = Parameter(torch.empty(hours, inner))
-        self.layers = nn.ModuleList(TimeLayer(inner, heads=4) for _ in range(2))
+        self.layers = nn.ModuleList(TimeLayer(inner, heads=2) for _ in range(2))
         self.pool = nn.AdaptiveAvgPool1d(tokens)
         self.project = nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width)
