@@ -57,9 +57,11 @@ def content_key(files: Iterable[Path], *facts: object, rules: Iterable[ModuleTyp
     for file in [*files, *(Path(str(rule.__file__)) for rule in rules)]:
         try:
             content = hashlib.sha256(file.read_bytes()).digest()
+        except FileNotFoundError:
+            raise FedkimError(f"file {file}", found="no such file", remedy="put it back") from None
         except OSError as error:
             found = f"unreadable ({type(error).__name__})"
-            raise FedkimError(f"file {file}", found=found, remedy="put it back or fix its permissions") from None
+            raise FedkimError(f"file {file}", found=found, remedy="fix its permissions") from None
         digest.update(file.name.encode() + b"\0" + content)
     return digest.hexdigest()
 

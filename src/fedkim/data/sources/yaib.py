@@ -38,10 +38,10 @@ class Hourly:
     """The measurements of many stays, one dense table each."""
 
     values: Mapping[str, np.ndarray]
-    """Stay (``"eicu/141168"``) → ``[hours, 47]`` in the concepts' units and order, NaN where not measured."""
+    """Stay (``"eicu/141168"``) → ``[hours, 48]`` in the concepts' units and order, NaN where not measured."""
 
     def window(self, stay: str, until_hour: int = HOURS) -> np.ndarray:
-        """The 24 hours that end just before ``until_hour``, ``[24, 47]``; hours before admission are NaN."""
+        """The 24 hours that end just before ``until_hour``, ``[24, 48]``; hours before admission are NaN."""
         values = self.values[stay][max(0, until_hour - HOURS) : until_hour]
         out = np.full((HOURS, values.shape[1]), np.nan)
         first = HOURS - min(until_hour, HOURS)  # the window's last row is the hour before until_hour
@@ -137,7 +137,7 @@ def check_same_stays(root: Path, task: str, labelled: Iterable[str], measured: I
 
 
 def tensors(windows: Iterable[np.ndarray]) -> dict[str, Tensor]:
-    """Raw windows ``[24, 47]`` as one ``[N, 24, 2F]`` per modality, prepared exactly as ``predict`` does."""
+    """Raw windows ``[24, 48]`` as one ``[N, 24, 2F]`` per modality, prepared exactly as ``predict`` does."""
     made: dict[str, list[Tensor]] = {modality: [] for modality in CONCEPTS}
     for window in windows:
         first = 0
