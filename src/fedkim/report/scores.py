@@ -101,13 +101,17 @@ def sites(entries: Sequence[Entry]) -> dict[str, Any] | None:
             {
                 **_two_lines(by_site.get(name)),
                 "n": by_site[name]["n"] if name in by_site else "",
-                "worst": worst is not None and worst["site"] == name and len(by_site) > 1,
+                "worst": worst is not None and worst["site"] == name and _differ(by_site),
             }
             for name in names
         ]
         if by_site:
             lines.append({"task": task_label(entry), "metric": METRICS[entry["sites"]["metric"]], "cells": cells})
     return {"names": names, "lines": lines}
+
+
+def _differ(by_site: Mapping[str, Mapping[str, Any]]) -> bool:
+    return len({entry["value"] for entry in by_site.values() if entry["value"] is not None}) > 1
 
 
 def blindness(entries: Sequence[Entry]) -> dict[str, Any] | None:

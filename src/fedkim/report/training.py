@@ -73,7 +73,7 @@ def development(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             lines, x_label="round", y_label="AUROC", width=210, height=150, y_range=(start, 1.0), baseline=0.5
         )
         last = next((value for _, value in reversed(injected) if value is not None), None)
-        plots.append({"task": task, "plot": plot, "last": figure(last)})
+        plots.append({"task": task, "plot": plot, "last": "" if last is None else figure(last)})
     return plots
 
 
