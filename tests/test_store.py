@@ -262,12 +262,13 @@ def test_another_thread_count_is_refused_because_bits_would_change(folder):
         store.latest()
 
 
-def test_another_version_of_torch_only_warns(folder, caplog):
+@pytest.mark.parametrize("part", ["torch", "code", "instructions"])
+def test_other_code_or_processors_only_warn(folder, caplog, part):
     with RunStore.open(folder, RECIPE, environment=environment()) as store:
         store.commit(1, tensors_of(1))
-    with RunStore.open(folder, RECIPE, environment=environment() | {"torch": "99"}) as store:
+    with RunStore.open(folder, RECIPE, environment=environment() | {part: "99"}) as store:
         assert store.latest().round == 1
-    assert "another torch" in caplog.text
+    assert f"another {part}" in caplog.text
 
 
 # crashes ---------------------------------------------------------------------------------------------------------

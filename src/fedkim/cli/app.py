@@ -28,6 +28,7 @@ app = App(
     help="Federated knowledge injection: hospitals teach a medical language model while their data stays with them.",
     default_parameter=Parameter(negative=()),
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 
 Overrides = Annotated[list[str] | None, Parameter(name="--set")]
@@ -56,7 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-_QUIET: dict[str, Any] = {"exit_on_error": False, "print_error": False, "result_action": "return_value"}
+_QUIET: dict[str, Any] = {
+    "exit_on_error": False,
+    "print_error": False,
+    "result_action": "return_value",
+}
 
 
 def _fail(status: int, text: str) -> int:
@@ -182,7 +187,7 @@ def predict(
     Args:
         run: The run's folder.
         task: What to ask; fedkim tasks lists them.
-        image: An image file (PNG, JPEG, DICOM).
+        image: An image file (PNG, JPEG, TIFF).
         signal: An ECG record in WFDB form, without extension.
         start: Where the ten seconds of the record begin, in seconds.
         table: An hourly ICU table (.csv or .parquet).

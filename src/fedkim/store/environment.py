@@ -1,7 +1,10 @@
 """What else decides the last bits of a run: kept with every round, compared on resume."""
 
+import hashlib
 import platform
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +19,23 @@ def environment(**resolved: str | int) -> dict[str, Any]:
     """The machine and libraries of this process; ``resolved`` adds what the run chose (device, dtype)."""
     return {
         "fedkim": __version__,
+        "code": code_digest(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         **resolved,
     }
+
+
+@cache
+def code_digest() -> str:
+    """The first half of a sha256 over the package's own modules: between releases the version says too little."""
+    package = Path(__file__).parents[1]
+    hasher = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        hasher.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return hasher.hexdigest()[:32]
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
