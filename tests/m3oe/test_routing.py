@@ -10,6 +10,7 @@ import torch._dynamo.testing
 from tiny_models import EXPERTS, adapted, description, some_route, tokens
 
 from fedkim.errors import FedkimError
+from fedkim.m3oe.routing import Gate
 
 
 def two_routes() -> torch.Tensor:
@@ -67,6 +68,15 @@ def test_a_block_puts_the_former_route_back_even_after_an_error():
     model.clear_route()
     with pytest.raises(FedkimError, match="no route"):
         model(tokens())
+
+
+def test_gradients_of_a_route_add_up_in_float32_on_a_bfloat16_base():
+    weights = torch.full((1, EXPERTS), 1 / EXPERTS, requires_grad=True)
+    gate = Gate(weights, rank=1, scaling=1.0, dtype=torch.bfloat16)
+    hidden = torch.ones(1, 1, EXPERTS, dtype=torch.bfloat16)
+    layers = 300  # in bfloat16 the sum would stop at 256, where adding 1 no longer changes it
+    torch.stack([(hidden * gate.of(hidden)).sum() for _ in range(layers)]).float().sum().backward()
+    assert torch.equal(weights.grad, torch.full((1, EXPERTS), float(layers)))
 
 
 def gradients(model, which: int, generator_seed: int | None = None) -> list[torch.Tensor]:

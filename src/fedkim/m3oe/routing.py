@@ -26,7 +26,7 @@ from fedkim.errors import FedkimError
 class Gate:
     """One adapter's route as the layers use it: ``α_p · s``, repeated over the r ranks of each expert.
 
-    Scaled, repeated and cast once when the route is set, because each of some two hundred layers reads it.
+    Scaled and repeated once when the route is set, because each of some two hundred layers reads it.
     """
 
     def __init__(self, weights: Tensor, *, rank: int, scaling: float, dtype: torch.dtype):
@@ -42,7 +42,10 @@ class Gate:
         A batch that grew by a whole factor without gradients is a beam search (or several returned sequences):
         each row is repeated as ``generate`` repeats its inputs.
         """
-        value = self.full if hidden.dtype == self.full.dtype else self.cast
+        value = self.full
+        if not (value.requires_grad and torch.is_grad_enabled()):
+            value = self.cast
+        # α's gradient is a sum over some two hundred layers: cast per layer, so that it adds up in float32
         if value.dtype != hidden.dtype or value.device != hidden.device:
             value = value.to(device=hidden.device, dtype=hidden.dtype)
         if self.rows == 1:
