@@ -143,7 +143,12 @@ def test_a_shard_at_no_site_or_at_two_is_refused(loaded):
         pack.site_by_patient(loaded[0], {"site-1": ("nih-9",)})
 
 
-def test_loading_again_gives_the_same_bits_from_the_cache(loaded, written):
+def test_loading_again_decodes_nothing_and_gives_the_same_bits(loaded, written, monkeypatch):
+    def decoded(*arguments):
+        raise AssertionError("decoded although it was in the cache")
+
+    for module, name in ((nih, "read_images"), (mitbih, "read"), (yaib, "read_hourly")):
+        monkeypatch.setattr(module, name, decoded)
     again = pack.load(pack.PackSettings(root=written, image_size=32))
     for first, second in zip(loaded[0], again, strict=True):
         assert (first.id, first.split, first.labels, first.questions) == (
