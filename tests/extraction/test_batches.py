@@ -6,7 +6,7 @@ import torch
 
 from fedkim.data.sample import Sample
 from fedkim.errors import FedkimError
-from fedkim.extraction.batches import Batch, shared_batches
+from fedkim.extraction.batches import MOST_REPEATS, Batch, shared_batches
 
 
 def draw(answers, steps, *, balanced=False, batch_size=4, seed=0):
@@ -49,13 +49,19 @@ def test_a_partly_labelled_task_still_meets_its_samples_in_every_batch():
 
 
 def test_balanced_batches_hold_the_answers_equally_often():
-    rare = {number: "Yes" if number < 3 else "No" for number in range(60)}
-    for batch in draw({"a": rare}, 10, balanced=True, batch_size=8):
-        assert Counter(rare[number] for number in batch) == {"Yes": 4, "No": 4}
-    drawn = Counter(flat(draw({"a": rare}, 50, balanced=True, batch_size=8)))
-    assert max(drawn.values()) - min(drawn[number] for number in range(3, 60)) > 1
-    positives = [drawn[number] for number in range(3)]
+    uneven = {number: "Yes" if number < 10 else "No" for number in range(60)}
+    for batch in draw({"a": uneven}, 10, balanced=True, batch_size=8):
+        assert Counter(uneven[number] for number in batch) == {"Yes": 4, "No": 4}
+    drawn = Counter(flat(draw({"a": uneven}, 50, balanced=True, batch_size=8)))
+    positives = [drawn[number] for number in range(10)]
     assert max(positives) - min(positives) <= 1  # each is drawn in turn, none is favoured
+
+
+def test_a_lone_positive_is_drawn_oftener_but_not_for_half_of_every_batch():
+    rare = {number: "Yes" if number == 0 else "No" for number in range(100)}
+    drawn = Counter(flat(draw({"a": rare}, 250, balanced=True, batch_size=8)))
+    natural = 2000 / 100
+    assert MOST_REPEATS * natural <= drawn[0] <= 2.1 * MOST_REPEATS * natural
 
 
 def test_batches_depend_on_the_generator_alone():

@@ -86,7 +86,7 @@ def test_weights_that_do_not_fit_are_named(extractor):
     state = extractor.state()
     with pytest.raises(FedkimError, match=r"weights of 'encoder.image', found no tensor"):
         Extractor(tasks=[BRIGHT], shapes=SHAPES, settings=SETTINGS).load(state.slice(["decoder.bright"]))
-    with pytest.raises(FedkimError, match=r"encoder\.signal\.stages\.0\.weight.*expected \(4, 12, 7\)"):
+    with pytest.raises(FedkimError, match=r"encoder\.signal\.stages\.0\.weight.*expected \(4, 24, 7\)"):
         Extractor(tasks=[FAST], shapes={"signal": (12, 1000)}, settings=SETTINGS).load(state)
 
 

@@ -10,6 +10,9 @@ from torch import Tensor
 from fedkim.data.sample import Sample
 from fedkim.errors import FedkimError
 
+MOST_REPEATS = 4
+"""How much oftener than its natural share a rare answer is drawn in balanced batches."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -57,11 +60,12 @@ def shared_batches(
 ) -> Iterator[list[int]]:
     """Endless batches of sample numbers that serve several tasks of the same modalities at once.
 
-    Tasks that ask different questions of the same inputs share one pass through the encoders. Batches are filled in
-    turn from queues, each shuffled anew whenever it is used up: one queue per distinct set of labelled samples, or,
-    if ``balanced``, one per answer of each task. A batch is so large that a task finds ``batch_size`` labelled samples
-    in it on average: exactly ``batch_size`` where all tasks label the same samples, that many for each where none is
-    shared.
+    Tasks that ask different questions of the same inputs share one pass through the encoders. Batches are filled from
+    queues, each shuffled anew whenever it is used up: one queue per distinct set of labelled samples, or, if
+    ``balanced``, one per answer of each task. Queues take equal turns, except that none is used up more than
+    :data:`MOST_REPEATS` times faster than all samples together: a site's only positive sample, drawn for half of every
+    batch, would teach it that patient. A batch is so large that a task finds ``batch_size`` labelled samples in it on
+    average: exactly ``batch_size`` where all tasks label the same samples, that many for each where none is shared.
 
     Args:
         answers: by task, the answer of each labelled sample.
@@ -78,13 +82,19 @@ def shared_batches(
         for kind in kinds:
             distinct[tuple(number for number, answer in labelled.items() if kind in (None, answer))] = None
     queues = [_endless(numbers, generator) for numbers in distinct]
-    turn = 0
+    turns = _turns([min(1 / len(distinct), MOST_REPEATS * len(numbers) / len(union)) for numbers in distinct])
     while True:
-        batch = []
-        for _ in range(size):
-            batch.append(next(queues[turn % len(queues)]))
-            turn += 1
-        yield batch
+        yield [next(queues[next(turns)]) for _ in range(size)]
+
+
+def _turns(shares: Sequence[float]) -> Iterator[int]:
+    """Endless queue numbers in proportion to ``shares``, spread evenly: always the queue that is owed most."""
+    owed = [0.0] * len(shares)
+    while True:
+        owed = [debt + share / sum(shares) for debt, share in zip(owed, shares)]
+        turn = max(range(len(owed)), key=lambda queue: owed[queue])
+        owed[turn] -= 1
+        yield turn
 
 
 def _endless(numbers: Sequence[int], generator: torch.Generator) -> Iterator[int]:

@@ -95,22 +95,25 @@ def prepare(wave: np.ndarray, sampling_rate: float, *, what: str = "signal") -> 
 
 
 def augment(waves: Tensor, generator: torch.Generator) -> Tensor:
-    """Change gain (0.7–1.3), flip polarity in a quarter, add noise (0–0.1) and roll ``[B, leads, T]`` in time."""
-    num, _, length = waves.shape
-    gain, polarity, noise, start = torch.rand(4, num, 1, 1, generator=generator).unbind(0)
-    shift = (start.view(num) * length).long()
-    order = (torch.arange(length)[None] + shift[:, None]) % length
-    rolled = waves.gather(2, order[:, None].expand_as(waves))
-    flipped = torch.where(polarity < 0.25, -1.0, 1.0)
-    return rolled * (0.7 + 0.6 * gain) * flipped + 0.1 * noise * torch.randn(waves.shape, generator=generator)
+    """Change the gain of ``[B, leads, T]`` (0.7–1.3), flip the polarity of a quarter and add noise (0–0.1)."""
+    gain, polarity, noise = torch.rand(3, len(waves), 1, 1, generator=generator).unbind(0)
+    sign = torch.where(polarity < 0.25, -1.0, 1.0)
+    return waves * (0.7 + 0.6 * gain) * sign + 0.1 * noise * torch.randn(waves.shape, generator=generator)
 
 
 class SignalCNN(nn.Module):
-    """A one-dimensional CNN over time, pooled to equal spans: ``[B, leads, T] → [B, tokens, width]``."""
+    """A one-dimensional CNN over time, pooled to equal spans: ``[B, leads, T] → [B, tokens, width]``.
+
+    Each lead enters twice: as it is, and minus its moving average, so that the shape of a beat can be read off a
+    wandering baseline and the wander itself isn't lost. Without the second, beats of an unseen patient are missed.
+    """
+
+    SMOOTHING = 61
+    """Samples of the moving average, 0.6 s: longer than a beat's complex, shorter than a breath."""
 
     def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
         super().__init__()
-        channels = (input_shape[0], width // 8, width // 4, width // 2, width)
+        channels = (2 * input_shape[0], width // 8, width // 4, width // 2, width)
         self.stages = nn.ModuleList(
             nn.Conv1d(before, after, 7, stride=2, padding=3) for before, after in itertools.pairwise(channels)
         )
@@ -120,7 +123,11 @@ class SignalCNN(nn.Module):
 
     def forward(self, waves: Tensor) -> Tensor:
         """Encode a batch."""
-        hidden = waves
+        half = self.SMOOTHING // 2
+        baseline = functional.avg_pool1d(
+            functional.pad(waves, (half, half), mode="replicate"), self.SMOOTHING, stride=1
+        )
+        hidden = torch.cat([waves, waves - baseline], dim=1)
         for stage, norm in zip(self.stages, self.norms, strict=True):
             hidden = functional.relu(norm(stage(hidden)))
         return self.norm(self.pool(hidden).transpose(1, 2))
