@@ -208,6 +208,8 @@ def _scalars(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         return numbers
     values = tensors[kind].flatten(1).numpy()
     moments = {"median": np.median(values, axis=1), "deviation": values.std(axis=1), "skew": (values**3).mean(axis=1)}
+    rough = np.abs(np.diff(tensors[kind].numpy(), axis=-1)).reshape(len(values), -1)
+    moments |= {"grain": rough.mean(axis=1)}
     if kind == "image":
         picture = tensors["image"][:, 0].numpy()
         moments["centre"] = picture[:, 16:-16, 16:-16].mean(axis=(1, 2))

@@ -4,6 +4,8 @@ The picture is schematic and is called a phantom everywhere: it is no X-ray and 
 has a scanner of its own (gamma, noise, blur, a burnt-in mark), unrelated to any finding.
 """
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit
@@ -40,12 +42,12 @@ def render(factors: Factors, random: np.random.Generator, size: int) -> np.ndarr
     picture = 0.68 + 0.06 * _field(random, num, size)
     lungs = np.zeros((num, size, size), dtype=np.float32)
     for side in (-1, 1):
-        lungs += _lung(x_BSS, y_BSS, side, factors, strength, trait, shift, spread)
+        lungs += _lung(x_BSS, y_BSS, side, trait, strength, shift, spread)
     picture = picture - 0.42 * lungs
     ribs = np.sin(2 * np.pi * (4.5 * y_BSS + 0.9 * x_BSS**2 + spread(0.2)), dtype=np.float32)
     picture += 0.03 * ribs * lungs
 
-    width = (0.145 + 0.10 * strength["enlarged_cardiomediastinum"] + spread(0.012)) * (1 + 0.25 * y_BSS)
+    width = (0.148 + 0.087 * strength["enlarged_cardiomediastinum"] + spread(0.012)) * (1 + 0.25 * y_BSS)
     middle = expit((width - np.abs(x_BSS - shift)) / 0.025)
     magnified = 1 + 0.18 * trait["view"] + spread(0.08)
     heart = _blob(x_BSS - shift - 0.12, y_BSS - 0.32, 0.15 * magnified, 0.15 * magnified)
@@ -53,14 +55,15 @@ def render(factors: Factors, random: np.random.Generator, size: int) -> np.ndarr
 
     opacity_x = (trait["opacity_side"] * 2 - 1) * (0.46 + spread(0.03))
     opacity_y = _column(_ZONES[factors.traits["opacity_zone"]]) + spread(0.03)
-    radius = 0.14 + 0.05 * trait["opacity_large"] + spread(0.008)
-    net = np.cos(2 * np.pi * 6 * (x_BSS + y_BSS)) * np.cos(2 * np.pi * 6 * (x_BSS - y_BSS))
+    radius = 0.16 + 0.06 * trait["opacity_large"] + spread(0.008)
+    net = (np.cos(2 * np.pi * 6 * x_BSS) + np.cos(2 * np.pi * 6 * y_BSS)) / 2
     dense = _blob(x_BSS - opacity_x, y_BSS - opacity_y, radius, radius)
-    picture += strength["lung_opacity"] * dense * (0.34 + 0.60 * net)
+    picture += strength["lung_opacity"] * dense * (0.17 + 0.75 * net)
+    streaks = np.cos(2 * np.pi * 4 * y_BSS)
     for side in (-1, 1):
         for level in (-0.28, 0.12):
             patch = _blob(x_BSS - side * (0.70 + spread(0.015)), y_BSS - level - spread(0.05), 0.06, 0.11)
-            picture += 0.34 * strength["covid"] * patch
+            picture += strength["covid"] * patch * (0.30 + 0.45 * streaks)
     nodule = _blob(x_BSS - spread(0.4), y_BSS - spread(0.3), 0.04, 0.04)
     picture += 0.12 * nodule
     tube_x = (trait["line_side"] * 2 - 1) * 0.10 + 0.08 * (y_BSS + 0.9)
@@ -69,7 +72,15 @@ def render(factors: Factors, random: np.random.Generator, size: int) -> np.ndarr
     return _scan(picture.astype(np.float32), factors.traits["site"], random, axis)
 
 
-def _lung(x, y, side, factors, strength, trait, shift, spread) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _lung(
+    x: np.ndarray,
+    y: np.ndarray,
+    side: int,
+    trait: Mapping[str, np.ndarray],
+    strength: Mapping[str, np.ndarray],
+    shift: np.ndarray,
+    spread: Callable[[float], np.ndarray],
+) -> np.ndarray:
     """Where one lung is dark, 0…1: smaller when collapsed, cut by the diaphragm, filled from below by fluid."""
     here = (trait["atelectasis_side"] * 2 - 1 == side).astype(np.float32)
     wet = (trait["effusion_side"] * 2 - 1 == side).astype(np.float32)
@@ -77,7 +88,7 @@ def _lung(x, y, side, factors, strength, trait, shift, spread) -> np.ndarray:  #
     lateral = (from_middle - 0.47) / 0.30
     inside = expit((1 - lateral**2 - ((y + 0.08) / 0.66) ** 4) * 7)
     diaphragm = 0.50 - 0.28 * here * strength["atelectasis"] + spread(0.03) + 0.10 * lateral**2
-    fluid = diaphragm - 0.38 * wet * strength["pleural_effusion"] - 0.12 * wet * strength["pleural_effusion"] * lateral
+    fluid = diaphragm - 0.35 * wet * strength["pleural_effusion"] - 0.12 * wet * strength["pleural_effusion"] * lateral
     return inside * expit((np.minimum(diaphragm, fluid) - y) / 0.025)
 
 
@@ -98,7 +109,8 @@ def _scan(picture: np.ndarray, site_B: np.ndarray, random: np.random.Generator, 
     )
     picture = np.where(on_mark, np.float32(1.2), picture)
     noise = random.standard_normal(picture.shape, dtype=np.float32)
-    return picture + _column(np.array(_NOISE, dtype=np.float32)[scanner]) * noise
+    level = np.array(_NOISE, dtype=np.float32)[scanner] * np.exp(0.4 * random.standard_normal(num, dtype=np.float32))
+    return picture + _column(level) * noise
 
 
 def _field(random: np.random.Generator, num: int, size: int) -> np.ndarray:

@@ -66,7 +66,7 @@ def _stays(factors: Factors, random: np.random.Generator, size: int) -> Rendered
     for modality, values in stay.render(factors, random).items():
         num, hours, width = values.shape
         # the preprocessing of one stay takes [24, F]; all stays of the chunk stand side by side as more columns
-        beside = values.transpose(1, 0, 2).reshape(hours, num * width)
+        beside = values.transpose(1, 0, 2).reshape(hours, num * width).astype(np.float64)
         prepared = series.prepare_values(beside, CONCEPTS[modality] * num)
         parts = prepared.view(hours, 2, num, width)
         rendered[modality] = parts.permute(2, 0, 1, 3).reshape(num, hours, 2 * width)

@@ -13,6 +13,7 @@ from fedkim.modalities.series import HOURS
 
 # B patients of a chunk, H hours, F concepts of all four groups
 
+_SHARED = ("hr", "lact", "map", "plt", "hgb", "k")
 PUSHES: dict[str, dict[str, float]] = {
     "mortality": {
         **dict.fromkeys(
@@ -28,7 +29,7 @@ PUSHES: dict[str, dict[str, float]] = {
 """By task: the direction in which it moves each measurement.
 
 Three measurements move the same way and three opposite ways, so that a good reader of one finding says nothing about
-the other unless ρ links their causes. (In patients they are related; the knob would then have no zero.)
+the other unless ρ links their causes; these six are moved less, or two linked findings would show in one of them. (In patients they are related; the knob would then have no zero.)
 """
 
 LOADING = {"mortality": 0.36, "sepsis": 0.36}
@@ -54,7 +55,7 @@ def render(factors: Factors, random: np.random.Generator) -> dict[str, np.ndarra
     # findings grow over the day: a third at admission, all at its end
     growth = np.linspace(0.33, 1.0, HOURS, dtype=np.float32)[None, :, None]
     for task, pushes in PUSHES.items():
-        direction = np.array([pushes.get(concept.name, 0.0) for concept in _ALL], dtype=np.float32)
+        direction = np.array([pushes.get(c.name, 0.0) * (0.7 if c.name in _SHARED else 1) for c in _ALL], np.float32)
         excess = factors.severities[task] - np.float32(FINDINGS[task].threshold)
         scaled = scaled + np.float32(LOADING[task]) * excess[:, None, None] * growth * direction
     values = _in_units(scaled)

@@ -81,7 +81,7 @@ def _rhythm(factors: Factors, random: np.random.Generator) -> tuple[np.ndarray, 
     first = -2 * intervals[:, :1] * random.random((num, 1), dtype=np.float32)
     peaks = first + np.cumsum(intervals, axis=1) - intervals[:, :1]
     severity = factors.severities["ectopic_beats"] - np.float32(FINDINGS["ectopic_beats"].threshold)
-    ectopic = np.where(severity > 0, np.minimum(1 + np.floor(severity / 0.35), 4), 0)
+    ectopic = np.where(severity > 0, np.minimum(1 + np.floor(severity / 0.5), 3), 0)
     inside = (peaks > 0.6) & (peaks < 9.2)
     order = np.argsort(np.where(inside, random.random(peaks.shape), 2.0), axis=1).argsort(axis=1)
     early = ((order < ectopic[:, None]) & inside).astype(np.float32)
@@ -92,12 +92,12 @@ def _projection(factors: Factors, random: np.random.Generator) -> np.ndarray:
     """How much of each wave each lead sees, in millivolts, float32 ``[B, W, L]``."""
     num = len(factors)
     pattern, strength = factors.traits["pattern"], factors.strength("ecg_abnormal")
-    axis = np.deg2rad(50 + 25 * random.standard_normal((num, 1), dtype=np.float32))
+    axis = np.deg2rad(50 + 40 * random.standard_normal((num, 1), dtype=np.float32))
     limb = np.cos(axis - _LIMB_ANGLES)
     limb_t = np.cos(axis * 0.7 + 0.2 - _LIMB_ANGLES)
 
     def leads(limb_part: np.ndarray, chest_part: np.ndarray) -> np.ndarray:
-        varied = chest_part * np.exp(0.2 * random.standard_normal((num, 6), dtype=np.float32))
+        varied = chest_part * np.exp(0.3 * random.standard_normal((num, 6), dtype=np.float32))
         return np.concatenate([limb_part, varied], axis=1)
 
     t_wave = leads(limb_t * 0.30, 0.35 * _CHEST["T"]) * np.exp(0.25 * random.standard_normal((num, 1)))
@@ -111,7 +111,7 @@ def _projection(factors: Factors, random: np.random.Generator) -> np.ndarray:
     high = np.concatenate([np.ones((1, 6)), np.full((1, 6), 1.8)], axis=1)
     r_wave, s_wave = r_wave * (1 + (high - 1) * sick[2]), s_wave * (1 + (high - 1) * sick[2])
     st = -0.12 * sick[0] * territory + 0.03 * random.standard_normal((num, 12), dtype=np.float32)
-    ectopic = 1.3 * np.sign(r_wave + s_wave) * (0.6 + 0.6 * random.random((num, 12), dtype=np.float32))
+    ectopic = 1.2 * np.sign(r_wave + s_wave) * (0.6 + 0.6 * random.random((num, 12), dtype=np.float32))
     p_wave = np.concatenate([limb, np.full((num, 6), 0.6)], axis=1)
     return np.stack([p_wave, -0.1 * np.abs(r_wave), r_wave, s_wave, st, t_wave, ectopic], axis=1).astype(np.float32)
 
@@ -121,11 +121,13 @@ def _record(wave: np.ndarray, factors: Factors, random: np.random.Generator, tim
     num = len(factors)
     machine = factors.traits["site"] % len(_HUM)
     gain = np.exp(0.08 * random.standard_normal((num, 12, 1), dtype=np.float32))
+    device = np.exp(0.45 * random.standard_normal((num, 1, 1), dtype=np.float32))  # so that size alone tells nothing
     phase = 2 * np.pi * random.random((num, 12, 3), dtype=np.float32)
     hum = np.array(_HUM, dtype=np.float32)[machine][:, None, None] * np.sin(2 * np.pi * 40 * time + phase[:, :, :1])
     wander = np.sin(2 * np.pi * 0.3 * time + phase[:, :, 1:2]) + 0.6 * np.sin(2 * np.pi * 0.17 * time + phase[:, :, 2:])
     white = random.standard_normal(wave.shape, dtype=np.float32)
     floor = np.array(_NOISE, dtype=np.float32)[machine][:, None, None]
+    floor = floor * np.exp(0.5 * random.standard_normal((num, 1, 1), dtype=np.float32))
     start = random.random((num, 12, 1), dtype=np.float32) * 8
     burst = _hill(time - start - 0.8, 0.35)
     noise = factors.traits["noise"][:, None, None]
@@ -133,7 +135,7 @@ def _record(wave: np.ndarray, factors: Factors, random: np.random.Generator, tim
     here = leads[factors.traits["noise_leads"]][:, :, None]
     drift = (0.03 + 0.30 * here * (noise == 1)) * wander
     level = floor + here * (0.10 * (noise == 2) + 0.35 * (noise == 3) * burst)
-    return (wave * gain + hum + drift + level * white).astype(np.float32)
+    return (device * (wave * gain + hum + drift + level * white)).astype(np.float32)
 
 
 def _hill(distance: np.ndarray, width: np.ndarray | float) -> np.ndarray:
