@@ -170,6 +170,23 @@ def test_first_step_moves_only_b_because_b_is_zero():
     assert all(value == 0 for name, value in grads.items() if "m3oe_B" not in name)
 
 
+@pytest.mark.parametrize("seeded", [False, True])
+def test_dropout_keeps_the_expectation_of_the_layer(seeded):
+    layer, channel = make_layer(torch.float32, lora_dropout=0.25)
+    weights = torch.full((1, P), 1 / P)
+    gate = Gate(weights, rank=R, scaling=layer.scaling["default"], dtype=torch.float32)
+    x = torch.randn(1, 1, IN).expand(1, 20000, IN)
+    layer.eval()
+    expected = fused(layer, channel, x, weights)[0, 0]
+    layer.train()
+    with channel.using(Active({"default": gate}, seed=5 if seeded else None)):
+        dropped = layer(x)[0]
+    assert dropped.std(dim=0).min() > 0.01
+    torch.testing.assert_close(
+        dropped.mean(dim=0), expected, rtol=0, atol=5 * (dropped.std(dim=0) / 20000**0.5).max().item()
+    )
+
+
 def test_a_bfloat16_base_keeps_float32_masters_and_computes_and_saves_in_bfloat16():
     base = tiny().to(torch.bfloat16)
     model = adapted(base)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features
 from torch import Tensor, nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import linear
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe.config import M3OEConfig
@@ -158,14 +158,16 @@ class M3OELinear(nn.Module, M3OELayer):
             if name not in self.m3oe_A:
                 continue
             gate = self.routes.gate(active, name)
-            dropped = x
-            share = self.m3oe_dropout[name]
-            if self.training and share:
-                dropped = dropout(x, share) if active.seed is None else active.dropout(x, share, self.seed)
+            dropped, factor = x, 1.0
+            if self.training and self.m3oe_dropout[name]:
+                dropped, factor = active.dropout(x, self.m3oe_dropout[name], self.seed)
             # cast the small factors, never x: a float32 copy of every input would cost 23 times the memory
             down, up = self.m3oe_A[name].to(x.dtype), self.m3oe_B[name].to(x.dtype)
             hidden = linear(dropped, down)
-            result = result + linear(hidden * gate.of(hidden), up).to(result.dtype)
+            scale = gate.of(hidden)
+            if factor != 1:
+                scale = scale * factor
+            result = result + linear(hidden * scale, up).to(result.dtype)
         return result
 
     def __repr__(self) -> str:

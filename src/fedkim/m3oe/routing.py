@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from fedkim.errors import FedkimError
+from fedkim.m3oe.dropout import thin
 
 
 class Gate:
@@ -70,19 +71,19 @@ class Active:
         self.seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
 
-    def dropout(self, x: Tensor, p: float, layer_seed: int) -> Tensor:
-        """Dropout whose mask is a pure function of this block's seed and the layer's name.
+    def dropout(self, x: Tensor, share: float, layer_seed: int) -> tuple[Tensor, float]:
+        """Thinned x and its factor; with a seed the mask is a pure function of it and of the layer's name.
 
         Not of how often a generator was drawn from: so the recomputation under gradient checkpointing sees the same
         mask, and threads can't disturb each other.
         """
-        assert self.seed is not None
+        if self.seed is None:
+            return thin(x, share)
         generator = self._generators.get(x.device)
         if generator is None:
             generator = self._generators[x.device] = torch.Generator(device=x.device)
         generator.manual_seed((self.seed ^ (layer_seed * 0x9E3779B97F4A7C15)) & 0x7FFFFFFFFFFFFFFF)
-        mask = torch.empty_like(x, requires_grad=False).bernoulli_(1 - p, generator=generator).div_(1 - p)
-        return x * mask
+        return thin(x, share, generator)
 
 
 class _Slot:
@@ -114,8 +115,8 @@ class RouteChannel:
         memo[id(self)] = copy
         return copy
 
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        return RouteChannel, ()
+    def __reduce__(self) -> tuple[type, tuple[()], dict[str, object]]:
+        return RouteChannel, (), {"fixed": self.fixed}
 
     def own(self) -> Active | None:
         """What this thread has set itself."""
