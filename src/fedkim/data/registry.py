@@ -32,11 +32,8 @@ def _pack(recipe: "Recipe") -> Dataset:
     from fedkim.data.sources import pack
 
     data = recipe.data
-    return pack.load(
-        pack.PackSettings(
-            root=pack.find_root(data.root), fold=data.fold, image_size=data.image_size, seed=recipe.run.seed
-        )
-    )
+    # the deal into folds is published and the same for every run's seed
+    return pack.load(pack.PackSettings(root=pack.find_root(data.root), fold=data.fold, image_size=data.image_size))
 
 
 SOURCES: dict[str, Callable[["Recipe"], Dataset]] = {"phantom": _phantom, "pack": _pack}

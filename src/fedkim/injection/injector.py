@@ -83,7 +83,7 @@ class Injector:
         """Everything injection learned, encoders included, as one State (``adapter.…``, ``router.…``, ``align.…``, ``encoder.…``)."""
         return State(
             {f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()}
-            | {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()}
+            | self._buffers()
         )
 
     def load(self, state: Mapping[str, Tensor]) -> None:
@@ -95,7 +95,7 @@ class Injector:
         own: dict[str, Tensor] = {
             f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()
         }
-        own |= {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()}
+        own |= self._buffers()
         with torch.no_grad():
             for key, tensor in state.items():
                 if key not in own:
@@ -105,6 +105,11 @@ class Injector:
                         f"tensor {key}", found=f"shape {tuple(tensor.shape)}", expected=f"{tuple(own[key].shape)}"
                     )
                 own[key].copy_(tensor)
+
+    def _buffers(self) -> dict[str, Tensor]:
+        return {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()} | {
+            f"align.{name}": buffer for name, buffer in self.alignment.named_buffers()
+        }
 
     # routing --------------------------------------------------------------------------------------------------
 

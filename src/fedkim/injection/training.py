@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError
+from fedkim.injection.alignment import Alignment
 from fedkim.injection.batches import MicroBatch, plan_round, steps_in_pass, usable
 from fedkim.injection.injector import Injector
 from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
@@ -23,6 +24,10 @@ from fedkim.state import State
 
 Teacher = Callable[[str, Mapping[str, Tensor]], Tensor]
 """``(task, features by modality [B, k, W]) -> [B, K]`` log-probabilities of the aggregated decoder."""
+
+
+Guide = Callable[[str, Mapping[str, Tensor]], Mapping[str, Tensor]]
+"""``(task, features by modality) -> direction [W] by modality`` along which the task's aggregated decoder decides."""
 
 
 @dataclass
@@ -104,6 +109,7 @@ class InjectionTrainer:
         *,
         round: int,
         teacher: Teacher | None = None,
+        guide: Guide | None = None,
         on_step: Callable[[int, float], None] | None = None,
     ) -> tuple[State, InjectionReport]:
         """Inject one round's aggregated knowledge and give the state with the tuned encoders (step 4 and 5 of a round).
@@ -112,6 +118,7 @@ class InjectionTrainer:
             state: the aggregated global state; its encoders are loaded first.
             round: counts from 1.
             teacher: the aggregated decoders, if answers follow them instead of the public labels.
+            guide: where the aggregated decoders look, if the alignment is to make that louder.
             on_step: called with the step's number and loss.
         """
         injector = self.injector
@@ -130,6 +137,8 @@ class InjectionTrainer:
             seed=self.seed,
         )
         report, by_task = InjectionReport(), {name: [] for name in pools}  # type: ignore[var-annotated]
+        if guide is not None:
+            self._condition(guide)
         centres = self._centres(teacher) if teacher else {}
         injector.network.train()
         injector.encoders.train()
@@ -267,6 +276,23 @@ class InjectionTrainer:
                 features = self.injector.encode(name, stack_inputs(pool, task.modalities))
                 centres[name] = teacher(name, features).mean(0)
         return centres
+
+    def _condition(self, guide: Guide) -> None:
+        """Fit each alignment's constants to this round's features of the public inputs."""
+        features: dict[str, list[Tensor]] = {}
+        directions: dict[str, list[Tensor]] = {}
+        for name, pool in self.unlabelled.items():
+            modalities = self.injector.tasks[name].modalities
+            with torch.no_grad():
+                encoded = self.injector.encode(name, stack_inputs(pool, modalities))
+            for modality, tokens in encoded.items():
+                features.setdefault(modality, []).append(tokens)
+            for modality, direction in guide(name, encoded).items():
+                directions.setdefault(modality, []).append(direction)
+        for modality, parts in features.items():
+            alignment = self.injector.alignment[modality]
+            assert isinstance(alignment, Alignment)
+            alignment.condition(torch.cat(parts), torch.stack(directions[modality]), self.settings.guidance)
 
     def _first_tokens(self, task: str) -> Tensor:
         answers = self.injector.tasks[task].answers or ()

@@ -43,6 +43,8 @@ class Recipe:
         else:
             inputs = {"both": "", "task": "-task-only", "modality": "-modality-only"}[self.m3oe.router_inputs]
             name = "fedkim" + inputs
+        name += "-guided" if self.injection.guidance else ""
+        name += "-taught" if self.injection.teacher == "decoder" else ""
         return name + {"sites": "", "public": "-pub", "centralised": "-centralised"}[self.federation.trainers]
 
     def to_dict(self) -> dict[str, dict[str, Any]]:

@@ -291,12 +291,14 @@ class Injection(Table):
     """Largest gradient norm; 0: no clipping."""
     balanced: bool = True
     """Draw batches with the answers equally frequent."""
+    guidance: float = 0.0
+    """How much louder the directions that the aggregated decoders read enter the LLM; 0: as loud as any other."""
     teacher: Literal["none", "decoder"] = "none"
     """decoder: answers follow the aggregated decoders' probabilities rather than the public labels."""
 
     def __post_init__(self) -> None:
         self._at_least(1, "batch_size")
-        self._at_least(0, "steps_per_round", "gradient_clip")
+        self._at_least(0, "steps_per_round", "gradient_clip", "guidance")
         self._positive("learning_rate", "router_learning_rate", "encoder_learning_rate")
         self._require("warmup", 0 <= self.warmup < 1, "at least 0 and below 1")
 

@@ -114,7 +114,7 @@ def _score(
     scorer.small_models(rounds.aggregated, rounds.state)
     scorer.injected(injector)
     if recipe.evaluation.shuffled:
-        scorer.shuffled(injector)
+        scorer.shuffled()
     clock.lap("answers")
     chosen = _environment(injector)
     routes = summary({name: injector.route(name) for name in world.tasks}) if injector.experts else {}

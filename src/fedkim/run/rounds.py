@@ -14,7 +14,7 @@ from fedkim.extraction import predict_proba
 from fedkim.federation import Round, federate
 from fedkim.injection import InjectionTrainer, Injector
 from fedkim.progress import Progress
-from fedkim.run.server import make_teacher
+from fedkim.run.server import make_guide, make_teacher
 from fedkim.run.world import World, asked
 from fedkim.state import State, Update
 from fedkim.store import RunStore
@@ -97,6 +97,7 @@ class Rounds:
                 aggregated,
                 round=round,
                 teacher=make_teacher(self.world, aggregated),
+                guide=make_guide(self.world, aggregated),
                 on_step=lambda step, loss: stage.advance(loss=loss),
             )
         routes = [self.injector.route(task.name) for task in self.world.seen]

@@ -67,13 +67,18 @@ class Scorer:
         for name, task in self.world.tasks.items():
             self.rows[name]["blind"] = self._answer(injector, task, self.samples[name])
 
-    def shuffled(self, injector: Injector) -> None:
-        """The injected model with each input taken from another patient: what is left without the patient."""
-        for task in self.world.seen:
-            samples = self.samples[task.name]
-            order = numpy_generator_for(self.world.recipe.run.seed, "shuffled", task.name).permutation(len(samples))
-            swapped = [replace(sample, inputs=samples[other].inputs) for sample, other in zip(samples, order)]
-            self.rows[task.name]["shuffled"] = self._answer(injector, task, swapped)
+    def shuffled(self) -> None:
+        """The injected model with each input taken from another patient: what is left without the patient.
+
+        A closed task's question is the same for everyone, so nothing but the input decides the answer: answering with
+        another patient's input *is* that patient's answer, and no forward pass is needed.
+        """
+        for name, task in self.world.tasks.items():
+            row = self.rows[name]["injected"]
+            if task.answers is None or row.probabilities is None:
+                continue
+            order = numpy_generator_for(self.world.recipe.run.seed, "shuffled", name).permutation(len(row))
+            self.rows[name]["shuffled"] = replace(row, probabilities=row.probabilities[order])
 
     def _answer(
         self, injector: Injector, task: Task, samples: Sequence[Sample], split: str | None = None

@@ -7,7 +7,7 @@ import torch
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor
 from fedkim.injection import InjectionTrainer, Injector, LanguageModel, load_llm
-from fedkim.injection.training import Teacher
+from fedkim.injection.training import Guide, Teacher
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe
 from fedkim.run.world import World
@@ -93,3 +93,19 @@ def make_teacher(world: World, state: State) -> Teacher | None:
         return extractor.decide(pooled, task).log_softmax(-1).to(some.device)
 
     return teacher
+
+
+def make_guide(world: World, state: State) -> Guide | None:
+    """Where each aggregated decoder looks in the features: the mean gradient of its decision over the public inputs."""
+    if not world.recipe.injection.guidance:
+        return None
+    extractor = world.extractor(state).eval()
+
+    def guide(task: str, features):  # type: ignore[no-untyped-def]
+        pooled = {modality: tokens.float().cpu().mean(1).requires_grad_() for modality, tokens in features.items()}
+        logits = extractor.decide(pooled, task)
+        margin = (logits[:, -1] - logits[:, 0]).sum()
+        gradients = torch.autograd.grad(margin, list(pooled.values()))
+        return {m: g.mean(0).to(features[m].device) for m, g in zip(pooled, gradients)}
+
+    return guide

@@ -151,14 +151,27 @@ def _trainers(recipe: Recipe, data: Dataset) -> dict[str, Dataset]:
 
 
 def _table(recipe: Recipe, data: Dataset) -> dict[str, str]:
-    """Site by patient, from the recipe's lists of natural shards."""
-    holder = {shard: site for site, shards in recipe.federation.table_of_sites.items() for shard in shards}
+    """Site by patient, from the recipe's lists of the shards (parts of natural sites) that each site holds."""
     private = data.split("private")
-    known = {sample.site for sample in data}
-    for shard in holder:
-        if shard not in known:
-            raise unknown("shard in [federation] table_of_sites:", shard, known)
-    return {sample.patient: holder[sample.site] for sample in private if sample.site in holder}
+    known = {_shard(sample) for sample in private}
+    holder: dict[str, str] = {}
+    for site, shards in recipe.federation.table_of_sites.items():
+        for shard in shards:
+            if shard not in known:
+                raise unknown(f"shard of {site!r} in [federation] table_of_sites:", shard, known)
+            if shard in holder:
+                raise FedkimError(f"shard {shard!r}", found=f"at {holder[shard]} and {site}", expected="one site")
+            holder[shard] = site
+    left = sorted(known - set(holder))
+    if left:
+        raise FedkimError(
+            f"shard {left[0]!r}", found="no site that holds it", remedy="give it to one in [federation] table_of_sites"
+        )
+    return {sample.patient: holder[_shard(sample)] for sample in private}
+
+
+def _shard(sample: Sample) -> str:
+    return sample.strata.get("shard", sample.site)
 
 
 def can_be_asked(sample: Sample, task: Task) -> bool:
