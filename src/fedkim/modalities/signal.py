@@ -114,8 +114,10 @@ class SignalCNN(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
         super().__init__()
         channels = (2 * input_shape[0], width // 8, width // 4, width // 2, width)
+        kernels = (7, 5, 5, 5)
         self.stages = nn.ModuleList(
-            nn.Conv1d(before, after, 7, stride=2, padding=3) for before, after in itertools.pairwise(channels)
+            nn.Conv1d(before, after, kernel, stride=2, padding=kernel // 2)
+            for (before, after), kernel in zip(itertools.pairwise(channels), kernels)
         )
         self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(8, after), after) for after in channels[1:])
         self.pool = nn.AdaptiveAvgPool1d(tokens)
