@@ -3,6 +3,7 @@
 Shapes: B batch, k tokens of a modality, W encoder width, H the LLM's hidden size, P experts, V vocabulary.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -196,7 +197,8 @@ def _adapted(model: nn.Module, settings: M3OE, seed: int) -> Any:
         router_dim=settings.router_width or int(model.config.hidden_size),  # type: ignore[union-attr, arg-type]
         router_normalise=settings.router_normalise,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)  # inside PEFT
         torch.manual_seed(seed_for(seed, "experts"))
         return get_peft_model(model, config)
 
