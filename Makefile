@@ -11,7 +11,7 @@ demo: $(STAMP)
 	$(BIN)/fedkim demo $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/pytest -q -m "not slow and not data_pack and not gpu" $(ARGS)
+	$(BIN)/pytest -q -n 2 -m "not slow and not data_pack and not gpu" $(ARGS)
 
 test-all: $(STAMP)
 	$(BIN)/pytest -q -m "not gpu" $(ARGS)

@@ -94,6 +94,7 @@ def run(
     folds: str | None = None,
     force: bool = False,
     reveal_test: bool = False,
+    results: Path | None = None,
 ) -> None:
     """Run a recipe, or resume its run where it stopped.
 
@@ -105,6 +106,7 @@ def run(
         folds: Cross-validate: all, or numbers such as 0,1.
         force: Start anew, deleting what the folder holds.
         reveal_test: Write test scores; for recipes whose settings are final. Each use is recorded in the result.
+        results: Also keep the result (aggregates only) below this folder, as RECIPE/METHOD--BACKBONE--seedK.json.
     """
     from fedkim.cli.recipes import find_recipe
     from fedkim.recipe import load

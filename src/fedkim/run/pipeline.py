@@ -49,11 +49,11 @@ def run_recipe(
     """
     progress = progress or Silent()
     split = "test" if reveal_test or recipe.evaluation.reveal_test else "development"
-    progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
     with RunStore.open(out, recipe, force=force) as store:
         stored = store.result()
         if stored and stored["run_info"]["split"] == split:
             return stored
+        progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
         clock = Clock()
         world, injector, trainer = _parts(recipe)
         store.use_environment(_environment(injector))

@@ -15,8 +15,8 @@ from fedkim.injection.llms import LLMS, choose_device, choose_dtype
 from fedkim.m3oe.config import TARGETS
 from fedkim.m3oe.router import TaskModalityRouter
 from fedkim.modalities.series import CONCEPTS
-from fedkim.recipe import Recipe
-from fedkim.run.world import load_plugins, resolve_tasks
+from fedkim.recipe import Recipe, import_plugins
+from fedkim.run.world import resolve_tasks
 from fedkim.state import component
 
 _LEADS = {"pack": 1}
@@ -69,7 +69,7 @@ def check_recipe(recipe: Recipe) -> Plan:
     Raises:
         FedkimError: an unknown task, modality, encoder, data source, algorithm or language model.
     """
-    load_plugins(recipe)
+    import_plugins(recipe.run.plugins)
     tasks = resolve_tasks(recipe)
     for kind, name, known in (
         ("data source", recipe.data.source, SOURCES),

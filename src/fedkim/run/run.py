@@ -17,10 +17,9 @@ from fedkim.modalities.image import read_image
 from fedkim.modalities.series import CONCEPTS, prepare
 from fedkim.modalities.signal import read_record
 from fedkim.progress import Progress, Silent
-from fedkim.recipe import Recipe
+from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.pipeline import score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
-from fedkim.run.world import load_plugins
 from fedkim.store import Committed, RunStore
 from fedkim.tasks import TASKS, Task
 
@@ -51,7 +50,7 @@ class Run:
         self.folder = Path(folder)
         self.store = RunStore(self.folder)
         self.recipe: Recipe = self.store.recipe()
-        load_plugins(self.recipe)
+        import_plugins(self.recipe.run.plugins)
 
     @property
     def result(self) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 """World: everything a recipe resolves to before the first round."""
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from fedkim.data.registry import SOURCES
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor, owned_components
-from fedkim.recipe import Recipe
+from fedkim.recipe import Recipe, import_plugins
 from fedkim.state import State
 from fedkim.tasks import TASKS, Task
 
@@ -50,21 +49,6 @@ class World:
         )
 
 
-def load_plugins(recipe: Recipe) -> None:
-    """Import the recipe's plug-in modules; they register themselves.
-
-    Raises:
-        FedkimError: a module that isn't there.
-    """
-    for name in recipe.run.plugins:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            raise FedkimError(
-                f"plug-in {name!r}", found=f"no module {error.name!r}", remedy="install it or put it on PYTHONPATH"
-            ) from None
-
-
 def resolve_tasks(recipe: Recipe) -> dict[str, Task]:
     """The recipe's tasks by name.
 
@@ -89,7 +73,7 @@ def build_world(recipe: Recipe) -> World:
         FedkimError: whatever the recipe names that isn't there, a seen task that no site can learn, an unseen task
             without a sample to ask about.
     """
-    load_plugins(recipe)
+    import_plugins(recipe.run.plugins)
     tasks = resolve_tasks(recipe)
     if recipe.data.source not in SOURCES:
         raise unknown("data source", recipe.data.source, SOURCES)
