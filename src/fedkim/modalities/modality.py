@@ -16,7 +16,7 @@ class Modality:
 
     name: str
     description: str
-    """Plain English; the router's M (SPEC 2.4.b of the method, "modality description")."""
+    """Plain English; the router's M (the paper's "modality description")."""
     tokens: int = 0
     """How many tokens its encoder pools to; 0 for text, which enters through the LLM's own embedding."""
     encoders: Mapping[str, EncoderFactory]

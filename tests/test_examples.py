@@ -1,0 +1,125 @@
+"""Every example plug-in is imported as a recipe names it, and then trained with."""
+
+import csv
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fedkim
+from fedkim.aggregation import ALGORITHMS, weighted_mean
+from fedkim.data.registry import SOURCES
+from fedkim.injection import LLMS
+from fedkim.modalities import MODALITIES
+from fedkim.recipe import load
+from fedkim.run.world import build_world
+from fedkim.state import State, Update
+from fedkim.tasks import TASKS
+
+ROOT = Path(__file__).parents[1]
+NAMES = sorted(path.stem for path in (ROOT / "examples").glob("add_*.py"))
+SMALL = (
+    "data.image_patients=60",
+    "data.signal_patients=60",
+    "data.icu_patients=60",
+    "federation.rounds=2",
+    "injection.steps_per_round=2",
+    "tasks.unseen=[]",
+)
+
+
+@pytest.fixture(autouse=True)
+def _registries(monkeypatch):
+    """The examples' folder on the path; afterwards every registry as it was."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    registries = (TASKS, MODALITIES, SOURCES, ALGORITHMS, LLMS)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, content in zip(registries, before):
+        registry.clear()
+        registry.update(content)
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+def small(plugin, *overrides):
+    return load(ROOT / "recipes" / "smoke.toml", *SMALL, f'run.plugins=["{plugin}"]', *overrides)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_has_no_more_than_twenty_lines(name):
+    lines = (ROOT / "examples" / f"{name}.py").read_text().split('"""')[::2]  # without docstrings
+    assert sum(bool(line.strip()) for part in lines for line in part.splitlines()) <= 20
+
+
+def test_a_task_of_ones_own_is_dealt_trained_and_injected():
+    recipe = small("add_task", "data.source=phantom-covid-free", 'tasks.seen=["covid", "covid_free"]')
+    *_, last = fedkim.federate(recipe)
+    assert {"loss.covid", "loss.covid_free"} <= set(last.updates[0].metrics)
+    assert last.updates[0].num_examples["decoder.covid_free"] > 0
+    assert set(last.injection["tasks"]) == {"covid", "covid_free"}
+    answers = {(s.labels["covid"], s.labels["covid_free"]) for s in build_world(recipe).data if "covid" in s.labels}
+    assert answers == {("Yes", "No"), ("No", "Yes")}
+
+
+def test_a_modality_of_ones_own_is_encoded_averaged_and_injected():
+    recipe = small("add_modality", "data.source=phantom-spectrum", 'tasks.seen=["ecg_abnormal"]')
+    first, last = fedkim.federate(recipe)
+    weight = "encoder.spectrum.0.weight"
+    assert all(weight in update.state for update in last.updates)
+    assert not torch.equal(first.aggregated[weight], last.aggregated[weight])
+    assert not torch.equal(last.aggregated[weight], last.state[weight])  # tuned by the injection
+
+
+def test_a_language_model_of_ones_own_is_injected():
+    *_, last = fedkim.federate(small("add_llm", "llm.name=tiny-qwen2", 'tasks.seen=["covid"]'))
+    assert all(np.isfinite(last.injection["loss"]))
+    assert LLMS["tiny-qwen2"].config["hidden_size"] == 48
+
+
+def test_an_algorithm_of_ones_own_carries_its_memory_through_the_rounds():
+    recipe = small("add_algorithm", "federation.algorithm=fedavgm", 'tasks.seen=["covid"]', "federation.rounds=1")
+    (only,) = fedkim.federate(recipe)
+    assert set(only.memory) == set(only.aggregated)
+    assert any(bool(move.abs().max() > 0) for move in only.memory.values())
+
+
+def test_the_momentum_rule_starts_as_fedavg_and_then_overshoots():
+    fedavgm = importlib.import_module("add_algorithm").fedavgm()
+    previous = State({"encoder.image.w": torch.zeros(2)})
+    update = Update(
+        site="a",
+        round=1,
+        base_digest="",
+        state=State({"encoder.image.w": torch.ones(2)}),
+        num_examples={"encoder.image": 3},
+    )
+    state, memory = fedavgm.aggregate(previous, [update], State())
+    assert torch.equal(state["encoder.image.w"], weighted_mean(previous, [update])["encoder.image.w"])
+    state, _ = fedavgm.aggregate(state, [update], memory)
+    torch.testing.assert_close(state["encoder.image.w"], torch.full((2,), 1.9))
+
+
+def test_a_source_of_ones_own_is_read_split_by_patient_and_trained(tmp_path):
+    random = np.random.default_rng(0)
+    rows = [("file", "patient", "covid", "atelectasis")]
+    for number in range(80):
+        Image.fromarray(random.integers(0, 255, (40, 40), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append((f"{number}.png", f"p{number // 2}", ("No", "Yes")[number % 2], ("Yes", "No")[number % 2]))
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    recipe = small(
+        "add_source", "data.source=folder", f"data.root={tmp_path}", 'tasks.seen=["covid"]', 'tasks.unseen=["atelectasis"]'
+    )  # fmt: skip
+    world = build_world(recipe)
+    splits = {}
+    for sample in world.data:
+        assert splits.setdefault(sample.patient, sample.split) == sample.split
+        assert ("atelectasis" in sample.labels) == (sample.split in ("development", "test"))
+    assert set(splits.values()) == {"private", "public", "development", "test"}
+    *_, last = fedkim.federate(recipe)
+    assert last.state["encoder.image.stages.0.weight"].isfinite().all()
