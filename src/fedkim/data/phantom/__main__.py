@@ -2,8 +2,9 @@
 
 import sys
 
-from fedkim.data.phantom.acceptance import acceptance, as_text
+from fedkim.data.phantom.acceptance import acceptance
 from fedkim.data.phantom.settings import PhantomSettings
+from fedkim.data.phantom.table import as_text
 
 if __name__ == "__main__":
     seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
