@@ -87,9 +87,10 @@ def _score_batch(injector: Injector, task: str, answers: Sequence[str], samples:
         return final[:, [answer[0] for answer in ids]]
     columns = []
     for answer in ids:
-        logits = injector.logits(segments, [prompt + answer for prompt in prompts], keep=len(answer) + 1)[:, :-1]
+        logits = injector.logits(segments, [prompt + answer for prompt in prompts], keep=len(answer), drop=1)
         tokens = torch.tensor(answer, device=logits.device)
-        columns.append(logits.log_softmax(-1)[:, torch.arange(len(answer)), tokens].mean(-1))
+        places = torch.arange(len(answer), device=logits.device)
+        columns.append(logits.log_softmax(-1)[:, places, tokens].mean(-1))
     return torch.stack(columns, dim=-1)
 
 
@@ -101,6 +102,8 @@ def _blind_scores(injector: Injector, task: str, samples: Iterable[Sample], answ
         for question, sample in ordered:
             if question not in rows:
                 rows[question] = _score_batch(injector, task, answers, [sample])[0].softmax(-1)
+    if not ordered:
+        return np.zeros((0, len(answers)))
     return np.stack([rows[question].double().cpu().numpy() for question, _ in ordered])
 
 

@@ -87,16 +87,27 @@ class Injector:
             | self._buffers()
         )
 
-    def load(self, state: Mapping[str, Tensor]) -> None:
+    def load(self, state: Mapping[str, Tensor], *, whole: bool = False) -> None:
         """Take values from a State by the names of :meth:`tensors`; names that are absent keep their value.
 
+        Args:
+            state: may hold others too.
+            whole: refuse a state that lacks a name, so that no weight stays random in silence.
+
         Raises:
-            FedkimError: a shape that differs.
+            FedkimError: a shape that differs, a name that is missing from a whole state.
         """
         own: dict[str, Tensor] = {
             f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()
         }
         own |= self._buffers()
+        missing = sorted(set(own) - set(state)) if whole else []
+        if missing:
+            raise FedkimError(
+                "stored injector",
+                found=f"{len(missing)} tensors missing, such as {missing[0]!r}",
+                remedy="use the versions of fedkim and peft that wrote it",
+            )
         with torch.no_grad():
             for key, tensor in state.items():
                 if key not in own:
@@ -168,14 +179,19 @@ class Injector:
         """Segments ``[B, k + 2, H]`` per modality."""
         return [self.alignment[modality](tokens) for modality, tokens in features.items()]
 
-    def logits(self, segments: Sequence[Tensor], tails: Sequence[Sequence[int]], keep: int) -> Tensor:
-        """Next-token logits ``[B, keep, V]`` (float32) at the last ``keep`` positions of each row."""
+    def logits(self, segments: Sequence[Tensor], tails: Sequence[Sequence[int]], *, keep: int, drop: int = 0) -> Tensor:
+        """Next-token logits ``[B, keep, V]`` (float32) at the last ``keep`` positions of each row, the very last ``drop`` left out.
+
+        The head of a large vocabulary costs as much as several layers, so only the positions that are read are computed.
+        """
         batch = embed_rows(self.llm, segments, tails)
+        end = batch.embeddings.shape[1] - drop
         output = self.network(
             inputs_embeds=batch.embeddings,
             attention_mask=batch.mask,
             position_ids=batch.positions,
-            logits_to_keep=keep,
+            # as an index: a slice would leave the rows apart in memory, and the head would run once per row
+            logits_to_keep=torch.arange(end - keep, end, device=batch.embeddings.device),
             use_cache=False,
         )
         return output.logits.float()
@@ -205,11 +221,9 @@ def _adapted(model: nn.Module, settings: M3OE, seed: int) -> Any:
 
 def _targets(model: nn.Module, names: tuple[str, ...]) -> list[str] | None:
     """Layers to adapt: the family's own (None), as the published code with the LM head, or as named."""
-    if names == ("all",):
-        return None
-    if names != ("paper",):
+    if names not in (("all",), ("paper",)):
         return list(names)
     family = str(model.config.model_type)  # type: ignore[union-attr]
     if family not in TARGETS:
-        raise unknown("language model family in [m3oe] targets = 'paper':", family, TARGETS)
-    return [*TARGETS[family], "lm_head"]
+        raise unknown(f"language model family in [m3oe] targets = {names[0]!r}:", family, TARGETS)
+    return None if names == ("all",) else [*TARGETS[family], "lm_head"]

@@ -94,6 +94,7 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
     Raises:
         FedkimError: unknown name, missing package or files, a folder that holds no causal language model.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = choose_device(device)
@@ -104,7 +105,7 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=choose_dtype(dtype, where), local_files_only=not allow_download, use_safetensors=True
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise FedkimError(
             f"language model {name!r}",
             found=f"nothing that loads ({type(error).__name__})",

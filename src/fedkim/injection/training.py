@@ -150,7 +150,8 @@ class InjectionTrainer:
         report.steps = len(plan)
         report.tasks = {name: sum(values) / len(values) for name, values in by_task.items() if values}
         trained = injector.tensors()
-        return state.updated({key: trained[key] for key in encoders}), report
+        # copies: the next round trains these parameters in place, and a State never changes
+        return state.updated({key: trained[key].clone() for key in encoders}), report
 
     # one step -------------------------------------------------------------------------------------------------
 
@@ -218,7 +219,7 @@ class InjectionTrainer:
         tails = [injector.tokens.prompt(q) + ids for q, ids in zip(questions, answer_ids)]
         labels = answer_labels(answer_ids, injector.llm.device)
         with injector.using(batch.task, generator):
-            logits = injector.logits(injector.align(features), tails, keep=labels.shape[1] + 1)[:, :-1]
+            logits = injector.logits(injector.align(features), tails, keep=labels.shape[1], drop=1)
         if targets is None:
             losses = answer_loss(logits, labels)
         else:
