@@ -1,7 +1,8 @@
 import pytest
 
 from fedkim.data.phantom import PhantomSettings
-from fedkim.data.phantom.acceptance import RHOS, acceptance, as_text
+from fedkim.data.phantom.acceptance import RHOS, acceptance
+from fedkim.data.phantom.table import as_text
 
 
 @pytest.mark.slow
