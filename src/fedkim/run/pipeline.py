@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
 from fedkim.injection.route import summary
@@ -20,6 +21,7 @@ from fedkim.run.server import load_language_model, make_injector, make_trainer, 
 from fedkim.run.world import World, build_world
 from fedkim.state import State
 from fedkim.store import RunStore, environment
+from fedkim.store.files import plain
 
 
 def federate(recipe: Recipe, *, out: str | Path | None = None, force: bool = False) -> Iterator[Round]:
@@ -68,6 +70,8 @@ def run_recipe(
 def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, progress: Progress) -> dict[str, Any]:
     """Score a run's newest round anew: on its own data (the stored result is replaced), or on data in another folder.
 
+    The scores of a run that stopped early are given but not stored: a stored result says that the run is complete.
+
     Raises:
         FedkimError: no committed round, another process at work in the folder.
     """
@@ -80,9 +84,12 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
         world, injector, trainer = _parts(recipe)
         store.use_environment(_environment(injector))
         rounds = Rounds(world, injector, trainer, store=store, progress=progress)
-        return _score(
-            rounds, store, split=split, stored=store.result(), clock=clock, progress=progress, keep=data is None
-        )
+        if not rounds.done:
+            raise FedkimError(
+                f"run {folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
+            )
+        keep = data is None and rounds.done == recipe.federation.rounds
+        return _score(rounds, store, split=split, stored=store.result(), clock=clock, progress=progress, keep=keep)
 
 
 def _parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
@@ -138,12 +145,13 @@ def _score(
     }
     clock.lap("statistics")
     result["run_info"] |= {"seconds": clock.total(), "seconds_by_part": clock.laps}
-    if keep:
-        write_predictions(store.folder / "predictions.json", scorer.rows)
-        store.write_result(result)
-        store.event("scored", seconds=clock.total(), split=split)
-        result = store.result() or result
-        write_report_beside(store.folder, result)
+    store.event("scored", seconds=clock.total(), split=split)
+    if not keep:
+        return plain(result)
+    write_predictions(store.folder / "predictions.json", scorer.rows)
+    store.write_result(result)
+    result = store.result() or result
+    write_report_beside(store.folder, result)
     return result
 
 

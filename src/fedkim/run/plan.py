@@ -126,8 +126,10 @@ def _adapter(recipe: Recipe, model: nn.Module, hidden: int) -> dict[str, int]:
     if not settings.experts:
         return {}
     family = str(model.config.model_type)  # type: ignore[union-attr]
-    names = set(settings.targets) - {"all", "paper"} or set(TARGETS[family])
-    if "paper" in settings.targets:
+    if family not in TARGETS and settings.targets in (("all",), ("paper",)):
+        raise unknown(f"language model family in [m3oe] targets = {settings.targets[0]!r}:", family, TARGETS)
+    names = set(TARGETS[family] if settings.targets in (("all",), ("paper",)) else settings.targets)
+    if settings.targets == ("paper",):
         names.add("lm_head")
     rank = settings.experts * settings.rank
     sizes = [

@@ -41,7 +41,7 @@ class Rounds:
             self.done = committed.round
             self.state, self.memory = committed.namespace("state"), committed.namespace("memory")
             self.aggregated = self.state.updated(committed.namespace("aggregated"))
-            injector.load(committed.namespace("injector"))
+            injector.load(committed.namespace("injector"), whole=True)
             trainer.load(committed.namespace("optimizer"))
             self.history = list(committed.manifest["history"])
             store.event("resumed", round=committed.round)  # type: ignore[union-attr]

@@ -79,7 +79,7 @@ class Run:
             tasks={**TASKS, **{name: TASKS[name] for name in names}},
             shapes=shapes,
         )
-        injector.load(self.committed.namespace("injector"))
+        injector.load(self.committed.namespace("injector"), whole=True)
         return injector
 
     def answer(self, *, task: str, question: str | None = None, **inputs: Any) -> Answer:
@@ -92,7 +92,8 @@ class Run:
                 units, see ``fedkim.modalities.series.CONCEPTS``) or a prepared tensor.
 
         Raises:
-            FedkimError: unknown task, a modality that is missing, superfluous or was never learned, no question.
+            FedkimError: unknown task, a modality that is missing, superfluous or was never learned, values that aren't
+                finite, no question.
         """
         if task not in TASKS:
             raise unknown("task", task, TASKS)
@@ -150,6 +151,8 @@ class Run:
                 raise FedkimError(
                     f"input {modality!r}", found=f"shape {tuple(inputs[modality].shape)}", expected=str(expected)
                 )
+            if not bool(inputs[modality].isfinite().all()):
+                raise FedkimError(f"input {modality!r}", found="NaN or infinity", expected="finite values")
         return inputs
 
     def _prepared(self, modality: str, value: Any) -> Tensor:

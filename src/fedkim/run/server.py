@@ -58,8 +58,19 @@ def new_injector(
 
 
 def make_trainer(world: World, injector: Injector) -> InjectionTrainer:
-    """The optimiser and schedule of the whole run."""
+    """The optimiser and schedule of the whole run.
+
+    Raises:
+        FedkimError: decoders as teachers of encoders that move away from them, and see :class:`InjectionTrainer`.
+    """
     recipe = world.recipe
+    if recipe.injection.teacher == "decoder" and recipe.injection.train_encoders:
+        raise FedkimError(
+            "[injection] teacher",
+            found="'decoder' with train_encoders = true",
+            expected="frozen encoders: the decoders read the features they were trained on",
+            remedy="set injection.train_encoders = false",
+        )
     return InjectionTrainer(
         injector,
         world.public,
@@ -78,13 +89,6 @@ def make_teacher(world: World, state: State) -> Teacher | None:
     """The aggregated decoders as teachers, if the recipe says so: a task and its features to log-probabilities."""
     if world.recipe.injection.teacher == "none":
         return None
-    if world.recipe.injection.train_encoders:
-        raise FedkimError(
-            "[injection] teacher",
-            found="'decoder' with train_encoders = true",
-            expected="frozen encoders: the decoders read the features they were trained on",
-            remedy="set injection.train_encoders = false",
-        )
     extractor = world.extractor(state).eval()
 
     def teacher(task: str, features):  # type: ignore[no-untyped-def]

@@ -71,7 +71,7 @@ def build_world(recipe: Recipe) -> World:
 
     Raises:
         FedkimError: whatever the recipe names that isn't there, a seen task that no site can learn, an unseen task
-            without a sample to ask about.
+            with an input whose encoder no site trains.
     """
     import_plugins(recipe.run.plugins)
     tasks = resolve_tasks(recipe)
@@ -100,6 +100,15 @@ def build_world(recipe: Recipe) -> World:
                 found=f"no site with {', '.join(missing) or 'a label of it'}",
                 expected="at least one",
                 remedy="take the task from tasks.seen or change the partition",
+            )
+    for task in (tasks[name] for name in recipe.tasks.unseen):
+        missing = [m for m in task.modalities if m != "text" and f"encoder.{m}" not in held]
+        if missing:
+            raise FedkimError(
+                f"unseen task {task.name!r}",
+                found=f"no site that learns {', '.join(missing)}",
+                expected="a seen task with the same inputs",
+                remedy="take the task from tasks.unseen or add a seen task",
             )
     shapes = {name: shape for name, shape in data.shapes().items() if f"encoder.{name}" in held}
     initial = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).state()

@@ -1,0 +1,165 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fedkim.data.sample import Dataset, Sample
+from fedkim.engines import InProcess, participants
+from fedkim.engines.inprocess import round_half_up
+from fedkim.extraction import Extractor, owned_components
+from fedkim.recipe import Extraction
+from fedkim.state import component
+from fedkim.tasks import Task
+
+IMAGE = Task(name="square", question="Square?", description="A square.", modalities=("image",))
+SIGNAL = Task(name="wave", question="Wave?", description="A wave.", modalities=("signal",))
+TASKS = (IMAGE, SIGNAL)
+SETTINGS = Extraction(width=32, batch_size=4)
+NAMES = [f"site-{number}" for number in range(1, 6)]
+
+
+def shard(site: str, kinds=("image", "signal"), number: int = 6) -> Dataset:
+    random = torch.Generator().manual_seed(sum(map(ord, site)))
+    samples = []
+    for index in range(number):
+        word = "Yes" if index % 2 else "No"
+        inputs = {
+            name: torch.randn(shape, generator=random)
+            for name, shape in (("image", (1, 32, 32)), ("signal", (1, 1000)))
+            if name in kinds
+        }
+        patient = f"{site}/{index}"
+        labels = {"square": word, "wave": word}
+        samples.append(Sample(id=patient, patient=patient, split="private", inputs=inputs, labels=labels))
+    return Dataset(samples)
+
+
+def engine(sites, *, participation=1.0, workers=1, on_update=None):
+    owned = {site: tuple(owned_components(data, TASKS)) for site, data in sites.items()}
+    return InProcess(
+        sites,
+        owned=owned,
+        tasks=TASKS,
+        settings=SETTINGS,
+        penalty=None,
+        participation=participation,
+        workers=workers,
+        seed=0,
+        on_update=on_update,
+    )
+
+
+@pytest.fixture(scope="module")
+def federation():
+    """Three sites, the second without images, and the updates of one round."""
+    sites = {"site-1": shard("site-1"), "site-2": shard("site-2", kinds=("signal",)), "site-3": shard("site-3")}
+    state = Extractor(
+        tasks=TASKS, shapes={"image": (1, 32, 32), "signal": (1, 1000)}, settings=SETTINGS, seed=0
+    ).state()
+    return sites, state, list(engine(sites)(1, state))
+
+
+def test_the_draw_of_participants_is_a_function_of_seed_and_round():
+    draws = [participants(NAMES, share=0.6, seed=0, round=number) for number in range(1, 9)]
+    assert draws == [participants(NAMES[::-1], share=0.6, seed=0, round=number) for number in range(1, 9)]
+    assert all(len(draw) == 3 and draw == sorted(draw) for draw in draws)
+    assert len({tuple(draw) for draw in draws}) > 1
+    assert draws != [participants(NAMES, share=0.6, seed=1, round=number) for number in range(1, 9)]
+
+
+def test_every_site_takes_part_in_the_long_run():
+    assert {site for number in range(30) for site in participants(NAMES, share=0.2, seed=0, round=number)} == set(NAMES)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 5), (0.5, 3), (0.3, 2), (0.01, 1)])
+def test_a_share_is_rounded_half_up_and_at_least_one_site_takes_part(share, expected):
+    assert len(participants(NAMES, share=share, seed=0, round=1)) == expected
+
+
+def test_halves_are_rounded_up_whatever_the_parity():
+    assert [round_half_up(value) for value in (0.5, 1.5, 2.5, 3.4)] == [1, 2, 3, 3]
+
+
+def test_updates_come_in_the_sites_name_order_and_name_the_weights_they_started_from(federation):
+    sites, state, updates = federation
+    assert [update.site for update in updates] == ["site-1", "site-2", "site-3"]
+    for update in updates:
+        assert update.base_digest == state.slice(owned_components(sites[update.site], TASKS)).digest()
+        assert update.round == 1
+
+
+def test_a_site_without_a_modality_sends_nothing_of_it(federation):
+    _, state, updates = federation
+    assert {component(key) for key in updates[1].state} == {"encoder.signal", "decoder.wave"}
+    assert set(updates[1].num_examples) == {"encoder.signal", "decoder.wave"}
+    assert set(updates[0].state) == set(state)
+
+
+def test_a_site_without_a_modality_is_given_nothing_of_it(federation, monkeypatch):
+    sites, state, _ = federation
+    given = {}
+
+    def spy(*, site, state, **rest):
+        given[site] = set(state.components())
+        return train(site=site, state=state, **rest)
+
+    import fedkim.engines.inprocess as module
+
+    train = module.train_site
+    monkeypatch.setattr(module, "train_site", spy)
+    list(engine(sites)(1, state))
+    assert given["site-2"] == {"encoder.signal", "decoder.wave"}
+
+
+def test_the_number_of_workers_changes_no_bit_of_an_update(federation):
+    sites, state, updates = federation
+    for one, two in zip(updates, engine(sites, workers=2)(1, state)):
+        assert one.state.digest() == two.state.digest()
+
+
+def test_a_sites_update_doesnt_depend_on_who_else_takes_part(federation):
+    sites, state, updates = federation
+    (alone,) = engine({"site-3": sites["site-3"]})(1, state)
+    assert alone.state.digest() == updates[2].state.digest()
+
+
+def test_only_the_drawn_sites_train(federation):
+    sites, state, _ = federation
+    told = []
+    chosen = [u.site for u in engine(sites, participation=0.34, on_update=told.append)(1, state)]
+    assert chosen == participants(list(sites), share=0.34, seed=0, round=1)
+    assert [update.site for update in told] == chosen
+    assert len(chosen) == 1
+
+
+def test_no_patients_numbers_leave_a_site(federation):
+    """Every window of every sent tensor is compared with every patient's tensor, and every word with every name."""
+    sites, state, updates = federation
+    for update in updates:
+        private = [tensor.flatten() for sample in sites[update.site] for tensor in sample.inputs.values()]
+        firsts = torch.stack([tensor[:4] for tensor in private])
+        for key, tensor in update.state.items():
+            assert tensor.shape == state[key].shape
+            flat = tensor.flatten().float()
+            if len(flat) >= 4:
+                windows = flat.unfold(0, 4, 1)
+                assert not (windows[:, None] == firsts[None]).all(-1).any(), key
+        words = {
+            update.site,
+            update.base_digest,
+            *update.state,
+            *update.num_examples,
+            *update.metrics,
+        }
+        told = [*update.num_examples.values(), *update.metrics.values()]
+        assert all(isinstance(value, int | float) for value in told)
+        for sample in sites[update.site]:
+            assert not any(sample.id in word or sample.patient in word for word in words)
+
+
+def test_the_search_for_patients_numbers_would_find_them(federation):
+    sites, _, updates = federation
+    patient = sites["site-1"].samples[0].inputs["signal"].flatten()
+    leaky = torch.cat([torch.zeros(3), patient])
+    assert (leaky.unfold(0, 4, 1) == patient[:4]).all(-1).any()
+    assert replace(updates[0], site="x").state is updates[0].state
