@@ -65,9 +65,10 @@ def test_the_search_lets_safetensors_and_evaluation_mode_pass():
     assert not risky("import safetensors.torch\nsafetensors.torch.load(data)\nmodel.eval()\nstate.load(x)")
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
-def test_no_module_runs_code_from_data(path):
-    assert risky(path.read_text(encoding="utf-8")) == []
+def test_no_module_runs_code_from_data():
+    found = {str(path.relative_to(ROOT)): risky(path.read_text(encoding="utf-8")) for path in SOURCES}
+    assert len(found) > 100
+    assert {path: names for path, names in found.items() if names} == {}
 
 
 def test_nothing_tells_where_it_was_written():
