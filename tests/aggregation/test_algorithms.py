@@ -9,7 +9,9 @@ from fedkim.state import State, Update
 def make_update(site, seed, count, keys=("encoder.image.w", "encoder.signal.w")):
     generator = torch.Generator().manual_seed(seed)
     state = State({key: torch.randn(3, 4, generator=generator) for key in keys})
-    return Update(site=site, round=1, base_digest="", state=state, num_examples=dict.fromkeys(state.components(), count))
+    return Update(
+        site=site, round=1, base_digest="", state=state, num_examples=dict.fromkeys(state.components(), count)
+    )
 
 
 PREVIOUS = State({"encoder.image.w": torch.zeros(3, 4), "encoder.signal.w": torch.full((3, 4), 7.0)})
