@@ -1,0 +1,184 @@
+import json
+
+import numpy as np
+import pytest
+
+import fedkim
+from fedkim.errors import FedkimError
+from fedkim.progress import Silent
+from fedkim.run import federate, keep_result, pipeline, run_recipe
+from fedkim.run.predictions_file import read_predictions, write_predictions
+from fedkim.store import RunStore
+from small_recipe import small
+
+RECIPE = small("federation.rounds=2")
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """A complete run, scored on development patients."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    return folder, run_recipe(RECIPE, out=folder)
+
+
+def forbid_training(monkeypatch):
+    def never(*_):
+        raise AssertionError("a model was made")
+
+    monkeypatch.setattr(pipeline, "_parts", never)
+
+
+def test_a_result_holds_every_row_of_every_task(scored):
+    _, result = scored
+    rows = {task: set(entry["rows"]) for task, entry in result["metrics"].items()}
+    small_models = {"small_before", "small_after"}
+    assert rows == {
+        "lung_opacity": {"injected", "blind", "shuffled", "majority", *small_models},
+        "ecg_abnormal": {"injected", "blind", "shuffled", "majority", *small_models},
+        "pleural_effusion": {"injected", "blind", "shuffled", "majority", "proxy"},
+        "ecg_qa": {"injected", "blind", "majority", "majority_per_template"},
+    }
+    assert result["metrics"]["pleural_effusion"]["proxy"] == "lung_opacity"
+
+
+def test_a_result_says_what_it_is_of(scored):
+    folder, result = scored
+    info = result["run_info"]
+    assert (info["method"], info["llm"], info["split"], info["test_revealed"]) == ("fedkim", "tiny", "development", 0)
+    assert result["train_info"]["digest"] == RunStore(folder).latest().manifest["digest"]
+    assert [entry["round"] for entry in result["train_info"]["rounds"]] == [1, 2]
+    assert result["meta_info"]["synthetic"] is True
+    assert sum(site["samples"] for site in result["meta_info"]["sites"].values()) > 0
+    assert (folder / "report.html").stat().st_size > 10_000
+
+
+def test_the_rounds_record_what_each_site_sent_and_received(scored):
+    _, result = scored
+    for entry in result["train_info"]["rounds"]:
+        assert set(entry["sites"]) == {"site-1", "site-2"}
+        for site in entry["sites"].values():
+            assert site["bytes_sent"] == site["bytes_received"] > 0
+            assert len(site["digest"]) == 64
+        assert len(entry["injection"]["loss"]) == 2
+        assert 0 <= entry["injection"]["entropy"] <= 1
+
+
+def test_the_stored_predictions_are_of_development_patients_alone(scored):
+    folder, _ = scored
+    for named in read_predictions(folder / "predictions.json").values():
+        assert {row.split for row in named.values()} == {"development"}
+
+
+def test_shuffled_answers_are_the_injected_ones_in_another_order(scored):
+    folder, _ = scored
+    rows = read_predictions(folder / "predictions.json")["lung_opacity"]
+    injected, shuffled = rows["injected"], rows["shuffled"]
+    assert shuffled.samples == injected.samples
+    assert sorted(shuffled.scores) == sorted(injected.scores)
+    assert list(shuffled.scores) != list(injected.scores)
+
+
+def test_the_blind_row_answers_everyone_alike(scored):
+    folder, _ = scored
+    for name in ("lung_opacity", "ecg_abnormal", "pleural_effusion"):
+        assert len(set(read_predictions(folder / "predictions.json")[name]["blind"].scores)) == 1
+
+
+def test_predictions_come_back_from_disk_bit_for_bit(scored, tmp_path):
+    folder, _ = scored
+    rows = read_predictions(folder / "predictions.json")
+    write_predictions(tmp_path / "again.json", rows)
+    again = read_predictions(tmp_path / "again.json")
+    assert again.keys() == rows.keys()
+    for task, named in rows.items():
+        for name, row in named.items():
+            other = again[task][name]
+            assert (other.samples, other.truth, other.generated) == (row.samples, row.truth, row.generated)
+            if row.probabilities is not None:
+                assert np.array_equal(other.probabilities, row.probabilities)
+
+
+def test_damaged_predictions_are_refused_in_one_line(tmp_path):
+    with pytest.raises(FedkimError, match="no such file"):
+        read_predictions(tmp_path / "absent.json")
+    (tmp_path / "bad.json").write_text('{"square": {"injected": {"task": 3}}}')
+    with pytest.raises(FedkimError, match="unreadable"):
+        read_predictions(tmp_path / "bad.json")
+
+
+def test_a_complete_run_is_not_repeated(scored, monkeypatch):
+    folder, result = scored
+    forbid_training(monkeypatch)
+    assert run_recipe(RECIPE, out=folder) == result
+
+
+def test_another_recipe_may_not_use_the_folder(scored, monkeypatch):
+    folder, _ = scored
+    forbid_training(monkeypatch)
+    with pytest.raises(FedkimError, match="another recipe"):
+        run_recipe(small("federation.rounds=3"), out=folder)
+
+
+def test_a_run_that_stopped_early_is_finished_to_the_same_result(scored, tmp_path):
+    _, result = scored
+    rounds = federate(RECIPE, out=tmp_path / "run")
+    next(rounds)
+    rounds.close()
+    resumed = run_recipe(RECIPE, out=tmp_path / "run")
+    assert resumed["train_info"]["digest"] == result["train_info"]["digest"]
+    assert resumed["metrics"] == result["metrics"]
+    assert resumed["routes"] == result["routes"]
+
+
+def test_scores_of_a_stopped_run_are_given_but_dont_make_it_complete(tmp_path):
+    folder = tmp_path / "run"
+    recipe = small("evaluation.blind=false")
+    rounds = federate(recipe, out=folder)
+    next(rounds)
+    rounds.close()
+    result = pipeline.score_again(folder, data=None, reveal_test=False, progress=Silent())
+    json.dumps(result, allow_nan=False)
+    assert len(result["train_info"]["rounds"]) == 1
+    assert RunStore(folder).result() is None
+    assert not (folder / "predictions.json").exists()
+
+
+def test_a_run_without_a_round_has_no_scores(tmp_path):
+    with RunStore.open(tmp_path / "run", RECIPE):
+        pass
+    with pytest.raises(FedkimError, match="no committed round"):
+        pipeline.score_again(tmp_path / "run", data=None, reveal_test=False, progress=Silent())
+
+
+def test_each_look_at_the_test_patients_is_counted(tmp_path):
+    folder = tmp_path / "run"
+    recipe = small("federation.rounds=1", "evaluation.blind=false", "evaluation.shuffled=false")
+    assert run_recipe(recipe, out=folder)["run_info"]["test_revealed"] == 0
+    revealed = run_recipe(recipe, out=folder, reveal_test=True)
+    assert (revealed["run_info"]["split"], revealed["run_info"]["test_revealed"]) == ("test", 1)
+    assert "tuned" in revealed["metrics"]["lung_opacity"]["rows"]["injected"]
+    again = fedkim.load(folder).evaluate(reveal_test=True)
+    assert again["run_info"]["test_revealed"] == 2
+    assert again["metrics"] == revealed["metrics"]
+    hidden = fedkim.load(folder).evaluate()
+    assert (hidden["run_info"]["split"], hidden["run_info"]["test_revealed"]) == ("development", 2)
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [e["split"] for e in events if e["event"] == "scored"] == ["development", "test", "test", "development"]
+
+
+def test_a_result_is_kept_under_its_recipe_method_backbone_and_seed(scored, tmp_path):
+    _, result = scored
+    path = keep_result(tmp_path, RECIPE, result)
+    assert path == tmp_path / "smoke" / "fedkim--fedavg--seed0.json"
+    assert json.loads(path.read_text()) == result
+
+
+@pytest.mark.parametrize(
+    "method",
+    [("m3oe.experts=0",), ("injection.teacher=decoder", "injection.train_encoders=false", "injection.guidance=2.0")],
+)
+def test_other_methods_walk_the_same_way(tmp_path, method):
+    recipe = small("federation.rounds=1", "evaluation.shuffled=false", *method)
+    result = run_recipe(recipe, out=tmp_path / "run")
+    assert set(result["metrics"]) == {"lung_opacity", "ecg_abnormal", "pleural_effusion", "ecg_qa"}
+    assert bool(result["routes"]) == (recipe.m3oe.experts > 0)

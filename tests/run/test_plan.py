@@ -1,0 +1,103 @@
+import pytest
+
+from fedkim.errors import FedkimError
+from fedkim.run import check_recipe
+from fedkim.run.server import load_language_model, make_injector
+from fedkim.run.world import build_world
+from fedkim.state import component
+from small_recipe import small
+
+METHODS = {
+    "fedkim": (),
+    "fedkim-uniform": ("m3oe.router=uniform",),
+    "fedplug-lora": ("m3oe.experts=1",),
+    "fedplug": ("m3oe.experts=0",),
+    "fedkim-task-only": ("m3oe.router_inputs=task", "m3oe.router_width=0"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_plan_counts_what_is_really_built(method):
+    recipe = small(*METHODS[method])
+    plan = check_recipe(recipe)
+    world = build_world(recipe)
+    injector = make_injector(world, load_language_model(recipe))
+    groups = injector.parameters()
+    real = {
+        "LLM": sum(p.numel() for n, p in injector.llm.model.named_parameters() if "m3oe" not in n),
+        "alignment": sum(p.numel() for p in groups["align"].values()),
+    }
+    for group in ("adapter", "router"):
+        if groups[group]:
+            real[group] = sum(p.numel() for p in groups[group].values())
+    for key, tensor in world.initial.items():
+        real[component(key)] = real.get(component(key), 0) + tensor.numel()
+    assert plan.parameters == real
+    assert plan.method == method
+
+
+def test_the_papers_targets_count_the_head_too():
+    everywhere, paper = check_recipe(small()), check_recipe(small('m3oe.targets=["paper"]'))
+    head = 4 * 2 * (64 + 512)
+    assert paper.parameters["adapter"] - everywhere.parameters["adapter"] == head
+
+
+def test_bytes_on_the_wire_are_those_of_a_whole_state():
+    recipe = small()
+    assert check_recipe(recipe).bytes_per_site_and_round == build_world(recipe).initial.num_bytes
+
+
+def test_memory_is_weights_and_four_numbers_for_each_that_is_trained():
+    plan = check_recipe(small())
+    trained = sum(
+        number for name, number in plan.parameters.items() if name != "LLM" and not name.startswith("decoder.")
+    )
+    assert plan.server_memory_bytes == 4 * plan.parameters["LLM"] + 16 * trained
+    half = check_recipe(small("run.dtype=bfloat16"))
+    assert plan.server_memory_bytes - half.server_memory_bytes == 2 * plan.parameters["LLM"]
+
+
+def test_the_printed_plan_names_every_part():
+    plan = check_recipe(small())
+    for name, number in plan.parameters.items():
+        assert f"{number:,}" in next(line for line in str(plan).splitlines() if f"  {name} " in line)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("llm.name=tinny", r"unknown language model .*'tinny'; did you mean 'tiny'\?"),
+        ("data.source=phantasm", r"unknown data source 'phantasm'; did you mean 'phantom'\?"),
+        ("federation.algorithm=fedavgg", r"unknown algorithm 'fedavgg'; did you mean 'fedavg'\?"),
+        ('tasks.seen=["lung_opacityy"]', r"unknown task 'lung_opacityy'; did you mean 'lung_opacity'\?"),
+        ('tasks.seen=["ecg_qa"]', "in both|a free-text task"),
+        ('extraction.encoders={image = "cnnn"}', r"unknown encoder of image 'cnnn'"),
+        ('m3oe.targets=["no_such_layer"]', r"\[m3oe\] targets, found no_such_layer"),
+        ('run.plugins=["no_such_plugin"]', r"plug-in 'no_such_plugin', found ModuleNotFoundError"),
+    ],
+)
+def test_names_that_nothing_bears_are_refused_before_anything_is_loaded(override, message):
+    with pytest.raises(FedkimError, match=message) as caught:
+        check_recipe(small(override))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_local_folder_is_planned_from_its_config_alone(tmp_path):
+    from transformers import LlamaConfig
+
+    config = LlamaConfig(
+        vocab_size=100, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    config.save_pretrained(tmp_path / "model")
+    plan = check_recipe(small(f"llm.name={tmp_path / 'model'}"))
+    attention, mlp, norms = 4 * 16 * 16, 3 * 16 * 32, 3 * 16
+    assert plan.parameters["LLM"] == 2 * 100 * 16 + attention + mlp + norms
+    assert plan.parameters["adapter"] == 4 * 2 * (4 * (16 + 16) + 3 * (16 + 32))
+
+
+def test_a_model_of_a_family_without_a_list_of_layers_asks_for_their_names(tmp_path):
+    from transformers import GPT2Config
+
+    GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50).save_pretrained(tmp_path / "model")
+    with pytest.raises(FedkimError, match="unknown language model family"):
+        check_recipe(small(f"llm.name={tmp_path / 'model'}"))

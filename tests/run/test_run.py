@@ -1,0 +1,137 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import fedkim
+from fedkim.errors import FedkimError
+from fedkim.modalities.image import read_image
+from fedkim.run import Run, federate, run_recipe
+from fedkim.run.predictions_file import read_predictions
+from fedkim.run.world import build_world
+from fedkim.store import RunStore
+from small_recipe import small
+
+RECIPE = small("federation.rounds=1", "evaluation.blind=false", "evaluation.reveal_test=true")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A complete run, scored on test patients."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    run_recipe(RECIPE, out=folder)
+    return fedkim.load(folder)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return {sample.id: sample for sample in build_world(RECIPE).data}
+
+
+def modality(task):
+    return "signal" if task.startswith("ecg") else "image"
+
+
+@pytest.mark.parametrize("task", ["lung_opacity", "ecg_abnormal", "pleural_effusion"])
+def test_an_answer_is_the_one_that_the_evaluation_stored(run, samples, task):
+    row = read_predictions(run.folder / "predictions.json")[task]["injected"]
+    for name, stored in list(zip(row.samples, row.probabilities))[:5]:
+        answer = run.answer(task=task, **{modality(task): samples[name].inputs[modality(task)]})
+        assert list(answer.probabilities) == ["No", "Yes"]
+        assert list(answer.probabilities.values()) == pytest.approx(stored, abs=1e-6)
+
+
+def test_a_generated_answer_is_the_one_that_the_evaluation_stored(run, samples):
+    row = read_predictions(run.folder / "predictions.json")["ecg_qa"]["injected"]
+    for name, text in list(zip(row.samples, row.generated))[:4]:
+        sample = samples[name]
+        answer = run.answer(task="ecg_qa", question=sample.questions["ecg_qa"], signal=sample.inputs["signal"])
+        assert answer.text == text
+        assert answer.probabilities == {}
+
+
+def test_the_word_follows_the_threshold_and_the_threshold_its_source(run, samples):
+    row = read_predictions(run.folder / "predictions.json")["lung_opacity"]["injected"]
+    tuned = run.result["metrics"]["lung_opacity"]["rows"]["injected"]["tuned"]["threshold"]
+    for name in row.samples[:5]:
+        answer = run.answer(task="lung_opacity", image=samples[name].inputs["image"])
+        assert answer.threshold == {"value": tuned, "source": "tuned on development patients"}
+        assert answer.text == ("Yes" if answer.probabilities["Yes"] >= tuned else "No")
+    unseen = run.answer(task="pleural_effusion", image=samples[name].inputs["image"])
+    assert unseen.threshold == {"value": 0.5, "source": "0.5, not tuned"}
+
+
+def test_an_image_file_is_read_as_training_read_it(run, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (48, 48), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    prepared = read_image(tmp_path / "x.png", size=RECIPE.data.image_size)
+    from_file = run.answer(task="lung_opacity", image=tmp_path / "x.png")
+    assert from_file.probabilities == run.answer(task="lung_opacity", image=prepared).probabilities
+
+
+def test_an_answer_names_its_route_and_its_limits(run, samples):
+    image = next(sample.inputs["image"] for sample in samples.values() if "image" in sample.inputs)
+    seen, unseen = (run.answer(task=task, image=image) for task in ("lung_opacity", "pleural_effusion"))
+    assert sum(seen.route.weights) == pytest.approx(1, abs=1e-6)
+    assert [round(w, 6) for w in seen.route.weights] == run.result["routes"]["tasks"]["lung_opacity"]
+    assert any("phantom" in warning for warning in seen.warnings)
+    assert not any("no hospital trained" in warning for warning in seen.warnings)
+    assert any("no hospital trained" in warning for warning in unseen.warnings)
+
+
+def test_a_registered_task_that_the_recipe_doesnt_name_can_be_asked_too(run, samples):
+    image = next(sample.inputs["image"] for sample in samples.values() if "image" in sample.inputs)
+    answer = run.answer(task="atelectasis", image=image)
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
+
+
+WINDOW = torch.zeros(12, 1000)
+PICTURE = torch.zeros(1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"task": "lung_opacityy", "image": PICTURE}, "unknown task 'lung_opacityy'; did you mean 'lung_opacity'"),
+        ({"task": "lung_opacity"}, "task 'lung_opacity', found no image; give image=…"),
+        ({"task": "lung_opacity", "image": None}, "found no image"),
+        ({"task": "lung_opacity", "image": PICTURE, "signal": WINDOW}, "found an input 'signal', expected image"),
+        ({"task": "ecg_qa", "signal": WINDOW}, "task 'ecg_qa', found no question"),
+        ({"task": "mortality", "vitals": PICTURE}, "modality 'vitals', found no site of this run taught it"),
+        ({"task": "lung_opacity", "image": PICTURE[:, :16]}, r"'image', found shape \(1, 16, 32\), expected \(1, 32, 32\)"),
+        ({"task": "lung_opacity", "image": PICTURE / 0}, "'image', found NaN or infinity"),
+        ({"task": "lung_opacity", "image": "no/such.png"}, "no/such.png"),
+    ],
+)  # fmt: skip
+def test_a_question_that_cant_be_answered_is_refused_in_one_line(run, asked, message):
+    with pytest.raises(FedkimError, match=message) as caught:
+        run.answer(**asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stopped_run_answers_with_a_warning(tmp_path, samples):
+    rounds = federate(small(), out=tmp_path / "run")
+    next(rounds)
+    rounds.close()
+    run = Run(tmp_path / "run")
+    assert run.result is None
+    image = next(sample.inputs["image"] for sample in samples.values() if "image" in sample.inputs)
+    answer = run.answer(task="lung_opacity", image=image)
+    assert "the run stopped after round 1 of 4" in answer.warnings
+    assert answer.threshold["source"] == "0.5, not tuned"
+
+
+def test_a_folder_without_a_run_or_a_round_is_named(tmp_path):
+    with pytest.raises(FedkimError, match="no such folder"):
+        fedkim.load(tmp_path / "absent")
+    with RunStore.open(tmp_path / "begun", RECIPE):
+        pass
+    with pytest.raises(FedkimError, match="no committed round"):
+        fedkim.load(tmp_path / "begun").answer(task="lung_opacity", image=PICTURE)
+
+
+def test_the_stored_recipe_is_the_recipe(run):
+    assert run.recipe == RECIPE
+    assert json.loads((run.folder / "recipe.json").read_text())["digest"] == RECIPE.digest()

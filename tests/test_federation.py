@@ -1,0 +1,261 @@
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+import fedkim.run.rounds as rounds_module
+from fedkim.aggregation import ALGORITHMS
+from fedkim.errors import FedkimError
+from fedkim.federation import federate
+from fedkim.run import federate as federate_recipe
+from fedkim.state import State, Update
+from fedkim.store import RunStore
+from small_recipe import small
+
+ENCODER, HEAD = "encoder.image.weight", "decoder.square.weight"
+OWNED = {"a": ("encoder.image", "decoder.square"), "b": ("encoder.image", "decoder.square"), "c": ("decoder.square",)}
+START = State({ENCODER: torch.zeros(3), HEAD: torch.zeros(2)})
+
+
+def site_update(site, round, state, *, shift=1.0, examples=10, **changes) -> Update:
+    """What a site sends that moves every weight it owns by ``shift``."""
+    own = state.slice(OWNED[site])
+    moved = State({key: value + shift for key, value in own.items()})
+    counts = dict.fromkeys(own.components(), examples)
+    update = Update(site=site, round=round, base_digest=own.digest(), state=moved, num_examples=counts)
+    return replace(update, **changes)
+
+
+def walk(exchange, *, rounds=2, inject=None, start=START):
+    commits = []
+    walked = federate(
+        rounds=range(1, rounds + 1),
+        state=start,
+        memory=State(),
+        owned=OWNED,
+        exchange=exchange,
+        algorithm=ALGORITHMS["fedavg"](proximal_mu=0.0),
+        inject=inject or (lambda number, state: (state, {})),
+        commit=commits.append,
+    )
+    return walked, commits
+
+
+def everyone(number, state):
+    return [site_update(site, number, state) for site in OWNED]
+
+
+def test_each_round_broadcasts_what_injection_left_and_hands_on_what_was_aggregated():
+    given, aggregated = [], []
+
+    def exchange(number, state):
+        given.append(float(state[ENCODER][0]))
+        return everyone(number, state)
+
+    def inject(number, state):
+        aggregated.append(float(state[ENCODER][0]))
+        return state.updated({ENCODER: state[ENCODER] + 10}), {"note": number}
+
+    walked, _ = walk(exchange, inject=inject)
+    finished = list(walked)
+    assert given == [0.0, 11.0]
+    assert aggregated == [1.0, 12.0]
+    assert [float(r.aggregated[ENCODER][0]) for r in finished] == [1.0, 12.0]
+    assert [float(r.state[ENCODER][0]) for r in finished] == [11.0, 22.0]
+    assert [r.injection["note"] for r in finished] == [1, 2]
+
+
+def test_a_component_is_the_mean_of_its_owners_weighted_by_their_examples():
+    def exchange(number, state):
+        return [
+            site_update("a", number, state, shift=1.0, examples=30),
+            site_update("b", number, state, shift=5.0, examples=10),
+            site_update("c", number, state, shift=9.0, examples=40),
+        ]
+
+    walked, _ = walk(exchange, rounds=1)
+    (finished,) = walked
+    assert finished.state[ENCODER].tolist() == [2.0] * 3
+    assert finished.state[HEAD].tolist() == [5.5] * 2
+
+
+def test_a_rejected_update_leaves_the_round_going():
+    def exchange(number, state):
+        poisoned = State({key: value * float("nan") for key, value in state.slice(OWNED["b"]).items()})
+        return [
+            site_update("a", number, state, shift=3.0),
+            replace(site_update("b", number, state), state=poisoned),
+            replace(site_update("c", number, state), round=number + 1),
+        ]
+
+    walked, commits = walk(exchange, rounds=1)
+    (finished,) = walked
+    assert [update.site for update in finished.updates] == ["a"]
+    assert {r.site for r in finished.rejections} == {"b", "c"}
+    assert finished.state[ENCODER].tolist() == [3.0] * 3
+    assert commits == [finished]
+
+
+def test_a_round_without_any_good_update_is_an_error_that_names_the_reasons():
+    walked, commits = walk(lambda number, state: [site_update("a", 7, state)])
+    with pytest.raises(FedkimError, match=r"round 1, found no usable update \(a: sent for round 7"):
+        next(walked)
+    silent, _ = walk(lambda number, state: [])
+    with pytest.raises(FedkimError, match="no site answered"):
+        next(silent)
+    assert commits == []
+
+
+def test_a_round_is_committed_before_it_is_yielded_and_nothing_runs_ahead():
+    started = []
+
+    def exchange(number, state):
+        started.append(number)
+        return everyone(number, state)
+
+    walked, commits = walk(exchange, rounds=3)
+    for number in (1, 2):
+        finished = next(walked)
+        assert finished.number == number
+        assert commits[-1] is finished
+        assert started == list(range(1, number + 1))
+
+
+def test_starting_at_a_later_round_with_the_committed_state_ends_the_same():
+    whole, _ = walk(everyone, rounds=4)
+    states = [finished.state for finished in whole]
+    rest = federate(
+        rounds=range(3, 5),
+        state=states[1],
+        memory=State(),
+        owned=OWNED,
+        exchange=everyone,
+        algorithm=ALGORITHMS["fedavg"](proximal_mu=0.0),
+        inject=lambda number, state: (state, {}),
+        commit=lambda finished: None,
+    )
+    assert [r.state.digest() for r in rest] == [state.digest() for state in states[2:]]
+
+
+# with a recipe's parts -----------------------------------------------------------------------------------------
+
+
+def digest_of(folder):
+    return RunStore(folder).latest().manifest["digest"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Four rounds in one go."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    return folder, list(federate_recipe(small(), out=folder))
+
+
+def test_a_stopped_run_resumes_to_the_digest_of_an_unbroken_one(whole, tmp_path):
+    folder, rounds = whole
+    broken = tmp_path / "run"
+    started = federate_recipe(small("run.workers=2"), out=broken)
+    next(started), next(started)
+    started.close()
+    resumed = list(federate_recipe(small(), out=broken))
+    assert [r.number for r in resumed] == [3, 4]
+    assert digest_of(broken) == digest_of(folder)
+    assert resumed[-1].state.digest() == rounds[-1].state.digest()
+    assert resumed[-1].aggregated.digest() == rounds[-1].aggregated.digest()
+
+
+def test_the_same_seed_gives_the_same_digest_and_another_seed_another(whole):
+    _, rounds = whole
+    again = federate_recipe(small())
+    assert [next(again).state.digest() for _ in range(2)] == [r.state.digest() for r in rounds[:2]]
+    other = next(iter(federate_recipe(small("run.seed=1"))))
+    assert other.state.digest() != rounds[0].state.digest()
+
+
+def test_the_rounds_of_a_run_keep_their_own_states(whole):
+    _, rounds = whole
+    assert len({r.state.digest() for r in rounds}) == len(rounds)
+    for before, after in pairwise(rounds):
+        for update in after.updates:
+            assert update.base_digest == before.state.slice(update.state.components()).digest()
+
+
+def test_injection_changes_the_encoders_and_no_decoder(whole):
+    _, rounds = whole
+    for finished in rounds:
+        changed = {
+            key.split(".")[0]
+            for key in finished.state
+            if not torch.equal(finished.state[key], finished.aggregated[key])
+        }
+        assert changed == {"encoder"}
+
+
+def test_where_only_one_site_takes_part_the_others_components_stay():
+    recipe = small("federation.participation=0.4", "federation.rounds=2")
+    first, second = federate_recipe(recipe)
+    assert [len(first.updates), len(second.updates)] == [1, 1]
+    sent = set(second.updates[0].state.components())
+    for key, value in second.aggregated.items():
+        if ".".join(key.split(".")[:2]) not in sent:
+            assert torch.equal(value, first.state[key])
+
+
+def test_a_site_without_a_modality_leaves_its_encoder_to_the_others_exactly():
+    recipe = small(
+        "federation.partition=missing-modality", "federation.missing=0.3", "federation.sites=4", "run.seed=6"
+    )
+    finished = next(iter(federate_recipe(recipe)))
+    senders = {u.site for u in finished.updates if "encoder.signal" in u.state.components()}
+    assert len(senders) == 2
+    for key in finished.aggregated:
+        if not key.startswith("encoder.signal"):
+            continue
+        parts = [(u.num_examples["encoder.signal"], u.state[key]) for u in finished.updates if u.site in senders]
+        total = sum(count for count, _ in parts)
+        mean = sum(tensor.double() * (count / total) for count, tensor in parts)
+        assert torch.equal(finished.aggregated[key], mean.to(torch.float32))
+
+
+def test_a_poisoned_site_is_named_in_the_history_and_the_run_goes_on(tmp_path, monkeypatch):
+    recipe = small("federation.rounds=1")
+    train = rounds_module.InProcess.__call__
+
+    def poisoned(self, round, state):
+        for update in train(self, round, state):
+            yield replace(update, round=99) if update.site == "site-2" else update
+
+    monkeypatch.setattr(rounds_module.InProcess, "__call__", poisoned)
+    (finished,) = federate_recipe(recipe, out=tmp_path / "run")
+    assert [update.site for update in finished.updates] == ["site-1"]
+    (entry,) = RunStore(tmp_path / "run").latest().manifest["history"]
+    assert "sent for round 99" in entry["rejected"]["site-2"]
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert [event["site"] for event in events if event["event"] == "rejected"] == ["site-2"]
+
+
+def test_memory_of_the_algorithm_survives_a_stop(tmp_path):
+    """A plug-in algorithm that remembers a sum ends the same whether or not the run was stopped."""
+
+    def summing(*, proximal_mu):
+        inner = ALGORITHMS["fedavg"](proximal_mu=proximal_mu)
+
+        def aggregate(previous, updates, memory):
+            mean, _ = inner.aggregate(previous, updates, State())
+            held = {key: value * 0.5 + memory.get(key, torch.zeros_like(value)) for key, value in mean.items()}
+            return State({key: value * 0.5 + held[key] * 0.1 for key, value in mean.items()}), State(held)
+
+        return replace(inner, name="summing", aggregate=aggregate)
+
+    ALGORITHMS["summing"] = summing
+    try:
+        recipe = small("federation.algorithm=summing", "federation.rounds=2")
+        unbroken = list(federate_recipe(recipe))[-1].state.digest()
+        started = federate_recipe(recipe, out=tmp_path / "run")
+        next(started)
+        started.close()
+        assert list(federate_recipe(recipe, out=tmp_path / "run"))[-1].state.digest() == unbroken
+    finally:
+        del ALGORITHMS["summing"]
