@@ -125,6 +125,7 @@ def run(
     if stored:
         _show(stored, folder)
         print("this is the stored result; --force runs anew")
+        _keep(results, chosen, stored)
         return
     from fedkim.progress import progress_on
 
@@ -138,6 +139,7 @@ def run(
 
             result = run_recipe(chosen, out=folder, force=force, reveal_test=reveal_test, progress=progress)
     _show(result, folder)
+    _keep(results, chosen, result)
 
 
 @app.command
@@ -299,6 +301,13 @@ def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None
     store = RunStore(folder)
     result = store.result() if store.recipe().digest() == recipe.digest() else None
     return result if result and result.get("run_info", {}).get("split") == split else None
+
+
+def _keep(results: Path | None, recipe: "Recipe", result: dict[str, Any]) -> None:
+    if results:
+        from fedkim.run import keep_result
+
+        print(f"kept in {keep_result(results, recipe, result)}")
 
 
 def _show(result: dict[str, Any], folder: Path) -> None:
