@@ -209,7 +209,8 @@ def whole_model(settings: Settings, report: Report, folder: Path) -> None:
         )
     if settings.wants("generate"):
         route = weights[0].detach()
-        exported = PeftModel.from_pretrained(copy.deepcopy(base), str(ours.export_lora(folder / "export", route)))
+        lora_folder = str(ours.export_lora(folder / "export", route))
+        exported = PeftModel.from_pretrained(copy.deepcopy(base), lora_folder, autocast_adapter_dtype=False)
         merged = copy.deepcopy(ours)
         merged.merge_route(route)
         ours.set_route_weights(route)
@@ -260,7 +261,7 @@ def real_xlora(settings: Settings, base: LlamaForCausalLM, folder: Path) -> nn.M
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return get_peft_model(base, config).to(settings.device)
+        return get_peft_model(base, config, autocast_adapter_dtype=False).to(settings.device, settings.torch_dtype)
 
 
 def _train(model: nn.Module, ids: Tensor) -> Callable[[], None]:

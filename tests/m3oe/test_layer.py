@@ -206,6 +206,31 @@ def test_a_bfloat16_base_keeps_float32_masters_and_computes_and_saves_in_bfloat1
     assert not wide  # a float32 copy of each input is what `x.to(A.dtype)` would have kept
 
 
+def test_casts_kept_for_generation_follow_every_change_of_the_masters():
+    model = adapted(tiny().to(torch.bfloat16))
+    _, layer = next(model.base_model.layers())
+    x = torch.randn(1, 3, 32, dtype=torch.bfloat16)
+    with model.using(some_route()):
+
+        def both() -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                kept = layer(x)
+                assert torch.equal(layer(x), kept)
+            return kept, layer(x).detach()  # with gradients nothing is kept
+
+        first, plain = both()
+        assert torch.equal(first, plain)
+        with torch.no_grad():
+            layer(x)
+            layer.m3oe_B["default"].mul_(2)  # as an optimiser or load_state_dict does
+            assert not torch.equal(layer(x), first)
+            layer.m3oe_A["default"].data = layer.m3oe_A["default"].data * 3
+        second, plain = both()
+        assert torch.equal(second, plain)
+        assert not torch.equal(second, first)
+    assert not any("_casts" in name for name in model.state_dict())
+
+
 def test_autocast_computes_in_bfloat16_and_agrees_with_float32():
     model = adapted()
     with model.using(some_route()):

@@ -45,6 +45,7 @@ class M3OELayer(BaseTunerLayer):
         self.m3oe_B = nn.ParameterDict()
         self.merged_adapters: list[str] = []
         self._original: Tensor | None = None
+        self._casts: dict[str, tuple[tuple[object, ...], Tensor, Tensor]] = {}
         self.in_features, self.out_features = _get_in_out_features(self.get_base_layer())
 
     def update_layer(self, adapter: str, config: M3OEConfig) -> None:
@@ -161,14 +162,30 @@ class M3OELinear(nn.Module, M3OELayer):
             dropped, factor = x, 1.0
             if self.training and self.m3oe_dropout[name]:
                 dropped, factor = active.dropout(x, self.m3oe_dropout[name], self.seed)
-            # cast the small factors, never x: a float32 copy of every input would cost 23 times the memory
-            down, up = self.m3oe_A[name].to(x.dtype), self.m3oe_B[name].to(x.dtype)
+            down, up = self._in_dtype(name, x.dtype)
             hidden = linear(dropped, down)
             scale = gate.of(hidden)
             if factor != 1:
                 scale = scale * factor
             result = result + linear(hidden * scale, up).to(result.dtype)
         return result
+
+    def _in_dtype(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A and B in the dtype of x: x itself is never cast, a float32 copy of each input costs 23 times the memory.
+
+        Without gradients (generation calls the layer once per token) the casts are kept until a master changes.
+        """
+        down, up = self.m3oe_A[name], self.m3oe_B[name]
+        if down.dtype == dtype == up.dtype:
+            return down, up
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            self._casts.pop(name, None)
+            return down.to(dtype), up.to(dtype)
+        version = (dtype, down.data_ptr(), down._version, up.data_ptr(), up._version)
+        kept = self._casts.get(name)
+        if kept is None or kept[0] != version:
+            kept = self._casts[name] = (version, down.to(dtype), up.to(dtype))
+        return kept[1], kept[2]
 
     def __repr__(self) -> str:
         return "m3oe." + super().__repr__()

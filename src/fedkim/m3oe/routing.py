@@ -43,6 +43,8 @@ class Gate:
         A batch that grew by a whole factor without gradients is a beam search (or several returned sequences):
         each row is repeated as ``generate`` repeats its inputs.
         """
+        if self.full.device != hidden.device and not self.full.requires_grad:
+            self.full, self.cast = self.full.to(hidden.device), self.cast.to(hidden.device)  # once, not in each layer
         value = self.full
         if not (value.requires_grad and torch.is_grad_enabled()):
             value = self.cast
