@@ -1,0 +1,101 @@
+"""A result as Markdown tables, for READMEs: generated, so that no number is ever typed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedkim.evaluation.blindness import worst_blindness
+from fedkim.evaluation.tables import cell, task_label
+
+_CLASS_ROWS = (("blind", "blind"), ("shuffled", "shuffled"), ("proxy", "proxy head"), ("small_before", "small model"))
+
+
+def results_table(result: Mapping[str, Any]) -> str:
+    """Seen tasks, unseen tasks and free-text tasks of a ``result.json``, then the line that says where they come from."""
+    entries = list(result["metrics"].values())
+    closed = [entry for entry in entries if entry["kind"] == "classification"]
+    parts = [
+        _class_table([entry for entry in closed if entry["seen"]], "Seen tasks", ("proxy",)),
+        _class_table([entry for entry in closed if not entry["seen"]], "Unseen tasks (zero-shot)", ("small_before",)),
+        _text_table([entry for entry in entries if entry["kind"] == "text"]),
+        _source(result),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _class_table(entries: Sequence[Mapping[str, Any]], title: str, without: tuple[str, ...]) -> str:
+    if not entries:
+        return ""
+    columns = [(row, shown) for row, shown in _CLASS_ROWS if row not in without]
+    blindness = not entries[0]["seen"]
+    head = [f"{title}: AUROC", "n", "majority accuracy", "injected LLM [95 %]", *(shown for _, shown in columns)]
+    head += ["closest seen question"] if blindness else []
+    lines = [_line(head), _line(["---"] * len(head))]
+    for entry in entries:
+        rows = entry["rows"]
+        majority = _scores(rows.get("majority"), entry).get("accuracy")
+        values = [
+            task_label(entry),
+            str(_inside(entry)),
+            cell(majority, interval=False),
+            cell(_primary(rows["injected"])),
+        ]
+        values += [cell(_primary(rows.get(row)), interval=False) for row, _ in columns]
+        if blindness:
+            worst = worst_blindness(entry["blindness"])
+            values.append("–" if worst is None else f"{worst[0]} ({worst[1]:+.2f})")
+        lines.append(_line(values))
+    return "\n".join(lines)
+
+
+def _text_table(entries: Sequence[Mapping[str, Any]]) -> str:
+    if not entries:
+        return ""
+    head = ["Unseen free-text tasks: exact match", "n", "injected LLM [95 %]", "token F1", "empty"]
+    head += ["majority per template", "blind"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for entry in entries:
+        rows = entry["rows"]
+        injected = rows["injected"]["metrics"]
+        lines.append(
+            _line(
+                [
+                    entry["task"],
+                    str(entry["n"]),
+                    cell(_primary(rows["injected"])),
+                    cell(injected["token_f1"], interval=False),
+                    cell(injected["empty_rate"], interval=False),
+                    cell(_primary(rows.get("majority_per_template")), interval=False),
+                    cell(_primary(rows.get("blind")), interval=False),
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
+def _source(result: Mapping[str, Any]) -> str:
+    info = result["run_info"]
+    folds = f", folds {', '.join(map(str, info['folds']))} pooled" if "folds" in info else ""
+    synthetic = "synthetic phantom data, " if result["meta_info"]["synthetic"] else ""
+    return (
+        f"*{synthetic}recipe `{info['recipe']}`{folds}, method {info['method']}, {info['llm']}, seed {info['seed']}, "
+        f"{info['split']} split, {info['environment']['dtype']} on {info['environment']['device']}.*"
+    )
+
+
+def _primary(row: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    return None if row is None else row["primary"]
+
+
+def _scores(row: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row's scores where the task is judged: inside its group, if it has one."""
+    if row is None:
+        return {}
+    return row["group"]["metrics"] if entry["within"] else row["metrics"]
+
+
+def _inside(entry: Mapping[str, Any]) -> int:
+    return int(entry["rows"]["injected"]["primary"]["n"])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
