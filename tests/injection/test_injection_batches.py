@@ -20,10 +20,17 @@ def names(steps):
     return [[(batch.task, batch.number, [s.id for s in batch.samples]) for batch in step] for step in steps]
 
 
-def test_the_plan_is_a_pure_function_of_seed_and_round():
-    assert names(plan()) == names(plan())
-    assert names(plan()) != names(plan(seed=1))
-    assert names(plan()) != names(plan(round=2))
+def drawn(task, **changes):
+    return [s.id for step in plan(**changes) for batch in step if batch.task == task for s in batch.samples]
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_the_plan_is_a_pure_function_of_seed_and_round(balanced):
+    assert names(plan(balanced=balanced)) == names(plan(balanced=balanced))
+    for task in POOLS:
+        draws = [drawn(task, balanced=balanced, **c)[:12] for c in ({}, {"seed": 1}, {"round": 2})]
+        assert draws[0] != draws[1]
+        assert draws[0] != draws[2]
 
 
 def test_a_longer_round_begins_like_a_shorter_one():

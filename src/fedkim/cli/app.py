@@ -119,7 +119,7 @@ def run(
 
         print(check_recipe(chosen))
         return
-    folder = out or Path("runs") / chosen.run.name
+    folder = out or Path("runs") / (f"{chosen.run.name}-folds" if numbers else chosen.run.name)
     split = "test" if reveal_test or chosen.evaluation.reveal_test else "development"
     stored = None if force or numbers else _stored(folder, chosen, split)
     if stored:

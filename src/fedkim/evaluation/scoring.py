@@ -55,7 +55,7 @@ def score_task(
         **inside["metrics"][name],
     }
     if development is not None and predictions.kind == "classification":
-        row["tuned"] = _tuned(predictions, development, draws, seed)
+        row["tuned"] = _tuned(predictions, development.primary(), draws, seed)
     return row
 
 

@@ -180,7 +180,7 @@ class InjectionTrainer:
             for index, gradient in enumerate(grads):
                 if gradient is not None:
                     held = summed[index]
-                    summed[index] = gradient if held is None else held.add_(gradient)
+                    summed[index] = gradient if held is None else held + gradient
         if not math.isfinite(loss):
             raise FedkimError(
                 f"injection in round {round}",
@@ -325,7 +325,7 @@ class InjectionTrainer:
                 moments = {m: state.get(f"{m}.{group}.{name}") for m in ("exp_avg", "exp_avg_sq", "step")}
                 if moments["step"] is not None:
                     self.optimizer.state[parameter] = {
-                        moment: value.clone().to(parameter.device if moment != "step" else value.device)
+                        moment: value.clone().to(parameter.device)  # the fused step needs its counter there too
                         for moment, value in moments.items()
                         if value is not None
                     }

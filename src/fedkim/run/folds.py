@@ -7,8 +7,11 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fedkim.errors import FedkimError
 from fedkim.evaluation.predictions import Predictions, pool
@@ -17,6 +20,7 @@ from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe
 from fedkim.run.predictions_file import Rows, read_predictions
 from fedkim.run.result import write_report_beside
+from fedkim.run.scores import shuffled_over_patients
 from fedkim.store import RunStore
 from fedkim.store.files import plain, pretty, write_text
 
@@ -39,6 +43,10 @@ def run_folds(
         FedkimError: a fold ended with an error (its own message stands above).
     """
     progress = progress or Silent()
+    if (out / "recipe.json").exists():
+        raise FedkimError(
+            f"folder {out}", found="a single run", expected="a folder for folds", remedy="choose another with --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "recipe.toml", recipe.to_toml())
     began = time.perf_counter()
@@ -80,12 +88,15 @@ def pooled(recipe: Recipe, folds: Sequence[int], out: Path) -> dict[str, Any]:
         parts.append((f"fold-{fold}", read_predictions(folder / "predictions.json")))
     metrics = {}
     for task in (*recipe.tasks.seen, *recipe.tasks.unseen):
-        rows = _pooled_rows(task, parts)
+        rows = _pooled_rows(task, parts, recipe)
         if rows:
             metrics[task] = score_rows(
                 rows, seen=task in recipe.tasks.seen, draws=recipe.evaluation.draws, seed=recipe.run.seed
             )
             metrics[task]["blindness"] = _mean_blindness(task, results)
+            heads = {f"fold-{fold}": r["metrics"].get(task, {}).get("proxy") for fold, r in zip(folds, results)}
+            if "proxy" in rows:
+                metrics[task]["proxy"] = ", ".join(f"{fold}: {head}" for fold, head in heads.items() if head)
     infos = [result["run_info"] for result in results]
     return {
         "run_info": {
@@ -107,14 +118,36 @@ def pooled(recipe: Recipe, folds: Sequence[int], out: Path) -> dict[str, Any]:
     }
 
 
-def _pooled_rows(task: str, parts: Sequence[tuple[str, Rows]]) -> dict[str, Predictions]:
+def _pooled_rows(task: str, parts: Sequence[tuple[str, Rows]], recipe: Recipe) -> dict[str, Predictions]:
     """The rows that every fold with this task has."""
     having = [(fold, rows[task]) for fold, rows in parts if rows.get(task)]
     if not having:
         return {}
     names = set.intersection(*(set(rows) for _, rows in having))
-    ordered = [name for name in having[0][1] if name in names]
-    return {name: pool((fold, rows[name]) for fold, rows in having) for name in ordered}
+    ordered = [name for name in having[0][1] if name in names and name != "shuffled"]
+    rows = {name: pool((fold, _distinct(fold, rows[name], name)) for fold, rows in having) for name in ordered}
+    if "shuffled" in having[0][1] or recipe.evaluation.shuffled:
+        # over the patients of all folds: within a fold one ECG record may be the whole test split
+        shuffled = shuffled_over_patients(rows["injected"], recipe.run.seed)
+        if shuffled is not None:
+            rows["shuffled"] = shuffled
+    return rows
+
+
+def _distinct(fold: str, row: Predictions, name: str) -> Predictions:
+    """A fold's row as it can be pooled.
+
+    Development patients come back in other folds, so their samples are named with the fold. The proxy is another head in
+    every fold, each with a scale of its own, so its scores are replaced by their ranks within the fold.
+    """
+    if row.split != "test":
+        row = replace(row, samples=tuple(f"{fold}/{sample}" for sample in row.samples))
+    if name == "proxy" and row.probabilities is not None and len(row):
+        from scipy.stats import rankdata
+
+        rank = (rankdata(row.scores) - 0.5) / len(row)
+        row = replace(row, probabilities=np.stack([1 - rank, rank], axis=1))
+    return row
 
 
 def _mean_blindness(task: str, results: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

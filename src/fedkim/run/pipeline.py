@@ -64,7 +64,7 @@ def run_recipe(
         for _ in rounds:
             pass
         clock.lap("rounds")
-        return _score(rounds, store, split=split, stored=stored, clock=clock, progress=progress)
+        return _score(rounds, store, split=split, clock=clock, progress=progress)
 
 
 def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, progress: Progress) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
                 f"run {folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
             )
         keep = data is None and rounds.done == recipe.federation.rounds
-        return _score(rounds, store, split=split, stored=store.result(), clock=clock, progress=progress, keep=keep)
+        return _score(rounds, store, split=split, clock=clock, progress=progress, keep=keep)
 
 
 def _parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
@@ -108,7 +108,6 @@ def _score(
     store: RunStore,
     *,
     split: str,
-    stored: dict[str, Any] | None,
     clock: Clock,
     progress: Progress,
     keep: bool = True,
@@ -116,6 +115,8 @@ def _score(
     """All rows on one split, the result of them, and its files."""
     world, injector, trainer = rounds.world, rounds.injector, rounds.trainer
     recipe, digest = world.recipe, rounds.digest()
+    before = ((store.result() or {}).get("run_info") or {}).get("test_revealed", 0)
+    revealed = store.count_reveal() if split == "test" else int(before)
     trainer.optimizer.state.clear()  # its moments are as large as the adapter, twice
     scorer = Scorer(world, split=split, workers=trainer.workers, progress=progress)
     scorer.small_models(rounds.aggregated, rounds.state)
@@ -132,7 +133,7 @@ def _score(
         scorer.blind(_train_blind(world, progress))
         clock.lap("blind reference")
     result: dict[str, Any] = {
-        "run_info": describe_run(recipe, split=split, stored=stored, environment=chosen),
+        "run_info": describe_run(recipe, split=split, revealed=revealed, environment=chosen),
         "train_info": {"rounds": rounds.history, "digest": digest},
         "metrics": scorer.metrics(),
         "routes": routes,
@@ -144,7 +145,10 @@ def _score(
         },
     }
     clock.lap("statistics")
-    result["run_info"] |= {"seconds": clock.total(), "seconds_by_part": clock.laps}
+    if rounds.earlier_seconds:
+        clock.laps["rounds before resuming"] = round(rounds.earlier_seconds, 1)
+    seconds = round(clock.total() + rounds.earlier_seconds, 1)
+    result["run_info"] |= {"seconds": seconds, "seconds_by_part": clock.laps}
     store.event("scored", seconds=clock.total(), split=split)
     if not keep:
         return plain(result)

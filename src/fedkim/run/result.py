@@ -29,11 +29,8 @@ class Clock:
         return round(time.perf_counter() - self._began, 1)
 
 
-def describe_run(
-    recipe: Recipe, *, split: str, stored: Mapping[str, Any] | None, environment: Mapping[str, Any]
-) -> dict[str, Any]:
-    """``result["run_info"]`` but for the seconds. Counts how often test scores were revealed."""
-    before = int((stored or {}).get("run_info", {}).get("test_revealed", 0))
+def describe_run(recipe: Recipe, *, split: str, revealed: int, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """``result["run_info"]`` but for the seconds; ``revealed`` counts the looks at the test split."""
     return {
         "recipe": recipe.run.name,
         "method": recipe.method,
@@ -42,21 +39,29 @@ def describe_run(
         "seed": recipe.run.seed,
         "llm": recipe.llm.name,
         "split": split,
-        "test_revealed": before + int(split == "test"),
+        "test_revealed": revealed,
         "peak_memory_bytes": peak_memory_bytes(),
         "environment": dict(environment),
         "versions": _versions(),
     }
 
 
-def result_path(folder: Path, recipe: Recipe) -> Path:
-    """Where a result is kept for good: ``<folder>/<recipe>/<method>--<backbone>--seed<k>.json``."""
-    return folder / recipe.run.name / f"{recipe.method}--{recipe.federation.algorithm}--seed{recipe.run.seed}.json"
+def result_path(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Path:
+    """Where a result is kept for good: ``<folder>/<recipe>/<method>--<backbone>--seed<k>.json``.
+
+    Where a source has folds, anything but all five pooled says in its name which they are.
+    """
+    folds = result["run_info"].get("folds", [recipe.data.fold])
+    part = (
+        "" if recipe.data.source == "phantom" or len(folds) == 5 else "--folds" + "".join(f"-{fold}" for fold in folds)
+    )
+    name = f"{recipe.method}--{recipe.federation.algorithm}--seed{recipe.run.seed}{part}.json"
+    return folder / recipe.run.name / name
 
 
 def keep_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Path:
     """Write a result (aggregates only) to its place below ``folder``."""
-    path = result_path(folder, recipe)
+    path = result_path(folder, recipe, result)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, pretty(plain(result)))
     return path

@@ -36,6 +36,8 @@ class Rounds:
         self.state, self.memory, self.aggregated = world.initial, State(), world.initial
         self.history: list[dict[str, Any]] = []
         self.done = 0
+        self.earlier_seconds = 0.0
+        """Of rounds that another process computed: a resumed run's time is the sum."""
         committed = store.latest() if store else None
         if committed:
             self.done = committed.round
@@ -44,6 +46,7 @@ class Rounds:
             injector.load(committed.namespace("injector"), whole=True)
             trainer.load(committed.namespace("optimizer"))
             self.history = list(committed.manifest["history"])
+            self.earlier_seconds = sum(entry["seconds"] for entry in self.history)
             store.event("resumed", round=committed.round)  # type: ignore[union-attr]
             progress.line(f"resuming after round {committed.round}")
 

@@ -14,7 +14,7 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.evaluation.answers import generate, score
 from fedkim.injection import Injector, Route
 from fedkim.modalities.image import read_image
-from fedkim.modalities.series import CONCEPTS, prepare
+from fedkim.modalities.series import CONCEPTS, prepare, read_table
 from fedkim.modalities.signal import read_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
@@ -158,10 +158,27 @@ class Run:
     def _prepared(self, modality: str, value: Any) -> Tensor:
         if isinstance(value, Tensor):
             return value.to(torch.float32)
+        try:
+            return self._read(modality, value)
+        except FedkimError:
+            raise
+        except (AttributeError, TypeError, ValueError, KeyError) as error:
+            raise FedkimError(
+                f"input {modality!r}",
+                found=f"a {type(value).__name__} that can't be read ({type(error).__name__})",
+                expected="a file, a table of hours and concepts (ICU groups) or a prepared tensor",
+            ) from None
+
+    def _read(self, modality: str, value: Any) -> Tensor:
         if modality == "image":
             return read_image(value, size=self.recipe.data.image_size)
         if modality == "signal":
             return read_record(value)
+        if modality in CONCEPTS and isinstance(value, str | Path):
+            tables = read_table(value)
+            if modality not in tables:
+                raise FedkimError(f"table {value}", found=f"no column of {modality!r}")
+            return tables[modality]
         if modality in CONCEPTS:
             return prepare(value, CONCEPTS[modality])
         raise FedkimError(
@@ -170,6 +187,8 @@ class Run:
 
     def _threshold(self, task: Task) -> dict[str, Any]:
         entry = (self.result or {}).get("metrics", {}).get(task.name, {})
+        if len(task.answers or ()) != 2:
+            return {}
         tuned = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
         if tuned.get("threshold") is not None:
             return {"value": float(tuned["threshold"]), "source": "tuned on development patients"}

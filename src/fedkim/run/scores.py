@@ -77,8 +77,9 @@ class Scorer:
             row = self.rows[name]["injected"]
             if task.answers is None or row.probabilities is None:
                 continue
-            order = numpy_generator_for(self.world.recipe.run.seed, "shuffled", name).permutation(len(row))
-            self.rows[name]["shuffled"] = replace(row, probabilities=row.probabilities[order])
+            shuffled = shuffled_over_patients(row, self.world.recipe.run.seed)
+            if shuffled is not None:
+                self.rows[name]["shuffled"] = shuffled
 
     def _answer(
         self, injector: Injector, task: Task, samples: Sequence[Sample], split: str | None = None
@@ -169,6 +170,25 @@ class Scorer:
             if name in self.proxies:
                 entries[name]["proxy"] = self.proxies[name]
         return entries
+
+
+def shuffled_over_patients(row: Predictions, seed: int) -> Predictions | None:
+    """Each sample gets the answer to a sample of another patient; None where one patient has more than half of them.
+
+    Samples are put in a random order of patients and moved on by as many places as the largest patient has samples.
+    """
+    random = numpy_generator_for(seed, "shuffled", row.task)
+    blocks: dict[str, list[int]] = {}
+    for index, patient in enumerate(row.patients):
+        blocks.setdefault(patient, []).append(index)
+    largest = max(map(len, blocks.values()), default=0)
+    if row.probabilities is None or 2 * largest > len(row):
+        return None
+    patients = random.permutation(sorted(blocks)).tolist()
+    order = np.array([index for patient in patients for index in random.permutation(blocks[patient])])
+    probabilities = np.empty_like(row.probabilities)
+    probabilities[order] = row.probabilities[np.roll(order, largest)]
+    return replace(row, probabilities=probabilities)
 
 
 def predictions(

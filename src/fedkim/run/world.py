@@ -1,5 +1,6 @@
 """World: everything a recipe resolves to before the first round."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from fedkim.extraction import Extractor, owned_components
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.state import State
 from fedkim.tasks import TASKS, Task
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
+"""What a site may be called: names go into events, files and messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +86,12 @@ def build_world(recipe: Recipe) -> World:
     data = SOURCES[recipe.data.source](recipe)
     sites = _trainers(recipe, data)
     seen = [tasks[name] for name in recipe.tasks.seen]
+    for site in sites:
+        if not _NAME.fullmatch(site):
+            raise FedkimError(
+                f"site {site!r}",
+                expected="a name of letters, digits, '_', '-' and '.' (at most 64, beginning with a letter)",
+            )
     owned = {site: tuple(owned_components(shard, seen)) for site, shard in sites.items()}
     for site, components in owned.items():
         if not components:

@@ -200,6 +200,17 @@ class RunStore:
         """Append to ``events.jsonl``; see :class:`fedkim.store.events.Events`."""
         self.events.append(event, **fields)
 
+    def count_reveal(self) -> int:
+        """Count one more look at the test split, and give the number so far.
+
+        The count stands beside the folder, as the lock does: starting anew with ``--force`` doesn't undo having looked.
+        """
+        path = self.folder.parent / f".{self.folder.name}.revealed"
+        before = path.read_text(encoding="utf-8").strip() if path.exists() else "0"
+        count = int(before) + 1 if before.isdigit() else 1
+        write_text(path, f"{count}\n")
+        return count
+
     def write_result(self, result: Mapping[str, Any]) -> Path:
         """Write ``result.json``; its presence says that the run is complete."""
         path = self.folder / "result.json"

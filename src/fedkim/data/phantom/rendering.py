@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from fedkim.data.cache import Entry, cached, content_key
+from fedkim.data.phantom import factors as causes
 from fedkim.data.phantom import picture, stay, wave
 from fedkim.data.phantom.factors import CHUNK, Factors
 from fedkim.data.phantom.settings import GENERATOR_VERSION, PhantomSettings
-from fedkim.modalities import image, series, signal
+from fedkim.modalities import concepts, image, series, signal
 from fedkim.modalities.concepts import CONCEPTS
 from fedkim.parallel import ordered_map
 from fedkim.randomness import numpy_generator_for
@@ -28,7 +29,8 @@ def render(factors: Factors, settings: PhantomSettings, count: int) -> Mapping[s
     """
     kind = factors.kind
     size = settings.image_size if kind == "image" else 0
-    key = content_key((), "phantom", GENERATOR_VERSION, kind, settings.seed, settings.num_sites, size, count)
+    facts = ("phantom", GENERATOR_VERSION, kind, settings.seed, settings.num_sites, size, count)
+    key = content_key((), *facts, rules=(causes, concepts, image, picture, series, signal, stay, wave))
 
     def build() -> Entry:
         make = _MAKERS[kind]
