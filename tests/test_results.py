@@ -8,7 +8,7 @@ import pytest
 from fedkim.report.markdown import results_table
 
 ROOT = Path(__file__).parents[1]
-COMMITTED = sorted((ROOT / "results").glob("*/*--seed0.json"))
+COMMITTED = sorted((ROOT / "results").glob("*/*--seed0*.json"))
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
