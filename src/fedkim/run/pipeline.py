@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,12 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
 
 def _parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
     set_threads(recipe)
-    world = build_world(recipe)
-    injector = make_injector(world, load_language_model(recipe))
+    with ThreadPoolExecutor(
+        1
+    ) as beside:  # converting or reading the model and rendering or decoding data: two cores' work
+        llm = beside.submit(load_language_model, recipe)
+        world = build_world(recipe)
+        injector = make_injector(world, llm.result())
     return world, injector, make_trainer(world, injector)
 
 
