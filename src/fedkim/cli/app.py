@@ -71,7 +71,7 @@ def _fail(status: int, text: str) -> int:
 
 @app.command
 def demo(*, force: bool = False, out: Path | None = None, set_: Overrides = None) -> None:
-    """Run the whole of FEDKIM on synthetic patients with a real language model: about five minutes on two cores.
+    """Run the whole of FEDKIM on synthetic patients with a real language model: five and a half minutes on two cores.
 
     A second time it prints the stored table.
 
