@@ -13,7 +13,7 @@ from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
 from fedkim.injection.route import summary
 from fedkim.progress import Progress, Silent
-from fedkim.recipe import Recipe
+from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.predictions_file import write_predictions
 from fedkim.run.result import Clock, describe_run, write_report_beside
 from fedkim.run.rounds import Rounds
@@ -95,6 +95,7 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
 
 def _parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
     set_threads(recipe)
+    import_plugins(recipe.run.plugins)  # before either of the two that may need them
     with ThreadPoolExecutor(
         1
     ) as beside:  # converting or reading the model and rendering or decoding data: two cores' work
