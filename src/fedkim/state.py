@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import safetensors.torch
 import torch
+from safetensors import torch as safetensors_torch
 from torch import Tensor
 
 from fedkim.errors import FedkimError
 
+_tensors_of = safetensors_torch.load
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}")
 
 
@@ -75,12 +76,12 @@ class State(Mapping[str, Tensor]):
 
     def to_bytes(self) -> bytes:
         """The state as one safetensors byte string (deterministic: equal states, equal bytes)."""
-        return safetensors.torch.save(self._tensors)
+        return safetensors_torch.save(self._tensors)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "State":
         """The inverse of :meth:`to_bytes`."""
-        return cls(safetensors.torch.load(data))
+        return cls(_tensors_of(data))
 
     @classmethod
     def from_file(cls, path: Path) -> "State":
@@ -90,7 +91,7 @@ class State(Mapping[str, Tensor]):
             FedkimError: the file is missing, or is no safetensors file.
         """
         try:
-            return cls(safetensors.torch.load_file(path))
+            return cls(safetensors_torch.load_file(path))
         except FileNotFoundError:
             raise FedkimError(f"weights file {path}", found="no such file", remedy="check the path") from None
         except Exception as error:
