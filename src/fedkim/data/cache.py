@@ -37,8 +37,10 @@ class Entry:
 
 
 def cache_folder() -> Path:
-    """``$FEDKIM_CACHE``, or ``~/.cache/fedkim``."""
-    return Path(os.environ.get("FEDKIM_CACHE") or Path.home() / ".cache" / "fedkim")
+    """``$FEDKIM_CACHE``, by default ``fedkim`` in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``)."""
+    if root := os.environ.get("FEDKIM_CACHE"):
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fedkim"
 
 
 def content_key(files: Iterable[Path], *facts: object, rules: Iterable[ModuleType] = ()) -> str:

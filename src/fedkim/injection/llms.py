@@ -1,7 +1,6 @@
 """Language models: a registry of records, and loading one frozen onto a device."""
 
 import importlib.util
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedkim.data.cache import cache_folder
 from fedkim.errors import FedkimError, unknown
 
 
@@ -72,14 +72,6 @@ class LanguageModel:
         ids = torch.tensor(self.encode(text), device=self.device)
         with torch.no_grad():
             return self.embedding(ids).float()
-
-
-def cache_folder() -> Path:
-    """``$FEDKIM_CACHE``, by default the user's cache folder."""
-    root = os.environ.get("FEDKIM_CACHE")
-    if root:
-        return Path(root)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "fedkim"
 
 
 def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_download: bool = False) -> LanguageModel:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from fedkim.errors import FedkimError
+from fedkim.tasks.paper import SEEN, UNSEEN
 
 
 class Table:
@@ -107,18 +108,9 @@ class Tasks(Table):
     """Which questions are trained on, and which are asked only at the end."""
 
     table: ClassVar[str] = "tasks"
-    seen: tuple[str, ...] = ("lung_opacity", "covid", "ecg_abnormal", "mortality")
+    seen: tuple[str, ...] = SEEN
     """Trained at the sites and injected on the public set."""
-    unseen: tuple[str, ...] = (
-        "enlarged_cardiomediastinum",
-        "atelectasis",
-        "pleural_effusion",
-        "ectopic_beats",
-        "sepsis",
-        "vqa_rad",
-        "slake",
-        "ecg_qa",
-    )
+    unseen: tuple[str, ...] = UNSEEN
     """Asked at evaluation alone: no pair, label, threshold or prompt of theirs is used before."""
 
     def __post_init__(self) -> None:
