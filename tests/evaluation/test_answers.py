@@ -186,3 +186,17 @@ def test_a_blind_model_answers_each_question_once_and_everyone_who_asked_it(monk
     texts = generate(blind, "talk", SAMPLES, max_new_tokens=3)
     assert max(rows) == 3
     assert texts == [slow_answer(blind, sample, 3) for sample in SAMPLES]
+
+
+def test_the_base_model_answers_as_if_nothing_had_been_injected(injector):
+    from fedkim.injection import Injector
+    from fedkim.recipe import M3OE
+    from toy_server import tiny
+
+    plain = Injector(tiny(), encoders={}, tasks=TASKS, settings=M3OE(experts=0), width=8, seed=0, blind=True)
+    before = score(injector, "bright", SAMPLES)
+    with injector.as_base():
+        table = score(injector, "bright", SAMPLES)
+    assert np.array_equal(table, score(plain, "bright", SAMPLES))
+    assert np.array_equal(score(injector, "bright", SAMPLES), before)
+    assert not np.allclose(table, before)

@@ -9,6 +9,7 @@ from fedkim.aggregation import fedprox
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor, predict_proba, train_site
+from fedkim.extraction.extractor import dropout
 from fedkim.parallel import ordered_map
 from fedkim.state import State
 
@@ -45,6 +46,24 @@ def test_an_update_says_what_it_started_from_what_it_learned_and_from_how_many()
     assert update.metrics["loss"] == pytest.approx(sum(losses) / 4)
 
 
+def test_dropout_is_at_work_in_training_alone():
+    assert train().state.digest() != train(settings=replace(SETTINGS, dropout=0.5)).state.digest()
+    bright = DATA.labelled("bright")
+    models = [
+        Extractor(tasks=TASKS, shapes=DATA.shapes(), settings=settings).load(start())
+        for settings in (SETTINGS, replace(SETTINGS, dropout=0.5))
+    ]
+    assert (predict_proba(models[0], bright, BRIGHT) == predict_proba(models[1], bright, BRIGHT)).all()
+
+
+def test_dropout_leaves_out_its_share_and_keeps_the_mean():
+    ones = torch.ones(200, 200)
+    thinned = dropout(0.3, torch.Generator().manual_seed(0))(ones)
+    assert (thinned == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+    assert thinned.mean() == pytest.approx(1.0, abs=0.02)
+    assert dropout(0.0, torch.Generator())(ones) is ones
+
+
 def test_a_few_samples_are_learnt_by_heart():
     settings = replace(SETTINGS, local_epochs=30)
     state = start(settings=settings)
@@ -58,7 +77,9 @@ def test_a_few_samples_are_learnt_by_heart():
         assert sum(right) >= 11, task.name
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, replace(SETTINGS, augment=True, balanced=True)])
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, replace(SETTINGS, augment=True, balanced=True), replace(SETTINGS, dropout=0.5)]
+)
 def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator(settings):
     first = train(settings=settings).state.digest()
     torch.manual_seed(77)

@@ -124,3 +124,13 @@ def test_buffers_of_a_plug_in_survive_building():
 
     module = build(WithConstant, torch.Generator().manual_seed(0))
     assert module.ramp.tolist() == [0, 1, 2]
+
+
+def test_a_unit_of_the_signal_encoder_sees_a_beat_with_its_neighbours():
+    encoder = MODALITIES["signal"].encoders["cnn"]((1, 1000), 32, 8)
+    seen, step = 1, 1
+    for stage in encoder.stages:
+        seen += (stage.kernel_size[0] - 1) * step
+        step *= stage.stride[0]
+    assert seen >= 250  # samples at 100 Hz: three beats at 70 a minute
+    assert 1000 // step >= 12  # places enough for the paper's twelve tokens

@@ -22,7 +22,7 @@ ROWS: Mapping[str, str] = {
 }
 """Row names and how they are shown, in order; other names follow as they are."""
 
-_CLASS_COLUMNS = ("base", "blind", "shuffled", "proxy", "small_before", "small_after")
+_CLASS_COLUMNS = ("blind", "shuffled", "simple", "proxy", "small_before", "small_after")
 
 
 def render_table(result: Mapping[str, Any], console: Console) -> None:

@@ -6,7 +6,7 @@ name alone (FEDKIM, "Knowledge Extraction on Clients").
 
 # B batch, b rows that have the modality, T tokens, W width, K answers
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
@@ -24,6 +24,18 @@ from fedkim.recipe import Extraction
 from fedkim.state import State, component
 from fedkim.tasks import Task
 
+Thin = Callable[[Tensor], Tensor]
+"""Dropout with a generator of its own: torch's draws from the global one, which sites that train side by side share."""
+
+
+def dropout(share: float, generator: torch.Generator) -> Thin:
+    """Zero this share of a tensor's elements and scale the others so that the mean stays."""
+
+    def thin(x: Tensor) -> Tensor:
+        return x * (torch.rand(x.shape, generator=generator) >= share) / (1 - share)
+
+    return thin if share else lambda x: x
+
 
 class Decoder(nn.Module):
     """The head of one task: ``[B, M·W] → [B, K]`` logits, one for each answer in the task's order."""
@@ -33,9 +45,9 @@ class Decoder(nn.Module):
         self.hidden = nn.Linear(features, width)
         self.answer = nn.Linear(width, answers)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Decide."""
-        return self.answer(functional.gelu(self.hidden(features)))
+    def forward(self, features: Tensor, thin: Thin = lambda x: x) -> Tensor:
+        """Decide; ``thin`` is the dropout of the training, on the features and on the hidden layer."""
+        return self.answer(thin(functional.gelu(self.hidden(thin(features)))))
 
 
 class Extractor(nn.Module):
@@ -134,8 +146,8 @@ class Extractor(nn.Module):
                 features[modality] = pooled
         return features
 
-    def decide(self, features: Mapping[str, Tensor], task: str) -> Tensor:
-        """Logits ``[B, K]`` of one task from the features of a batch.
+    def decide(self, features: Mapping[str, Tensor], task: str, thin: Thin = lambda x: x) -> Tensor:
+        """Logits ``[B, K]`` of one task from the features of a batch; ``thin`` is the training's dropout.
 
         Raises:
             FedkimError: there is no such decoder, or none of the task's modalities is in the batch.
@@ -147,7 +159,7 @@ class Extractor(nn.Module):
         if not here:
             raise FedkimError(f"task {task!r}", found="no input", expected=f"one of: {', '.join(inputs)}")
         missing = torch.zeros_like(here[0])
-        return self.decoder[task](torch.cat([features.get(name, missing) for name in inputs], dim=1))
+        return self.decoder[task](torch.cat([features.get(name, missing) for name in inputs], dim=1), thin)
 
     def forward(self, inputs: Mapping[str, Tensor] | Batch, task: str) -> Tensor:
         """Logits ``[B, K]`` from a batch, or from complete inputs ``{modality: [B, …]}``."""

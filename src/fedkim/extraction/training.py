@@ -16,7 +16,7 @@ from torch.nn import functional
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.extraction.batches import Batch, shared_batches
-from fedkim.extraction.extractor import Extractor, modalities_of, owned_components, usable
+from fedkim.extraction.extractor import Extractor, dropout, modalities_of, owned_components, usable
 from fedkim.modalities import MODALITIES
 from fedkim.randomness import generator_for
 from fedkim.recipe import Extraction
@@ -77,12 +77,13 @@ def train_site(
         -max(num_examples[f"decoder.{task.name}"] for task in held) // settings.batch_size
     )
     batches = _steps(dataset, held, settings, seed, site, round)
+    thin = dropout(settings.dropout, generator_for(seed, site, round, "dropout"))
     for _ in range(steps):
         losses: dict[str, Tensor] = {}
         for batch, targets in next(batches):
             features = extractor.features(batch)
             for name, (rows, target) in targets.items():
-                losses[name] = functional.cross_entropy(extractor.decide(features, name)[rows], target)
+                losses[name] = functional.cross_entropy(extractor.decide(features, name, thin)[rows], target)
                 totals[name] += losses[name].item() * len(rows)
                 counts[name] += len(rows)
         for name, value in losses.items():

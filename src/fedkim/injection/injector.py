@@ -163,6 +163,17 @@ class Injector:
             self.network.train(training)
             self.encoders.train(training)
 
+    @contextmanager
+    def as_base(self) -> Iterator[None]:
+        """Inside the block the base model answers: no experts and no modality segments, as before any injection."""
+        kept = self.blind, self.experts
+        self.blind, self.experts = True, 0
+        try:
+            with self.network.disable_adapter() if kept[1] else nullcontext():
+                yield
+        finally:
+            self.blind, self.experts = kept
+
     # the forward ----------------------------------------------------------------------------------------------
 
     def encode(self, task: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fedkim.data.cache import cache_folder
 from fedkim.errors import FedkimError, unknown
+from fedkim.injection.attention import use_float32_attention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +106,8 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
             remedy="check the path, or set llm.allow_download = true to fetch it from the hub",
         ) from None
     model.requires_grad_(False).eval()
+    if where.type == "cpu" and model.dtype == torch.bfloat16:
+        use_float32_attention(model)
     return LanguageModel(name, model.to(where), tokenizer)
 
 

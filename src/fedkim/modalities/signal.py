@@ -104,6 +104,10 @@ def augment(waves: Tensor, generator: torch.Generator) -> Tensor:
 class SignalCNN(nn.Module):
     """A one-dimensional CNN over time, pooled to equal spans: ``[B, leads, T] → [B, tokens, width]``.
 
+    Six stride-2 stages, so that a unit sees two and a half seconds, a beat with its neighbours: whether a beat is early, or
+    broader than the others, can't be told from the beat alone, and a network that sees less learns the patient instead.
+    Each span gives its largest responses, because a single odd beat must not drown in the mean of ten seconds.
+
     Each lead enters twice: as it is, and minus its moving average, so that the shape of a beat can be read off a
     wandering baseline and the wander itself isn't lost. Without the second, beats of an unseen patient are missed.
     """
@@ -113,14 +117,14 @@ class SignalCNN(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], width: int, tokens: int):
         super().__init__()
-        channels = (2 * input_shape[0], width // 8, width // 4, width // 2, width)
-        kernels = (7, 5, 5, 5)
+        channels = (2 * input_shape[0], width // 8, width // 4, width // 2, width, width, width)
+        kernels = (7, 5, 5, 5, 5, 5)
         self.stages = nn.ModuleList(
             nn.Conv1d(before, after, kernel, stride=2, padding=kernel // 2)
             for (before, after), kernel in zip(itertools.pairwise(channels), kernels)
         )
         self.norms = nn.ModuleList(nn.GroupNorm(math.gcd(8, after), after) for after in channels[1:])
-        self.pool = nn.AdaptiveAvgPool1d(tokens)
+        self.pool = nn.AdaptiveMaxPool1d(tokens)
         self.norm = nn.LayerNorm(width)
 
     def forward(self, waves: Tensor) -> Tensor:

@@ -185,6 +185,8 @@ class Extraction(Table):
     """An epoch ends when the site's largest task has been seen once."""
     gradient_clip: float = 1.0
     """Largest gradient norm; 0: no clipping."""
+    dropout: float = 0.0
+    """Share of a decoder's inputs and hidden units left out in training, so that it can't lean on a few patients."""
     augment: bool = True
     """Apply each modality's training-time augmentation."""
     balanced: bool = True
@@ -193,6 +195,7 @@ class Extraction(Table):
     def __post_init__(self) -> None:
         self._at_least(1, "width", "batch_size", "local_epochs")
         self._positive("learning_rate")
+        self._require("dropout", 0 <= self.dropout < 1, "at least 0 and below 1")
         self._at_least(0, "gradient_clip")
         for modality, number in self.tokens.items():
             self._require("tokens", number >= 1, f"at least 1 for {modality!r}")

@@ -6,7 +6,13 @@ from typing import Any
 from fedkim.evaluation.blindness import worst_blindness
 from fedkim.evaluation.tables import cell, task_label
 
-_CLASS_ROWS = (("blind", "blind"), ("shuffled", "shuffled"), ("proxy", "proxy head"), ("small_before", "small model"))
+_CLASS_ROWS = (
+    ("blind", "blind"),
+    ("shuffled", "shuffled"),
+    ("simple", "simple statistics"),
+    ("proxy", "proxy head"),
+    ("small_before", "small model"),
+)
 
 
 def results_table(result: Mapping[str, Any]) -> str:
@@ -15,7 +21,9 @@ def results_table(result: Mapping[str, Any]) -> str:
     closed = [entry for entry in entries if entry["kind"] == "classification"]
     parts = [
         _class_table([entry for entry in closed if entry["seen"]], "Seen tasks", ("proxy",)),
-        _class_table([entry for entry in closed if not entry["seen"]], "Unseen tasks (zero-shot)", ("small_before",)),
+        _class_table(
+            [entry for entry in closed if not entry["seen"]], "Unseen tasks (zero-shot)", ("simple", "small_before")
+        ),
         _text_table([entry for entry in entries if entry["kind"] == "text"]),
         _source(result),
     ]
@@ -51,7 +59,7 @@ def _text_table(entries: Sequence[Mapping[str, Any]]) -> str:
     if not entries:
         return ""
     head = ["Unseen free-text tasks: exact match", "n", "injected LLM [95 %]", "token F1", "empty"]
-    head += ["majority per template", "blind"]
+    head += ["majority per template", "blind", "base LLM"]
     lines = [_line(head), _line(["---"] * len(head))]
     for entry in entries:
         rows = entry["rows"]
@@ -66,6 +74,7 @@ def _text_table(entries: Sequence[Mapping[str, Any]]) -> str:
                     cell(injected["empty_rate"], interval=False),
                     cell(_primary(rows.get("majority_per_template")), interval=False),
                     cell(_primary(rows.get("blind")), interval=False),
+                    cell(_primary(rows.get("base")), interval=False),
                 ]
             )
         )

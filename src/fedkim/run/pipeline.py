@@ -127,6 +127,8 @@ def _score(
     scorer = Scorer(world, split=split, workers=trainer.workers, progress=progress)
     scorer.small_models(rounds.aggregated, rounds.state)
     scorer.injected(injector)
+    scorer.base(injector)
+    scorer.simple()
     if recipe.evaluation.shuffled:
         scorer.shuffled()
     clock.lap("answers")

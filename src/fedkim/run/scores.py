@@ -11,11 +11,12 @@ from fedkim.evaluation.answers import generate, score
 from fedkim.evaluation.baselines import choose_proxy
 from fedkim.evaluation.predictions import Predictions
 from fedkim.evaluation.scoring import score_rows
+from fedkim.evaluation.simple import simple
 from fedkim.extraction import Extractor, predict_proba
 from fedkim.injection import Injector
 from fedkim.progress import Progress
 from fedkim.randomness import numpy_generator_for
-from fedkim.run.world import World, asked
+from fedkim.run.world import World, asked, can_be_asked
 from fedkim.state import State
 from fedkim.tasks import Task
 
@@ -61,6 +62,23 @@ class Scorer:
             for task in self.world.unseen:
                 if task.answers:
                     self.asked[task.name] = self._seen_questions(injector, task)
+
+    def base(self, injector: Injector) -> None:
+        """The language model before any injection, asked without the patient, whom it could not read."""
+        with injector.as_base():
+            for name, task in self.world.tasks.items():
+                self.rows[name]["base"] = self._answer(injector, task, self.samples[name])
+
+    def simple(self) -> None:
+        """A logistic regression on global statistics of the input, fitted on all private patients."""
+        private = Dataset([sample for sample in self.world.data if sample.split == "private"])
+        for task in self.world.seen:
+            train = [sample for sample in private if can_be_asked(sample, task)]
+            table = simple(task, train, self.samples[task.name])
+            if table is not None:
+                self.rows[task.name]["simple"] = predictions(
+                    task, self.samples[task.name], self.split, probabilities=table
+                )
 
     def blind(self, injector: Injector) -> None:
         """The same training and questions without the modality segments."""
