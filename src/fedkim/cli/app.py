@@ -333,6 +333,7 @@ def _answer_json(task: str, answer: "Answer") -> str:
         "text": answer.text,
         "probabilities": dict(answer.probabilities),
         "threshold": dict(answer.threshold),
+        "route": answer.route.to_json(),
         "warnings": list(answer.warnings),
         "notice": _NOTICE,
     }

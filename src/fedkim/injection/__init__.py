@@ -2,7 +2,7 @@
 
 from fedkim.injection.injector import Injector
 from fedkim.injection.llms import LLM, LLMS, LanguageModel, load_llm
-from fedkim.injection.route import Route
 from fedkim.injection.training import InjectionReport, InjectionTrainer
+from fedkim.m3oe import Route
 
 __all__ = ["LLM", "LLMS", "InjectionReport", "InjectionTrainer", "Injector", "LanguageModel", "Route", "load_llm"]

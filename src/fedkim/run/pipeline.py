@@ -11,7 +11,7 @@ from typing import Any
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
-from fedkim.injection.route import summary
+from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.predictions_file import write_predictions
@@ -131,7 +131,8 @@ def _score(
         scorer.shuffled()
     clock.lap("answers")
     chosen = _environment(injector)
-    routes = summary({name: injector.route(name) for name in world.tasks}) if injector.experts else {}
+    seen, unseen = ([injector.route(task.name) for task in tasks] for tasks in (world.seen, world.unseen))
+    routes = routes_record(seen, unseen) if injector.experts else {}
     if recipe.evaluation.blind:
         rounds.release()
         del injector, trainer
