@@ -146,6 +146,13 @@ def test_a_target_that_does_not_exist_is_refused():
         adapted(target_modules=["no_such_proj"])
 
 
+def test_a_family_without_default_targets_asks_for_them(monkeypatch):
+    monkeypatch.setattr(M3OEModel, "target_module_mapping", {})
+    with pytest.raises(ValueError, match="target_modules"):
+        adapted()
+    adapted(target_modules=["q_proj"])
+
+
 def test_a_failed_second_adapter_leaves_no_router_behind():
     model = adapted()
     with pytest.raises(ValueError, match="not found"):
