@@ -151,6 +151,7 @@ def test_a_merged_export_is_an_ordinary_model_with_its_tokenizer(run, image, rou
         embedded = load_encoders(folder).embed(dense, tokenizer, {"image": image})
         torch.testing.assert_close(dense(inputs_embeds=embedded).logits, routed["logits"], rtol=0, atol=TOLERANCE)
     assert not (folder / "adapter_config.json").exists()
+    assert not [path for path in folder.rglob("*.json") if base_folder() in path.read_text(encoding="utf-8")]
     assert json.loads((folder / "route.json").read_text())["merged"] is True
 
 

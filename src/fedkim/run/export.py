@@ -12,6 +12,7 @@ import torch
 from fedkim.data.registry import DATA_SETS
 from fedkim.errors import FedkimError, unknown
 from fedkim.injection import LLMS, Route, write_encoders
+from fedkim.injection.llms import quiet_transformers
 from fedkim.modalities import MODALITIES
 from fedkim.report.model_card import Exported, model_card
 from fedkim.store.files import TEMPORARY, plain, sync_folder
@@ -170,7 +171,7 @@ def _write_model(run: "Run", folder: Path, task: str, modalities: tuple[str, ...
     if not merge:
         model.export_lora(folder, weights, base_model=_base_name(run))
         return
-    with model.merged(weights):
+    with quiet_transformers(), model.merged(weights):
         model.export_dense(folder)
     injector.llm.tokenizer.save_pretrained(folder)
 
