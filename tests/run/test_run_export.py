@@ -66,7 +66,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "small"
     run_recipe(small(*QUICK), out=folder)
     run = fedkim.load(folder)
-    stir(run.injector)
+    stir(run.injector, 0.03)
     return run
 
 
@@ -159,7 +159,7 @@ def test_a_merged_export_is_an_ordinary_model_with_its_tokenizer(run, image, rou
 def test_a_run_without_a_router_is_exported_too(settings, image, tmp_path):
     run_recipe(small(*QUICK, settings), out=tmp_path / "run")
     run = fedkim.load(tmp_path / "run")
-    stir(run.injector)
+    stir(run.injector, 0.03)
     folder = run.export(task=TASK, to=tmp_path / "export")
     base = AutoModelForCausalLM.from_pretrained(base_folder(), dtype=torch.float32)
     model = PeftModel.from_pretrained(base, folder).eval()
