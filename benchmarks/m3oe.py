@@ -181,17 +181,14 @@ def whole_model(settings: Settings, report: Report, folder: Path) -> None:
     )
     if settings.wants("train"):
         lora = peers.peft_lora(copy.deepcopy(base), P * r, share, LLAMA)
-        einsum = copy.deepcopy(base)
-        experts: list[peers.EinsumExperts] = []
-
-        def make(linear: nn.Linear) -> nn.Module:
-            experts.append(peers.EinsumExperts(linear, P, r, share))
-            return experts[-1]
-
-        peers.replace_linears(einsum, set(LLAMA), make)
-        for expert in experts:
-            expert.weights = weights
-        models = {"frozen": base, "lora P·r": lora, "einsum": einsum, "xlora": xlora}
+        models = {
+            "frozen": base,
+            "lora r": peers.peft_lora(copy.deepcopy(base), r, share, LLAMA),
+            "lora P·r": lora,
+            "loop": _mixture(peers.LoopExperts, base, weights, settings),
+            "einsum": _mixture(peers.EinsumExperts, base, weights, settings),
+            "xlora": xlora,
+        }
         steps = {name: _train(model.train(), ids) for name, model in models.items()}
         step_ours = _train(ours.train(), ids)
 
@@ -204,8 +201,20 @@ def whole_model(settings: Settings, report: Report, folder: Path) -> None:
         report.add(
             ratio("training step: m3oe / lora P·r, peft", seconds["m3oe"], seconds["lora P·r"], target=1.05),
             ratio("training step: m3oe / frozen", seconds["m3oe"], seconds["frozen"]),
+            ratio("training step: lora r / frozen", seconds["lora r"], seconds["frozen"]),
+            ratio("training step: loop / m3oe", seconds["loop"], seconds["m3oe"]),
             ratio("training step: einsum / m3oe", seconds["einsum"], seconds["m3oe"], target=1.4, at_least=True),
             ratio("training step: x-lora / m3oe", seconds["xlora"], seconds["m3oe"], target=2.5, at_least=True),
+        )
+        kept = {name: _kept(model, ids) for name, model in models.items()}
+        with ours.using(weights):
+            kept["m3oe"] = _kept(ours, ids)
+        report.times["kept bytes of a training step"] = {name: float(value) for name, value in kept.items()}
+        report.add(
+            *(
+                exact(f"training step: kept bytes, {name} / m3oe", kept[name] / kept["m3oe"])
+                for name in ("frozen", "lora P·r", "loop", "einsum", "xlora")
+            )
         )
     if settings.wants("generate"):
         route = weights[0].detach()
@@ -238,6 +247,24 @@ def whole_model(settings: Settings, report: Report, folder: Path) -> None:
                 "generation: x-lora / m3oe routed", seconds["xlora"], seconds["m3oe routed"], target=8, at_least=True
             ),
         )
+
+
+def _mixture(
+    form: type[peers.LoopExperts] | type[peers.EinsumExperts],
+    base: LlamaForCausalLM,
+    weights: Tensor,
+    settings: Settings,
+) -> LlamaForCausalLM:
+    """A copy of the model with a mixture written plainly on every projection, under one α per sample."""
+    model = copy.deepcopy(base)
+
+    def make(linear: nn.Linear) -> nn.Module:
+        experts = form(linear, settings.experts, settings.rank, settings.dropout)
+        experts.weights = weights
+        return experts
+
+    peers.replace_linears(model, set(LLAMA), make)
+    return model
 
 
 def real_xlora(settings: Settings, base: LlamaForCausalLM, folder: Path) -> nn.Module:
@@ -274,6 +301,12 @@ def _train(model: nn.Module, ids: Tensor) -> Callable[[], None]:
         model(inputs_embeds=embedded, labels=ids).loss.backward()
 
     return step
+
+
+def _kept(model: nn.Module, ids: Tensor) -> int:
+    """Bytes that a forward pass over the whole model keeps for its backward pass, weights not counted."""
+    embedded = model.get_input_embeddings()(ids).detach().requires_grad_()  # type: ignore[operator]
+    return kept_bytes(lambda: model(inputs_embeds=embedded, labels=ids).loss, [embedded, *model.parameters()])
 
 
 def _generate(model: nn.Module, prompt: dict[str, object]) -> Callable[[], None]:

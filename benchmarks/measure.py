@@ -9,6 +9,7 @@ import json
 import platform
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import torch
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LEAST_PAIRS = 15
+VERDICTS = {"meets": "meet their target", "within noise": "within noise", "falls short": "fall short"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +170,17 @@ class Report:
         medians = {name: statistics.median(values) * 1e3 for name, values in seconds.items()}
         self.times[part] = medians
         print("  median ms: " + "  ".join(f"{name} {value:.1f}" for name, value in medians.items()))
+
+    def summary(self) -> None:
+        """Every target once more beside its figure and verdict, and how many of each there are."""
+        judged = [figure for figure in self.figures if figure.target is not None]
+        if not judged:
+            return
+        self.title("targets")
+        for figure in judged:
+            print(figure.line())
+        counts = Counter(figure.verdict for figure in judged)
+        print(", ".join(f"{counts[verdict]} of {len(judged)} {words}" for verdict, words in VERDICTS.items()))
 
     def write(self, path: str | Path) -> None:
         record: dict[str, Any] = {

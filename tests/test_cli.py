@@ -17,7 +17,7 @@ from fedkim.evaluation.result import Result
 from fedkim.recipe import Recipe, from_dict, load
 from fedkim.store import RunStore
 
-VERBS = ("demo", "run", "evaluate", "predict", "tasks", "report")
+VERBS = ("demo", "run", "evaluate", "predict", "export", "tasks", "report")
 SMOKE = Path(__file__).parents[1] / "recipes" / "smoke.toml"
 
 
@@ -100,6 +100,8 @@ def test_every_option_is_explained(told):
         (["run", "smoke", "--check", "--set", "run.plugins=['no_such_module']"], "plug-in 'no_such_module'"),
         (["evaluate", "no/run"], "run folder no/run, found no such folder"),
         (["predict", "no/run", "--task", "covid"], "run folder no/run, found no such folder"),
+        (["export", "no/run", "--task", "covid", "--to", "x"], "run folder no/run, found no such folder"),
+        (["export", "no/run", "--task", "covid"], "--to"),
         (["report", "no/run"], "run folder no/run, found no such folder"),
         (["tasks", "dem"], "did you mean 'demo'?"),
     ],

@@ -67,3 +67,20 @@ def test_the_tokenizer_is_found_beside_the_model_or_asked_for(tokenizer, tmp_pat
     embed = named.get_input_embeddings()
     task, image = (embed(torch.tensor(beside(text, add_special_tokens=False)["input_ids"])) for text in (TASK, IMAGE))
     assert torch.equal(named.route(TASK, IMAGE), named.route_weights([task], [image]))
+
+
+def test_a_route_is_set_by_embeddings_or_for_a_mixed_batch_and_kept_by_generate(tokenizer):
+    model = adapted()
+    embed = model.get_input_embeddings()
+    task, image = (embed(torch.tensor(tokenizer(text)["input_ids"])).detach() for text in (TASK, IMAGE))
+    assert torch.equal(model.set_route(task=task, modalities=image), model.set_route(TASK, IMAGE, tokenizer=tokenizer))
+    settings = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    routes = model.set_route(task=[TASK, LABS], modalities=[IMAGE, None], tokenizer=tokenizer)
+    both = model.generate(input_ids=tokens(), **settings)
+    assert (routes[0] - routes[1]).abs().max() > 1e-3
+    for row, (text, modalities) in enumerate([(TASK, IMAGE), (LABS, None)]):
+        model.set_route(text, modalities, tokenizer=tokenizer)
+        assert torch.equal(model.generate(input_ids=tokens()[row : row + 1], **settings), both[row : row + 1])
+    model.set_route(task=[TASK, LABS], modalities=[IMAGE, None], tokenizer=tokenizer)
+    with pytest.raises(FedkimError, match="route doesn't fit the batch"):
+        model(tokens(3))

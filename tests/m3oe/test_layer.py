@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_models import EXPERTS, RANK, adapted, some_route, tiny, tokens
+from tiny_models import EXPERTS, RANK, adapted, description, some_route, tiny, tokens
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -239,6 +239,23 @@ def test_autocast_computes_in_bfloat16_and_agrees_with_float32():
             low = model(tokens()).logits
     assert low.dtype == torch.bfloat16
     torch.testing.assert_close(low.float(), plain, rtol=0.1, atol=0.1)
+
+
+def test_gradients_under_autocast_arrive_in_the_float32_masters():
+    model = adapted().train()
+    gradients = {}
+    for name, enabled in (("plain", False), ("autocast", True)):
+        model.zero_grad()
+        weights = model.route_weights(description(4, 1), description(3, 2))
+        with model.using(weights), torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            model(tokens(), labels=tokens()).loss.backward()
+        gradients[name] = {n: p.grad for n, p in model.named_parameters() if p.requires_grad and "absent" not in n}
+    assert {grad.dtype for grad in gradients["autocast"].values()} == {torch.float32}
+    for name, plain in gradients["plain"].items():
+        similarity = torch.nn.functional.cosine_similarity(
+            plain.flatten(), gradients["autocast"][name].flatten(), dim=0
+        )
+        assert similarity > 0.97, name
 
 
 def test_published_initialisation_is_smaller_by_the_root_of_the_rank():

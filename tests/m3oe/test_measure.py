@@ -44,6 +44,22 @@ def test_counted_figures_meet_or_fall_short():
     assert measure.exact("x", 1.0).verdict == ""
 
 
+def test_the_summary_repeats_every_target_with_its_verdict_and_counts_them(capsys):
+    report = measure.Report(measure.Settings())
+    report.add(
+        measure.exact("cheap", 1.0, target=1.05),
+        measure.exact("dear", 2.0, target=1.05),
+        measure.exact("as it is", 3.0),
+        measure.ratio("noisy", [1.0, 1.05, 1.2] * 5, [1.0] * 15, target=1.05),
+    )
+    capsys.readouterr()
+    report.summary()
+    *lines, counts = capsys.readouterr().out.strip().splitlines()
+    assert [line.split()[0] for line in lines] == ["targets", "cheap", "dear", "noisy"]
+    assert [verdict in line for verdict, line in zip(("meets", "falls short", "within noise"), lines[1:], strict=True)]
+    assert counts == "1 of 3 meet their target, 1 of 3 within noise, 1 of 3 fall short"
+
+
 def test_few_pairs_are_told():
     assert "only 3 pairs" in measure.ratio("x", [1.0] * 3, [1.0] * 3, target=1.05).line()
 

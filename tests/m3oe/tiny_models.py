@@ -1,4 +1,4 @@
-"""Tiny random language models of five families, and adapted ones whose experts and router do something."""
+"""Tiny random language models of eight families, and adapted ones whose experts and router do something."""
 
 import copy
 
@@ -8,15 +8,21 @@ from torch import Tensor
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from fedkim.m3oe import M3OEConfig
@@ -35,8 +41,11 @@ _SHAPE = {
 _GROUPED = {**_SHAPE, "num_key_value_heads": 2}
 FAMILIES = {
     "llama": (LlamaForCausalLM, LlamaConfig, _GROUPED),
+    "mistral": (MistralForCausalLM, MistralConfig, _GROUPED),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config, _GROUPED),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {**_GROUPED, "head_dim": 8}),
     "gemma2": (Gemma2ForCausalLM, Gemma2Config, {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}),
+    "gemma3_text": (Gemma3ForCausalLM, Gemma3TextConfig, {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}),
     "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig, _SHAPE),
     "phi3": (Phi3ForCausalLM, Phi3Config, _GROUPED),
 }

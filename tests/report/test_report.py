@@ -276,6 +276,22 @@ def test_an_even_route_is_light_and_three_times_its_share_is_darkest():
     assert [cell["shade"] for cell in one["cells"]] == ["0.850", "0.000", "0.000", "0.000"]
 
 
+def test_the_page_shows_what_is_wrong_with_the_router_and_the_nearest_seen_route(result):
+    names = list(result["routes"]["tasks"])
+    told = {
+        **result["routes"],
+        "usage": [1 / 12] * 12,
+        "warnings": ["route of covid (image) has <collapsed>"],
+        "nearest": {names[-1]: {"task": names[0], "total_variation": 0.1234}},
+    }
+    page = render({**result, "routes": told})
+    assert "route of covid (image) has &lt;collapsed&gt;" in page
+    assert f"<td>{names[0]} (0.123)</td>" in page
+    assert "mean of the seen tasks" in page
+    bare = render(result)
+    assert not any(words in bare for words in ("mean of the seen tasks", "nearest seen route"))
+
+
 def test_development_curves_appear_even_if_only_the_small_models_were_scored():
     rounds = [{"round": 1, "development": {}, "development_small": {"covid": 0.6}}]
     (item,) = training.development(rounds)

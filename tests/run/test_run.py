@@ -81,6 +81,18 @@ def test_an_answer_names_its_route_and_its_limits(run, samples):
     assert any("no hospital trained" in warning for warning in unseen.warnings)
 
 
+def test_the_result_names_the_nearest_seen_route_of_each_unseen_task(run):
+    routes = run.result["routes"]
+    assert set(routes["nearest"]) == set(RECIPE.tasks.unseen)
+    nearest = routes["nearest"]["pleural_effusion"]
+    distances = {
+        seen: run.injector.route("pleural_effusion").distance(run.injector.route(seen)) for seen in RECIPE.tasks.seen
+    }
+    assert nearest["task"] == min(distances, key=distances.get)
+    assert nearest["total_variation"] == pytest.approx(min(distances.values()), abs=1e-5)
+    assert routes["router"] == run.injector.network.base_model.router_digest()
+
+
 def test_a_registered_task_that_the_recipe_doesnt_name_can_be_asked_too(run, samples):
     image = next(sample.inputs["image"] for sample in samples.values() if "image" in sample.inputs)
     answer = run.answer(task="atelectasis", image=image)

@@ -226,6 +226,39 @@ def predict(
 
 
 @app.command
+def export(
+    run: Path,
+    /,
+    *,
+    task: str,
+    to: Path,
+    modalities: str | None = None,
+    merge: bool = False,
+    force: bool = False,
+) -> None:
+    """Write one task of a finished run as a stock PEFT LoRA that needs no fedkim, with encoders and a model card.
+
+    Args:
+        run: The run's folder.
+        task: Whose route; fedkim tasks lists them.
+        to: The folder to write, absent or empty.
+        modalities: The inputs that will be given, separated by commas; all of the task's if not given.
+        merge: Write a dense model with tokenizer instead of a LoRA.
+        force: Replace an earlier export.
+    """
+    from fedkim.recipe import import_plugins
+    from fedkim.store import RunStore
+
+    recipe = RunStore(run).recipe()
+    _settle_threads(recipe)
+    import_plugins(recipe.run.plugins)
+    names = tuple(modalities.split(",")) if modalities is not None else None
+    import fedkim
+
+    print(fedkim.load(run).export(task=task, to=to, modalities=names, merge=merge, force=force))
+
+
+@app.command
 def tasks(recipe: str | None = None, /) -> None:
     """List the tasks: what each asks, what it needs, how it is answered.
 
@@ -333,6 +366,7 @@ def _answer_json(task: str, answer: "Answer") -> str:
         "text": answer.text,
         "probabilities": dict(answer.probabilities),
         "threshold": dict(answer.threshold),
+        "route": answer.route.to_json(),
         "warnings": list(answer.warnings),
         "notice": _NOTICE,
     }

@@ -36,5 +36,12 @@ def _pack(recipe: "Recipe") -> Dataset:
     return pack.load(pack.PackSettings(root=pack.find_root(data.root), fold=data.fold, image_size=data.image_size))
 
 
+DATA_SETS: dict[str, str] = {
+    "phantom": "synthetic patients drawn by a program from made-up factors; no data set of patients",
+    "pack": "NIH ChestX-ray14 (images), MIT-BIH Arrhythmia Database with noise of known kinds (ECG), MIMIC-III and eICU "
+    "demo stays in YAIB's hourly form (intensive care): all public and de-identified, each under its own terms",
+}
+"""What a source is made of, for model cards. Open: add your own."""
+
 SOURCES: dict[str, Callable[["Recipe"], Dataset]] = {"phantom": _phantom, "pack": _pack}
 """Loaders: a recipe to its whole data set, splits assigned. Open: add your own."""

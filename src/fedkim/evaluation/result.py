@@ -82,7 +82,8 @@ class RoundResult(TypedDict, total=False):
     sites: dict[str, SiteRound]
     """Only the sites that took part."""
     injection: dict[str, Any]
-    """``{"loss": [per step], "entropy": mean entropy of α (1: even), "seconds"}``."""
+    """``{"loss": [per step], "entropy": mean entropy of α (1: even), "routes": RouteInfo of the seen tasks, "seconds"}``;
+    no entropy and no routes without experts."""
     development: dict[str, float | None]
     """AUROC of the injected model by seen task."""
     development_small: dict[str, float | None]
@@ -101,15 +102,28 @@ class TrainInfo(TypedDict, total=False):
 
 
 class RouteInfo(TypedDict, total=False):
-    """The router's α of the reported round."""
+    """The router's α of the reported round (``fedkim.m3oe.routes_record``)."""
 
     experts: int
+    router: str
+    """Digest of the router's weights; empty where there is none."""
     tasks: dict[str, list[float]]
     """α by task, ``experts`` numbers that sum to 1."""
     entropy: dict[str, float]
     """By task, divided by ln(experts): 1 is an even split, 0 a single expert."""
     total_variation: float
     """Mean over pairs of tasks of ½ Σ |α − α′|: 0 means that every task gets the same route."""
+    modalities: dict[str, list[str]]
+    usage: list[float]
+    """Mean α of each expert over the seen tasks."""
+    collapsed: list[str]
+    """Seen tasks whose route lies on few experts."""
+    indistinct: bool
+    """Whether the seen tasks' routes hardly differ."""
+    warnings: list[str]
+    """The last two in words."""
+    nearest: dict[str, dict[str, Any]]
+    """By unseen task, the nearest seen one: ``{"task", "total_variation"}``."""
 
 
 class Result(TypedDict, total=False):

@@ -2,7 +2,20 @@
 
 from fedkim.injection.injector import Injector
 from fedkim.injection.llms import LLM, LLMS, LanguageModel, load_llm
-from fedkim.injection.route import Route
+from fedkim.injection.soft_tokens import SoftTokens, load_encoders, write_encoders
 from fedkim.injection.training import InjectionReport, InjectionTrainer
+from fedkim.m3oe import Route
 
-__all__ = ["LLM", "LLMS", "InjectionReport", "InjectionTrainer", "Injector", "LanguageModel", "Route", "load_llm"]
+__all__ = [
+    "LLM",
+    "LLMS",
+    "InjectionReport",
+    "InjectionTrainer",
+    "Injector",
+    "LanguageModel",
+    "Route",
+    "SoftTokens",
+    "load_encoders",
+    "load_llm",
+    "write_encoders",
+]

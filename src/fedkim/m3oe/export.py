@@ -36,9 +36,17 @@ def lora_state_dict(
 
 
 def export_lora(
-    model: "M3OEModel", path: str | Path, adapter: str, gate: Gate, dtype: torch.dtype | None = None
+    model: "M3OEModel",
+    path: str | Path,
+    adapter: str,
+    gate: Gate,
+    dtype: torch.dtype | None = None,
+    base_model: str | None = None,
 ) -> Path:
-    """Write ``adapter_config.json``, ``adapter_model.safetensors`` and, for the reader, ``route.json``."""
+    """Write ``adapter_config.json``, ``adapter_model.safetensors`` and, for the reader, ``route.json``.
+
+    ``base_model`` is what the configuration says the LoRA belongs to; by default where the model was loaded from.
+    """
     config: M3OEConfig = model.peft_config[adapter]
     if config.modules_to_save:
         raise FedkimError(
@@ -51,7 +59,7 @@ def export_lora(
     rank = config.num_experts * config.r
     LoraConfig(
         task_type=config.task_type,
-        base_model_name_or_path=config.base_model_name_or_path,
+        base_model_name_or_path=base_model or config.base_model_name_or_path,
         r=rank,
         lora_alpha=rank,
         lora_dropout=0.0,

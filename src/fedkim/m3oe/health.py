@@ -26,8 +26,12 @@ class Route:
 
     @property
     def entropy(self) -> float:
-        """In [0, 1]: 1 is the uniform mixture, 0 a single expert."""
+        """In [0, 1]: 1 is the uniform mixture, 0 one expert of several."""
         return float(entropy(torch.tensor(self.weights, dtype=torch.float64)))
+
+    def distance(self, other: "Route") -> float:
+        """Total variation from another route: 0 equal, 1 no expert in common."""
+        return float(total_variation(*_stack([self, other])))
 
     def to_json(self) -> dict[str, Any]:
         """A plain record for reports, with the entropy beside the weights."""
@@ -50,10 +54,10 @@ class Route:
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Entropy of α [..., P] over log P, so that it lies in [0, 1]; one expert alone counts as 1."""
+    """Entropy of α [..., P] over log P, so that it lies in [0, 1]; a mixture of one expert counts as 1, the even one."""
     num_experts = weights.shape[-1]
-    if num_experts == 1:
-        return torch.ones_like(weights[..., 0])
+    if num_experts < 2:
+        return weights.new_ones(weights.shape[:-1])
     return -(weights.clamp_min(torch.finfo(weights.dtype).tiny).log() * weights).sum(-1) / math.log(num_experts)
 
 
@@ -63,11 +67,12 @@ def total_variation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def balance_penalty(weights: Tensor) -> Tensor:
-    """1 − entropy of the mean of α [G, P] over a step's routes; differentiable, 0 when the experts share the work.
+    """KL(mean of α [G, P] over a step's G routes ‖ uniform) = log P − its entropy; differentiable, 0 when the experts share the work.
 
     It says nothing against routes that differ from each other, only against all of them forgetting some experts.
     """
-    return 1 - entropy(weights.mean(dim=0))
+    mean = weights.mean(0)
+    return (mean * (mean.clamp_min(1e-12).log() + math.log(len(mean)))).sum()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +81,19 @@ class RouterHealth:
 
     entropy: dict[str, float]
     usage: tuple[float, ...]
+    """Mean α of each expert over the routes."""
     mean_variation: float
+    """Mean total variation over all pairs of routes."""
+    collapsed: tuple[str, ...]
+    """Tasks whose route lies on few experts."""
+    indistinct: bool
+    """Whether the router hardly tells one task from another."""
     warnings: tuple[str, ...]
+    """The last two in words."""
 
     def to_json(self) -> dict[str, Any]:
         """A plain record for logs and reports."""
-        return {**asdict(self), "usage": list(self.usage), "warnings": list(self.warnings)}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 def router_health(
@@ -90,7 +102,11 @@ def router_health(
     """Entropy per route, mean weight per expert, mean total variation between routes, and what is wrong with them.
 
     Warned about: a route whose entropy is below ``least_entropy`` (collapsed onto few experts), and a set of two or
-    more routes that vary by less than ``least_variation`` on average (the router ignores the descriptions).
+    more routes that vary by less than ``least_variation`` on average (the router ignores the descriptions). Nothing is
+    said about a single expert or exactly even routes: they are settings, no router chose them.
+
+    Raises:
+        FedkimError: no route, or routes over different numbers of experts.
     """
     if not routes:
         raise FedkimError("router health needs at least one route")
@@ -99,12 +115,11 @@ def router_health(
         float(total_variation(weights[i], weights[j])) for i in range(len(routes)) for j in range(i + 1, len(routes))
     ]
     variation = sum(pairs) / len(pairs) if pairs else 0.0
-    warnings = [
-        f"route of {_name(route)} has collapsed: entropy {route.entropy:.2f}, expert {max(range(weights.shape[1]), key=route.weights.__getitem__)} holds {max(route.weights):.0%}"
-        for route in routes
-        if route.entropy < least_entropy
-    ]
-    if pairs and variation < least_variation:
+    collapsed = [route for route in routes if route.entropy < least_entropy]
+    even = bool((weights == weights[0, 0]).all())
+    indistinct = bool(pairs) and variation < least_variation and not even
+    warnings = [_in_words(route) for route in collapsed]
+    if indistinct:
         warnings.append(
             f"{len(routes)} routes differ by {variation:.4f} on average: the router tells no task from another"
         )
@@ -112,18 +127,60 @@ def router_health(
         entropy={_name(route): route.entropy for route in routes},
         usage=tuple(weights.mean(dim=0).tolist()),
         mean_variation=variation,
+        collapsed=tuple(route.task for route in collapsed),
+        indistinct=indistinct,
         warnings=tuple(warnings),
     )
 
 
+def routes_record(seen: Sequence[Route], unseen: Sequence[Route] = ()) -> dict[str, Any]:
+    """All routes of a run as one JSON record: α and entropy by task, the router's health, the nearest seen route.
+
+    ``usage`` and ``warnings`` are about the seen tasks, on which the router was trained; ``total_variation`` is over
+    all pairs of tasks; ``nearest`` has an entry per unseen task: where its descriptions landed among the seen ones.
+    """
+    everything = [*seen, *unseen]
+    health = router_health(seen)
+    return {
+        "experts": len(everything[0].weights),
+        "router": everything[0].router,
+        "tasks": {route.task: [round(weight, 6) for weight in route.weights] for route in everything},
+        "modalities": {route.task: list(route.modalities) for route in everything},
+        "entropy": {route.task: round(route.entropy, 6) for route in everything},
+        "total_variation": round(router_health(everything).mean_variation, 6),
+        "usage": [round(share, 6) for share in health.usage],
+        "collapsed": list(health.collapsed),
+        "indistinct": health.indistinct,
+        "warnings": list(health.warnings),
+        "nearest": {route.task: _nearest_record(route, seen) for route in unseen},
+    }
+
+
 def nearest_route(route: Route, seen: Iterable[Route]) -> tuple[Route, float]:
-    """The seen route with the smallest total variation from ``route``, and that distance."""
+    """The seen route with the smallest total variation from ``route``, and that distance.
+
+    Raises:
+        FedkimError: no seen route, or one over another number of experts.
+    """
     candidates = list(seen)
     if not candidates:
         raise FedkimError(f"no seen route to compare {_name(route)} with")
     distances = total_variation(_stack(candidates), _stack([route]))
     index = int(distances.argmin())
     return candidates[index], float(distances[index])
+
+
+def _nearest_record(route: Route, seen: Iterable[Route]) -> dict[str, Any]:
+    nearest, distance = nearest_route(route, seen)
+    return {"task": nearest.task, "total_variation": round(distance, 6)}
+
+
+def _in_words(route: Route) -> str:
+    largest = max(route.weights)
+    return (
+        f"route of {_name(route)} has collapsed: entropy {route.entropy:.2f}, "
+        f"expert {route.weights.index(largest)} holds {largest:.0%}"
+    )
 
 
 def _stack(routes: Sequence[Route]) -> Tensor:

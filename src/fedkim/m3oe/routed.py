@@ -239,10 +239,15 @@ class RoutedModel:
         *,
         adapter: str | None = None,
         dtype: torch.dtype | None = None,
+        base_model: str | None = None,
     ) -> Path:
-        """Write one route as a stock PEFT LoRA folder that ``PeftModel.from_pretrained`` opens without fedkim."""
+        """Write one route as a stock PEFT LoRA folder that ``PeftModel.from_pretrained`` opens without fedkim.
+
+        ``base_model`` names the language model in its configuration; by default the folder it was loaded from.
+        """
         name = self._adapter(adapter)
-        return export.export_lora(cast("M3OEModel", self), path, name, self._one_gate(weights, name), dtype)
+        gate = self._one_gate(weights, name)
+        return export.export_lora(cast("M3OEModel", self), path, name, gate, dtype, base_model)
 
     def export_dense(self, path: str | Path) -> Path:
         """Write the language model with the merged route, inside ``with model.merged(weights):``."""

@@ -21,5 +21,8 @@ class Modality:
     """How many tokens its encoder pools to; 0 for text, which enters through the LLM's own embedding."""
     encoders: Mapping[str, EncoderFactory]
     """Encoder makers by the name a recipe uses; the first is the default."""
+    preprocessing: int = 1
+    """Version of what turns a file into the encoder's input: raised whenever that tensor changes, so that an exported
+    encoder is never fed by another preprocessing than it was trained with."""
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     """Training-time augmentation of a batch ``[B, ...]``; None: the batch as it is."""

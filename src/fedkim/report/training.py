@@ -78,31 +78,39 @@ def development(rounds: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def routing(routes: Mapping[str, Any]) -> dict[str, Any] | None:
-    """α by task and expert as a heat map, with each task's entropy.
+    """α by task and expert as a heat map, with each task's entropy, the experts' shares of the work and what is wrong.
 
-    The shade is fixed, an even share light and three times that darkest, so that pages of two runs compare.
+    An unseen task names the seen one whose route is nearest, with the total variation between the two. The shade is fixed, an even share light and three times that darkest, so that pages of two runs compare.
     """
     table = routes.get("tasks") or {}
     if not table:
         return None
     experts = len(next(iter(table.values())))
-    entropy = routes.get("entropy", {})
+    entropy, nearest = routes.get("entropy", {}), routes.get("nearest", {})
     lines = [
         {
             "task": task,
-            "cells": [
-                {"text": figure(alpha), "shade": f"{0.85 * min(1.0, alpha * experts / 3):.3f}"} for alpha in weights
-            ],
+            "cells": _heat(weights),
             "entropy": figure(entropy.get(task)),
+            "nearest": f"{nearest[task]['task']} ({figure(nearest[task]['total_variation'])})"
+            if task in nearest
+            else "",
         }
         for task, weights in table.items()
     ]
     return {
         "experts": experts,
         "lines": lines,
+        "usage": _heat(routes.get("usage", [])),
+        "nearest": bool(nearest),
+        "warnings": list(routes.get("warnings", [])),
         "uniform": figure(1 / experts),
         "variation": figure(routes.get("total_variation"), 4),
     }
+
+
+def _heat(weights: Sequence[float]) -> list[dict[str, str]]:
+    return [{"text": figure(w), "shade": f"{0.85 * min(1.0, w * len(weights) / 3):.3f}"} for w in weights]
 
 
 def communication(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

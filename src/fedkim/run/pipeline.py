@@ -8,10 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
-from fedkim.injection.route import summary
+from fedkim.injection.llms import choose_device, choose_dtype
+from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.predictions_file import write_predictions
@@ -100,6 +103,8 @@ def _parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
         1
     ) as beside:  # converting or reading the model and rendering or decoding data: two cores' work
         llm = beside.submit(load_language_model, recipe)
+        if choose_dtype(recipe.run.dtype, choose_device(recipe.run.device)) != torch.float32:
+            llm.result()  # transformers makes the model's type the whole process's default while it loads
         world = build_world(recipe)
         injector = make_injector(world, llm.result())
     return world, injector, make_trainer(world, injector)
@@ -133,7 +138,8 @@ def _score(
         scorer.shuffled()
     clock.lap("answers")
     chosen = _environment(injector)
-    routes = summary({name: injector.route(name) for name in world.tasks}) if injector.experts else {}
+    seen, unseen = ([injector.route(task.name) for task in tasks] for tasks in (world.seen, world.unseen))
+    routes = routes_record(seen, unseen) if injector.experts else {}
     if recipe.evaluation.blind:
         rounds.release()
         del injector, trainer

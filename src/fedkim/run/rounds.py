@@ -14,6 +14,7 @@ from fedkim.extraction import predict_proba
 from fedkim.federation import Round, federate
 from fedkim.injection import InjectionTrainer, Injector
 from fedkim.progress import Progress
+from fedkim.run.routes import round_routes, tell_routes
 from fedkim.run.server import make_guide, make_teacher
 from fedkim.run.world import World, asked
 from fedkim.state import State, Update
@@ -103,12 +104,10 @@ class Rounds:
                 guide=make_guide(self.world, aggregated),
                 on_step=lambda step, loss: stage.advance(loss=loss),
             )
-        routes = [self.injector.route(task.name) for task in self.world.seen]
-        entropy = sum(route.entropy for route in routes) / len(routes)
         return state, {
             "loss": report.losses,
             "tasks": report.tasks,
-            "entropy": entropy,
+            **round_routes(self.injector, self.world.seen),
             "seconds": round_(time.perf_counter() - began),
         }
 
@@ -122,6 +121,7 @@ class Rounds:
             "development": self._curve(),
             "seconds": round_(time.perf_counter() - self._began),
         }
+        told = self.history[-1]["injection"].get("routes") if self.history else None
         self.state, self.memory, self.aggregated = finished.state, finished.memory, finished.aggregated
         self.history.append(entry)
         self.done = finished.number
@@ -131,6 +131,10 @@ class Rounds:
             f"{len(finished.updates)} sites, loss {np.mean([u.metrics['loss'] for u in finished.updates]):.3f}; "
             f"injection loss {np.mean(losses[-5:]):.3f}; {entry['seconds']:.0f} s"
         )
+        if "routes" in entry["injection"]:
+            tell_routes(
+                entry["injection"]["routes"], told, round=finished.number, store=self.store, progress=self.progress
+            )
         if not self.store:
             return
         for update in finished.updates:

@@ -18,6 +18,7 @@ from fedkim.modalities.series import CONCEPTS, prepare, read_table
 from fedkim.modalities.signal import read_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
+from fedkim.run.export import export_run
 from fedkim.run.pipeline import score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
 from fedkim.store import Committed, RunStore
@@ -114,7 +115,7 @@ class Run:
             return Answer(text=text, probabilities={}, threshold={}, route=route, warnings=self._warnings(record))
         (row,) = score(self.injector, task, [sample])
         probabilities = dict(zip(record.answers, (float(p) for p in row)))
-        threshold = self._threshold(record)
+        threshold = self.threshold(record)
         text = max(probabilities, key=probabilities.__getitem__)
         if len(record.answers) == 2:
             text = record.answers[int(probabilities[record.answers[-1]] >= threshold["value"])]
@@ -131,6 +132,28 @@ class Run:
     ) -> dict[str, Any]:
         """Score the final model again, on the recipe's data or on the same kind of data in another folder."""
         return score_again(self.folder, data=data, reveal_test=reveal_test, progress=progress or Silent())
+
+    def export(
+        self,
+        *,
+        task: str,
+        to: str | Path,
+        modalities: tuple[str, ...] | None = None,
+        merge: bool = False,
+        force: bool = False,
+    ) -> Path:
+        """One task as a stock PEFT LoRA (or, merged, a dense model); see :func:`fedkim.run.export.export_run`."""
+        return export_run(self, task=task, to=to, modalities=modalities, merge=merge, force=force)
+
+    def threshold(self, task: Task) -> dict[str, Any]:
+        """``{"value", "source"}`` of a yes/no task, from the run's result if it tuned one; empty for others."""
+        entry = (self.result or {}).get("metrics", {}).get(task.name, {})
+        if len(task.answers or ()) != 2:
+            return {}
+        tuned = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
+        if tuned.get("threshold") is not None:
+            return {"value": float(tuned["threshold"]), "source": "tuned on development patients"}
+        return {"value": 0.5, "source": "0.5, not tuned"}
 
     def _inputs(self, task: Task, given: Mapping[str, Any]) -> dict[str, Tensor]:
         needed = [modality for modality in task.modalities if modality != "text"]
@@ -184,15 +207,6 @@ class Run:
         raise FedkimError(
             f"input {modality!r}", found=type(value).__name__, expected="a prepared tensor", remedy="see MODALITIES"
         )
-
-    def _threshold(self, task: Task) -> dict[str, Any]:
-        entry = (self.result or {}).get("metrics", {}).get(task.name, {})
-        if len(task.answers or ()) != 2:
-            return {}
-        tuned = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
-        if tuned.get("threshold") is not None:
-            return {"value": float(tuned["threshold"]), "source": "tuned on development patients"}
-        return {"value": 0.5, "source": "0.5, not tuned"}
 
     def _warnings(self, task: Task) -> tuple[str, ...]:
         warnings = []

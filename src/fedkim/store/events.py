@@ -20,6 +20,7 @@ FIELDS = frozenset(
         "draws",
         "dtype",
         "entropy",
+        "expert",
         "experts",
         "high",
         "leftovers",

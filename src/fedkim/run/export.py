@@ -1,0 +1,221 @@
+"""Export: one task of a finished run as a stock LoRA or a dense model, with encoders, projector and model card."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fedkim.data.registry import DATA_SETS
+from fedkim.errors import FedkimError, unknown
+from fedkim.injection import LLMS, Route, write_encoders
+from fedkim.injection.llms import quiet_transformers
+from fedkim.modalities import MODALITIES
+from fedkim.report.model_card import Exported, model_card
+from fedkim.store.files import TEMPORARY, plain, sync_folder
+from fedkim.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from fedkim.run.run import Run
+
+ROUTE = "route.json"
+"""Says in an export's folder what was exported, and that the folder is an export."""
+
+
+def export_run(
+    run: "Run",
+    *,
+    task: str,
+    to: str | Path,
+    modalities: tuple[str, ...] | None = None,
+    merge: bool = False,
+    force: bool = False,
+) -> Path:
+    """Write one task's model to the folder ``to`` and give that folder; ``docs/export.md`` lists what is in it.
+
+    A route depends on the task and its modalities alone, so the mixture of experts is there one LoRA of rank P·r,
+    exactly. The folder appears whole or not at all.
+
+    Args:
+        run: finished, with at least one expert.
+        task: a registered task whose modalities the run's sites taught.
+        to: absent or empty.
+        modalities: of the task's, those that will be given; all of them if None.
+        merge: a dense model with tokenizer instead of a LoRA.
+        force: replace an earlier export.
+
+    Raises:
+        FedkimError: an unknown task or modality, a run that isn't finished or has no experts, a folder in use,
+            merging into a quantised model or into a head that shares its weight.
+    """
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    result = _finished(run)
+    chosen = _modalities(run, TASKS[task], modalities)
+    folder = Path(to)
+    _require_free(folder, force)
+    place = folder.resolve()
+    draft = place.with_name(f"{TEMPORARY}{os.getpid()}-{place.name}")
+    try:
+        draft.mkdir(parents=True)
+        route = run.injector.route(task, chosen)
+        _write_model(run, draft, task, chosen, merge)
+        write_encoders(
+            run.injector,
+            draft / "encoders",
+            task=task,
+            modalities=chosen,
+            shapes={name: tuple(shape) for name, shape in run.committed.manifest["shapes"].items()},
+            settings=run.recipe.extraction,
+        )
+        record = _record(run, result, route, merge)
+        (draft / ROUTE).write_text(json.dumps(plain(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        card = model_card(result, _described(run, route, place.name, merge))
+        (draft / "README.md").write_text(card, encoding="utf-8")
+        _put_in_place(draft, place)
+    except OSError as error:
+        raise FedkimError(f"folder {folder}", found=error.strerror or type(error).__name__) from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+# what may be exported ---------------------------------------------------------------------------------------------
+
+
+def _finished(run: "Run") -> dict[str, Any]:
+    rounds = run.recipe.federation.rounds
+    result = run.result
+    if result is None or run.committed.round < rounds:
+        done = (run.store.committed_rounds() or [0])[-1]
+        raise FedkimError(
+            f"run {run.folder}",
+            found=f"round {done} of {rounds}" + ("" if result else " and no result"),
+            expected="a finished run",
+            remedy="run its recipe to the end: the same command resumes",
+        )
+    if not run.recipe.m3oe.experts:
+        raise FedkimError(
+            f"run {run.folder}",
+            found=f"no adapter (m3oe.experts = 0, method {run.recipe.method})",
+            expected="at least one expert",
+            remedy="export a run with experts",
+        )
+    return result
+
+
+def _modalities(run: "Run", task: Task, wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The task's modalities that were asked for, in prompt order."""
+    if wanted is None:
+        wanted = task.modalities
+    for name in wanted:
+        if name not in MODALITIES:
+            raise unknown("modality", name, MODALITIES)
+        if name not in task.modalities:
+            raise FedkimError(
+                f"task {task.name!r}", found=f"modality {name!r}", expected=f"some of: {', '.join(task.modalities)}"
+            )
+        if name != "text" and name not in run.committed.manifest["shapes"]:
+            raise FedkimError(f"modality {name!r}", found="no site of this run taught it")
+    if not wanted:
+        raise FedkimError(f"task {task.name!r}", found="no modality", expected=f"some of: {', '.join(task.modalities)}")
+    return tuple(name for name in task.modalities if name in wanted)
+
+
+def _require_free(folder: Path, force: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise FedkimError(f"target {folder}", found="a file", expected="a folder, absent or empty")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / ROUTE).is_file():
+        raise FedkimError(
+            f"target {folder}",
+            found="files that are no export",
+            expected="a folder, absent or empty",
+            remedy="choose another",
+        )
+    if not force:
+        raise FedkimError(
+            f"target {folder}", found="an earlier export", remedy="choose another, or replace it with --force"
+        )
+
+
+def _put_in_place(draft: Path, folder: Path) -> None:
+    """Rename the finished draft into its place; what stood there moves aside first and is then deleted."""
+    aside = folder.with_name(f"{TEMPORARY}{os.getpid()}-replaced-{folder.name}")
+    present = folder.exists()
+    if present:
+        os.replace(folder, aside)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        if present:
+            os.replace(aside, folder)
+        raise
+    sync_folder(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+# what is written --------------------------------------------------------------------------------------------------
+
+
+def _write_model(run: "Run", folder: Path, task: str, modalities: tuple[str, ...], merge: bool) -> None:
+    injector = run.injector
+    injector.network.eval()
+    model = injector.network.base_model
+    with torch.no_grad():
+        weights = injector.route_weights(task, modalities)
+    if not merge:
+        model.export_lora(folder, weights, base_model=_base_name(run))
+        return
+    with quiet_transformers(), model.merged(weights):
+        model.export_dense(folder)
+    injector.llm.tokenizer.save_pretrained(folder)
+
+
+def _base_name(run: "Run") -> str:
+    """The base model as others know it: of a folder on this machine only its own name."""
+    name = run.recipe.llm.name
+    return name if name in LLMS or not Path(name).is_dir() else Path(name).resolve().name
+
+
+def _record(run: "Run", result: Mapping[str, Any], route: Route, merge: bool) -> dict[str, Any]:
+    task, settings = TASKS[route.task], run.recipe.m3oe
+    return {
+        **route.to_json(),
+        "question": task.question,
+        "answers": task.answers,
+        "threshold": run.threshold(task),
+        "experts": settings.experts,
+        "rank": settings.rank,
+        "merged": merge,
+        "base_model": _base_name(run),
+        "run_digest": result["train_info"]["digest"],
+    }
+
+
+def _described(run: "Run", route: Route, name: str, merge: bool) -> Exported:
+    task, recipe, injector = TASKS[route.task], run.recipe, run.injector
+    base = LLMS.get(recipe.llm.name)
+    return Exported(
+        name=name,
+        task=task.name,
+        question=task.question,
+        answers=task.answers,
+        modalities=route.modalities,
+        all_modalities=route.modalities == task.modalities,
+        seen=task.name in recipe.tasks.seen,
+        merged=merge,
+        weights=route.weights,
+        entropy=route.entropy,
+        rank=recipe.m3oe.experts * recipe.m3oe.rank,
+        base=_base_name(run),
+        base_origin=base.origin if base else "",
+        base_licence=base.licence if base else "",
+        dtype=str(injector.llm.dtype).removeprefix("torch."),
+        trainers=recipe.federation.trainers,
+        data=DATA_SETS.get(recipe.data.source, f"data source `{recipe.data.source}`"),
+    )
