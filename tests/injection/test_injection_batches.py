@@ -5,32 +5,44 @@ import pytest
 
 from fedkim.data.sample import Dataset
 from fedkim.injection.batches import plan_round, steps_in_pass, usable
-from toy_server import BOTH, BRIGHT, patients
+from toy_server import BOTH, BRIGHT, FAST, patients
 
 PUBLIC = patients(20)
-POOLS = {"bright": PUBLIC.samples, "fast": PUBLIC.samples[:7], "both": PUBLIC.samples}
+TASKS = {"bright": BRIGHT, "fast": FAST, "dark": replace(BRIGHT, name="dark"), "both": BOTH}
+POOLS = {"bright": PUBLIC.samples, "dark": PUBLIC.samples, "fast": PUBLIC.samples[:7], "both": PUBLIC.samples}
 
 
-def plan(**changes):
+def plan(pools=POOLS, **changes):
     settings = {"round": 1, "steps": 6, "batch_size": 8, "micro_batch": 4, "balanced": False, "seed": 0}
-    return plan_round(POOLS, **(settings | changes))
+    return plan_round(pools, TASKS, **(settings | changes))
+
+
+def rows(steps):
+    return [row for step in steps for batch in step for row in zip(batch.tasks, batch.samples)]
 
 
 def names(steps):
-    return [[(batch.task, batch.number, [s.id for s in batch.samples]) for batch in step] for step in steps]
+    return [[(batch.tasks, batch.number, [s.id for s in batch.samples]) for batch in step] for step in steps]
 
 
 def drawn(task, **changes):
-    return [s.id for step in plan(**changes) for batch in step if batch.task == task for s in batch.samples]
+    return [sample.id for name, sample in rows(plan(**changes)) if name == task]
+
+
+@pytest.fixture
+def labelled():
+    """As POOLS, but with a label for every task."""
+    every = dict.fromkeys(TASKS, "Yes"), dict.fromkeys(TASKS, "No")
+    return {name: [replace(s, labels=every[i % 2]) for i, s in enumerate(pool)] for name, pool in POOLS.items()}
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_the_plan_is_a_pure_function_of_seed_and_round(balanced):
-    assert names(plan(balanced=balanced)) == names(plan(balanced=balanced))
-    for task in POOLS:
-        draws = [drawn(task, balanced=balanced, **c)[:12] for c in ({}, {"seed": 1}, {"round": 2})]
-        assert draws[0] != draws[1]
-        assert draws[0] != draws[2]
+def test_the_plan_is_a_pure_function_of_seed_and_round(balanced, labelled):
+    def ids(**changes):
+        return names(plan(labelled, balanced=balanced, **changes))
+
+    assert ids() == ids()
+    assert len({str(ids(**changes)) for changes in ({}, {"seed": 1}, {"round": 2})}) == 3
 
 
 def test_a_longer_round_begins_like_a_shorter_one():
@@ -43,11 +55,21 @@ def test_every_step_holds_the_batch_in_micro_batches_that_fit(batch_size, micro_
         sizes = [len(batch.samples) for batch in step]
         assert sum(sizes) == batch_size
         assert max(sizes) <= micro_batch
+        assert all(len(batch.tasks) == len(batch.samples) for batch in step)
 
 
-def test_tasks_take_equal_turns_also_where_a_step_has_room_for_fewer():
-    turns = Counter(batch.task for step in plan(steps=9, micro_batch=8) for batch in step)
-    assert turns == {"bright": 3, "fast": 3, "both": 3}
+@pytest.mark.parametrize("micro_batch", [1, 3, 8])
+def test_every_task_has_its_equal_share_of_the_rows(micro_batch):
+    counts = Counter(task for task, _ in rows(plan(steps=60, micro_batch=micro_batch)))
+    assert counts == {task: pytest.approx(120, abs=2 * micro_batch) for task in POOLS}
+
+
+def test_questions_about_the_same_inputs_stand_side_by_side_and_others_never_do():
+    for step in plan(steps=12):
+        for batch in step:
+            assert len({TASKS[task].modalities for task in batch.tasks}) == 1
+            if {"bright", "dark"} & set(batch.tasks):
+                assert Counter(batch.tasks) == {"bright": 2, "dark": 2}
 
 
 def test_micro_batches_are_numbered_through_the_round():
@@ -56,15 +78,15 @@ def test_micro_batches_are_numbered_through_the_round():
 
 
 def test_no_sample_comes_again_before_all_of_its_task_have_come():
-    drawn = [s.id for step in plan(steps=30) for batch in step if batch.task == "fast" for s in batch.samples]
-    assert len(drawn) > 14
-    for start in range(0, len(drawn) - 7, 7):
-        assert len(set(drawn[start : start + 7])) == 7
+    fast = drawn("fast", steps=30)
+    assert len(fast) > 14
+    for start in range(0, len(fast) - 7, 7):
+        assert len(set(fast[start : start + 7])) == 7
 
 
 def test_balanced_batches_alternate_the_answers_of_a_rare_finding():
     rare = [replace(s, labels={"bright": "Yes" if i < 2 else "No"}) for i, s in enumerate(PUBLIC)]
-    steps = plan_round({"bright": rare}, round=1, steps=5, batch_size=4, micro_batch=4, balanced=True, seed=0)
+    steps = plan({"bright": rare}, steps=5, batch_size=4, micro_batch=4, balanced=True)
     for step in steps:
         assert Counter(s.labels["bright"] for s in step[0].samples) == {"Yes": 2, "No": 2}
     healthy = [s.id for step in steps for s in step[0].samples if s.labels["bright"] == "No"]

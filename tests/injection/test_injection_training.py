@@ -7,8 +7,7 @@ from torch.nn import functional
 
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
-from fedkim.injection.batches import plan_round
-from fedkim.injection.training import stack_inputs
+from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs
 from fedkim.state import State
 from toy_server import GRADE, NUMBERS, TASKS, WIDTH, make_injector, make_trainer, patients, stir
 
@@ -58,19 +57,19 @@ def test_the_first_loss_is_the_cross_entropy_of_answer_and_eos_computed_by_hand(
     injector = make_injector()
     trainer = make_trainer(injector, batch_size=4, micro_batch=2)
     state = encoders_of(injector)
-    (step,) = plan_round(trainer.pools, round=1, steps=1, batch_size=4, micro_batch=2, balanced=True, seed=0)
+    (step,) = plan_round(trainer.pools, TASKS, round=1, steps=1, batch_size=4, micro_batch=2, balanced=True, seed=0)
     reference, total = make_injector(), 0.0
     llm = reference.llm
     with torch.no_grad():
         for batch in step:
-            for sample in batch.samples:
-                task = TASKS[batch.task]
-                segments = reference.align(reference.encode(batch.task, stack_inputs([sample], task.modalities)))
+            for name, sample in zip(batch.tasks, batch.samples):
+                task = TASKS[name]
+                segments = reference.align(reference.encode(name, stack_inputs([sample], task.modalities)))
                 prompt = llm.encode(f"Question: {task.question}\nAnswer:")
-                answer = [*llm.encode(f" {sample.labels[batch.task]}"), llm.end_token]
+                answer = [*llm.encode(f" {sample.labels[name]}"), llm.end_token]
                 words = llm.embedding.weight
                 row = torch.cat([words[[llm.begin_token]], *(s[0] for s in segments), words[prompt + answer]])
-                with reference.using(batch.task):
+                with reference.using(name):
                     surprise = -llm.model(inputs_embeds=row[None]).logits[0].log_softmax(-1)
                 start = len(row) - len(answer)
                 total += sum(float(surprise[start - 1 + i, t]) for i, t in enumerate(answer)) / len(answer)
@@ -243,16 +242,49 @@ def test_following_the_balance_term_brings_a_leaning_route_back_to_uniform():
     assert path[-1] > path[0] + 0.1
 
 
+# several questions in a micro-batch ----------------------------------------------------------------------------
+
+
+def test_a_mixed_micro_batch_has_the_loss_and_gradient_of_its_questions_one_by_one():
+    injector = make_injector()
+    dim = replace(TASKS["bright"], name="dim", question="Is the picture rather dim?", description="How dim it is.")
+    injector.tasks["dim"] = dim
+    injector._descriptions["dim"] = (injector.llm.embed(dim.description), injector._descriptions["bright"][1])
+    trainer = make_trainer(injector, seen=("bright",))
+    samples = [replace(s, labels={**s.labels, "dim": "No"}) for s in PUBLIC.samples[:4]]
+    tasks = ("bright", "bright", "dim", "dim")
+
+    def gradient(rows):
+        batch = MicroBatch(tasks=tuple(tasks[r] for r in rows), samples=tuple(samples[r] for r in rows), number=0)
+        loss, by_task = trainer._loss(batch, torch.Generator(), None)
+        return loss, torch.autograd.grad(loss, trainer.parameters, allow_unused=True), by_task
+
+    loss, whole, by_task = gradient(range(4))
+    alone = [gradient([row]) for row in range(4)]
+    assert loss.item() == pytest.approx(sum(value.item() for value, _, _ in alone) / 4, abs=1e-5)
+    assert {task: len(values) for task, values in by_task.items()} == {"bright": 2, "dim": 2}
+    for index, together in enumerate(whole):
+        parts = [grads[index] for _, grads, _ in alone]
+        assert (together is None) == all(part is None for part in parts)
+        if together is not None:
+            torch.testing.assert_close(
+                together, sum(part for part in parts if part is not None) / 4, atol=1e-5, rtol=1e-3
+            )
+
+
 # blind, teacher, guide ------------------------------------------------------------------------------------------
 
 
 def test_blind_training_on_distinct_rows_has_the_gradient_of_all_rows():
     injector = make_injector(blind=True)
     trainer = make_trainer(injector, batch_size=8, micro_batch=8, seen=("bright",))
-    ((batch,),) = plan_round(trainer.pools, round=1, steps=1, batch_size=8, micro_batch=8, balanced=False, seed=0)
+    ((batch,),) = plan_round(
+        trainer.pools, TASKS, round=1, steps=1, batch_size=8, micro_batch=8, balanced=False, seed=0
+    )
     parameters = [p for name, p in injector.parameters()["adapter"].items() if "m3oe_B" in name]
     generator = torch.Generator()
-    short = trainer._loss(batch, generator, None, {})
+    short, by_row = trainer._loss(batch, generator, None)
+    assert len(by_row["bright"]) == 8
     compact = torch.autograd.grad(short, parameters)
     labels = [[*injector.tokens.answer(s.labels["bright"]), injector.llm.end_token] for s in batch.samples]
     tails = [injector.tokens.prompt(TASKS["bright"].question) + ids for ids in labels]

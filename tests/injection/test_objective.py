@@ -38,7 +38,7 @@ def test_what_stands_at_ignored_places_changes_neither_loss_nor_gradient():
 
 
 def test_a_teacher_who_is_certain_teaches_as_the_label_does():
-    scores, first_tokens = logits(3, 2), torch.tensor([4, 7])
+    scores, first_tokens = logits(3, 2), [torch.tensor([4, 7])] * 3
     answers = [[7, 1], [4, 1], [7, 1]]
     labels = answer_labels(answers, torch.device("cpu"))
     certain = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
@@ -46,8 +46,16 @@ def test_a_teacher_who_is_certain_teaches_as_the_label_does():
 
 
 def test_a_doubting_teachers_loss_is_the_mean_of_both_answers():
-    scores, first_tokens, half = logits(1, 2), torch.tensor([4, 7]), torch.tensor([[0.5, 0.5]])
+    scores, first_tokens, half = logits(1, 2), [torch.tensor([4, 7])], torch.tensor([[0.5, 0.5]])
     device = torch.device("cpu")
     yes, no = (answer_loss(scores, answer_labels([[token, 1]], device)) for token in (7, 4))
     soft = soft_answer_loss(scores, answer_labels([[7, 1]], device), first_tokens, half)
     assert torch.allclose(soft, (yes + no) / 2)
+
+
+def test_rows_of_tasks_with_other_answers_are_taught_with_their_own():
+    scores = logits(2, 2)
+    labels = answer_labels([[7, 1], [5, 1]], torch.device("cpu"))
+    tokens = [torch.tensor([4, 7]), torch.tensor([3, 5, 6])]
+    certain = [torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0, 0.0])]
+    assert torch.allclose(soft_answer_loss(scores, labels, tokens, certain), answer_loss(scores, labels))

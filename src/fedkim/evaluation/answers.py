@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fedkim.data.sample import Sample
+from fedkim.injection.batches import stack_inputs
 from fedkim.injection.injector import Injector
 from fedkim.injection.prompt import embed_rows
-from fedkim.injection.training import stack_inputs
 from fedkim.parallel import ordered_map
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fedkim.data.sample import Sample
 from fedkim.errors import FedkimError
+from fedkim.turns import turns_by_share
 
 MOST_REPEATS = 4
 """How much oftener than its natural share a rare answer is drawn in balanced batches."""
@@ -82,19 +83,9 @@ def shared_batches(
         for kind in kinds:
             distinct[tuple(number for number, answer in labelled.items() if kind in (None, answer))] = None
     queues = [_endless(numbers, generator) for numbers in distinct]
-    turns = _turns([min(1 / len(distinct), MOST_REPEATS * len(numbers) / len(union)) for numbers in distinct])
+    turns = turns_by_share([min(1 / len(distinct), MOST_REPEATS * len(numbers) / len(union)) for numbers in distinct])
     while True:
         yield [next(queues[next(turns)]) for _ in range(size)]
-
-
-def _turns(shares: Sequence[float]) -> Iterator[int]:
-    """Endless queue numbers in proportion to ``shares``, spread evenly: always the queue that is owed most."""
-    owed = [0.0] * len(shares)
-    while True:
-        owed = [debt + share / sum(shares) for debt, share in zip(owed, shares)]
-        turn = max(range(len(owed)), key=lambda queue: owed[queue])
-        owed[turn] -= 1
-        yield turn
 
 
 def _endless(numbers: Sequence[int], generator: torch.Generator) -> Iterator[int]:

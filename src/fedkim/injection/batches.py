@@ -1,21 +1,30 @@
 """Which public samples each server step trains on: a pure function of seed and round."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fedkim.data.sample import Dataset, Sample
 from fedkim.randomness import generator_for
 from fedkim.tasks import Task
+from fedkim.turns import turns_by_share
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """Samples of one task: one route, one prompt, no padding."""
+    """Questions of one forward pass: of several tasks, but all about the same modalities.
 
-    task: str
+    Side by side, questions whose answers disagree make the language model read them: what is common to their gradients
+    (say Yes, look at the brightest direction) cancels within the step. One at a time, it stays on that plateau for hundreds of steps.
+    """
+
+    tasks: tuple[str, ...]
+    """Of each row."""
     samples: tuple[Sample, ...]
+    """Of each row."""
     number: int
     """Counts micro-batches through the round, to seed what is random in it."""
 
@@ -30,6 +39,15 @@ def usable(dataset: Dataset, task: Task, *, labelled: bool = True) -> list[Sampl
     ]
 
 
+def stack_inputs(samples: Sequence[Sample], modalities: Sequence[str]) -> dict[str, Tensor]:
+    """``[B, …]`` by modality."""
+    return {
+        modality: torch.stack([sample.inputs[modality] for sample in samples])
+        for modality in modalities
+        if all(modality in sample.inputs for sample in samples)
+    }
+
+
 def steps_in_pass(dataset: Dataset, batch_size: int) -> int:
     """Server steps in one pass over the public samples."""
     return max(1, -(-len(dataset) // batch_size))
@@ -37,6 +55,7 @@ def steps_in_pass(dataset: Dataset, batch_size: int) -> int:
 
 def plan_round(
     pools: Mapping[str, Sequence[Sample]],
+    tasks: Mapping[str, Task],
     *,
     round: int,
     steps: int,
@@ -45,34 +64,42 @@ def plan_round(
     balanced: bool,
     seed: int,
 ) -> list[list[MicroBatch]]:
-    """Per step, the micro-batches of a round: tasks take turns with equal weight, each micro-batch holds one task.
+    """Per step, the micro-batches of a round; every task has the same number of rows, give or take a micro-batch.
 
-    Turns go on over the steps, so that with more tasks than micro-batches in a step every task still has its share.
+    Tasks that read the same modalities share micro-batches and take turns within them; the sets of modalities take turns
+    in proportion to their tasks, over the steps' borders.
 
     Args:
         pools: usable samples by task.
+        tasks: their records.
         round: drawn afresh for each.
         steps: optimiser steps.
-        batch_size: samples in a step.
-        micro_batch: samples in one forward pass, at most.
+        batch_size: rows in a step.
+        micro_batch: rows in one forward pass, at most.
         balanced: answers equally frequent within a task.
         seed: the run's.
     """
-    tasks = sorted(pools)
-    streams = {task: _stream(pools[task], task, balanced=balanced, seed=seed, round=round) for task in tasks}
+    names = sorted(pools)
+    streams = {name: _stream(pools[name], name, balanced=balanced, seed=seed, round=round) for name in names}
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for index in torch.randperm(len(names), generator=generator_for(seed, "server", round, "task order")).tolist():
+        groups.setdefault(tasks[names[index]].modalities, []).append(names[index])
+    turns = turns_by_share([len(members) / len(names) for members in groups.values()])
+    members_in_turn = [itertools.cycle(members) for members in groups.values()]
     size = min(micro_batch, batch_size)
-    per_step = -(-batch_size // size)
-    order = torch.randperm(len(tasks), generator=generator_for(seed, "server", round, "task order")).tolist()
-    plan, number = [], 0
-    for _ in range(steps):
-        step = []
-        for index in range(per_step):
-            task = tasks[order[number % len(tasks)]]
-            wanted = min(size, batch_size - index * size)
-            step.append(MicroBatch(task=task, samples=tuple(next(streams[task]) for _ in range(wanted)), number=number))
-            number += 1
-        plan.append(step)
-    return plan
+    numbers = itertools.count()
+
+    def micro(rows: int) -> MicroBatch:
+        group = members_in_turn[next(turns)]
+        chosen = sorted(next(group) for _ in range(rows))
+        return MicroBatch(
+            tasks=tuple(chosen), samples=tuple(next(streams[name]) for name in chosen), number=next(numbers)
+        )
+
+    return [
+        [micro(min(size, batch_size - start)) for start in range(0, batch_size, size)]  # the last one may be smaller
+        for _ in range(steps)
+    ]
 
 
 def _stream(samples: Sequence[Sample], task: str, *, balanced: bool, seed: int, round: int) -> Iterator[Sample]:

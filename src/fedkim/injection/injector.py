@@ -141,11 +141,22 @@ class Injector:
             router = self.network.base_model.router_digest()
         return Route(task=task, modalities=modalities or self.tasks[task].modalities, weights=weights, router=router)
 
-    def using(self, task: str, generator: torch.Generator | None = None) -> AbstractContextManager[Any]:
-        """Route every layer for ``task`` inside the block, in this thread; ``generator`` draws the dropout."""
+    def using(
+        self, tasks: str | Sequence[str], generator: torch.Generator | None = None
+    ) -> AbstractContextManager[Any]:
+        """Route every layer inside the block, in this thread; ``generator`` draws the dropout.
+
+        Args:
+            tasks: one for the whole batch, or that of each row.
+            generator: of the dropout masks; None: torch's own.
+        """
         if not self.experts:
             return nullcontext()
-        return self.network.base_model.using(self.route_weights(task), generator=generator)
+        distinct = [tasks] if isinstance(tasks, str) else list(dict.fromkeys(tasks))
+        weights = torch.stack([self.route_weights(task) for task in distinct])
+        if len(distinct) > 1:
+            weights = weights[[distinct.index(task) for task in tasks]]
+        return self.network.base_model.using(weights, generator=generator)
 
     @contextmanager
     def answering(self, task: str) -> Iterator[None]:

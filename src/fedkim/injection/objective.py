@@ -27,13 +27,23 @@ def answer_loss(logits_BAV: Tensor, labels_BA: Tensor) -> Tensor:
     return (token_loss * valid).sum(1) / valid.sum(1)
 
 
-def soft_answer_loss(logits_BAV: Tensor, labels_BA: Tensor, first_tokens_K: Tensor, targets_BK: Tensor) -> Tensor:
+def soft_answer_loss(
+    logits_BAV: Tensor, labels_BA: Tensor, first_tokens: Sequence[Tensor], targets: Sequence[Tensor]
+) -> Tensor:
     """``[B]``: as :func:`answer_loss`, with the answer's first token drawn from a teacher's distribution over the K answers.
 
     For single-token answers, where the first position decides; the following EOS stays a hard target.
+
+    Args:
+        logits_BAV: as in :func:`answer_loss`.
+        labels_BA: as in :func:`answer_loss`.
+        first_tokens: of each row, its task's answers as token ids ``[K]``.
+        targets: of each row, the teacher's probabilities ``[K]``.
     """
-    log_probabilities = logits_BAV[:, 0].log_softmax(-1)[:, first_tokens_K]
-    first = -(targets_BK * log_probabilities).sum(-1)
+    log_probabilities = logits_BAV[:, 0].log_softmax(-1)
+    first = torch.stack(
+        [-(target * row[tokens]).sum() for row, tokens, target in zip(log_probabilities, first_tokens, targets)]
+    )
     rest = functional.cross_entropy(logits_BAV[:, 1:].flatten(0, 1), labels_BA[:, 1:].flatten(), reduction="none").view(
         len(labels_BA), -1
     )

@@ -13,22 +13,15 @@ from torch import Tensor, nn
 
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError
-from fedkim.injection.alignment import Alignment
-from fedkim.injection.batches import MicroBatch, plan_round, steps_in_pass, usable
+from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs, steps_in_pass, usable
 from fedkim.injection.injector import Injector
 from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
+from fedkim.injection.teaching import Guide, Lessons, Teacher, condition
 from fedkim.m3oe import balance_penalty
 from fedkim.parallel import ordered_map
 from fedkim.randomness import generator_for
 from fedkim.recipe import M3OE, Injection
 from fedkim.state import State
-
-Teacher = Callable[[str, Mapping[str, Tensor]], Tensor]
-"""``(task, features by modality [B, k, W]) -> [B, K]`` log-probabilities of the aggregated decoder."""
-
-
-Guide = Callable[[str, Mapping[str, Tensor]], Mapping[str, Tensor]]
-"""``(task, features by modality) -> direction [W] by modality`` along which the task's aggregated decoder decides."""
 
 
 @dataclass
@@ -130,6 +123,7 @@ class InjectionTrainer:
         pools = self.pools if teacher is None else self.unlabelled
         plan = plan_round(
             pools,
+            injector.tasks,
             round=round,
             steps=self.steps_per_round,
             batch_size=self.settings.batch_size,
@@ -139,12 +133,12 @@ class InjectionTrainer:
         )
         report, by_task = InjectionReport(), {name: [] for name in pools}  # type: ignore[var-annotated]
         if guide is not None:
-            self._condition(guide)
-        centres = self._centres(teacher) if teacher else {}
+            condition(injector, self.unlabelled, guide, self.settings.guidance)
+        lessons = Lessons(injector, self.unlabelled, teacher) if teacher else None
         injector.network.train()
         injector.encoders.train()
         for number, step in enumerate(plan):
-            loss = self._step(step, round, (round - 1) * self.steps_per_round + number, teacher, centres, by_task)
+            loss = self._step(step, round, (round - 1) * self.steps_per_round + number, lessons, by_task)
             report.losses.append(loss)
             if on_step:
                 on_step(number + 1, loss)
@@ -161,23 +155,23 @@ class InjectionTrainer:
         micro_batches: Sequence[MicroBatch],
         round: int,
         number: int,
-        teacher: Teacher | None,
-        centres: Mapping[str, Tensor],
+        lessons: Lessons | None,
         by_task: dict[str, list[float]],
     ) -> float:
         total = sum(len(batch.samples) for batch in micro_batches)
 
-        def gradients(batch: MicroBatch) -> tuple[float, Sequence[Tensor | None]]:
+        def gradients(batch: MicroBatch) -> tuple[Mapping[str, list[float]], Sequence[Tensor | None]]:
             generator = generator_for(self.seed, "server", round, "micro-batch", batch.number)
-            loss = self._loss(batch, generator, teacher, centres)
+            loss, losses = self._loss(batch, generator, lessons)
             share = loss * (len(batch.samples) / total)
-            return float(loss.detach()), torch.autograd.grad(share, self.parameters, allow_unused=True)
+            return losses, torch.autograd.grad(share, self.parameters, allow_unused=True)
 
         summed: list[Tensor | None] = [None] * len(self.parameters)
         loss = 0.0
-        for batch, (value, grads) in zip(micro_batches, ordered_map(gradients, micro_batches, self.workers)):
-            by_task[batch.task].append(value)
-            loss += value * len(batch.samples) / total
+        for losses, grads in ordered_map(gradients, micro_batches, self.workers):
+            for task, values in losses.items():
+                by_task[task] += values
+                loss += sum(values) / total
             for index, gradient in enumerate(grads):
                 if gradient is not None:
                     held = summed[index]
@@ -201,32 +195,35 @@ class InjectionTrainer:
         return loss
 
     def _loss(
-        self, batch: MicroBatch, generator: torch.Generator, teacher: Teacher | None, centres: Mapping[str, Tensor]
-    ) -> Tensor:
-        injector, task = self.injector, self.injector.tasks[batch.task]
-        samples = _distinct(batch, teacher) if injector.blind else [(sample, 1) for sample in batch.samples]
-        rows = [sample for sample, _ in samples]
-        inputs = {} if injector.blind else stack_inputs(rows, task.modalities)
-        features = injector.encode(batch.task, inputs)
-        questions = [sample.questions.get(batch.task, task.question) for sample in rows]
+        self, batch: MicroBatch, generator: torch.Generator, lessons: Lessons | None
+    ) -> tuple[Tensor, dict[str, list[float]]]:
+        """Mean over the rows, and each task's losses by row."""
+        injector = self.injector
+        rows = _distinct(batch) if injector.blind else [(*row, 1) for row in zip(batch.tasks, batch.samples)]
+        tasks, samples, counts = zip(*rows)
+        modalities = injector.tasks[tasks[0]].modalities  # the same for all rows of a micro-batch
+        features = injector.encode(tasks[0], {} if injector.blind else stack_inputs(samples, modalities))
         targets = None
-        if teacher is not None:
-            features, targets = self._taught(batch.task, features, teacher, centres[batch.task], generator)
-            assert task.answers is not None
-            answers = [task.answers[int(index)] for index in targets.argmax(-1)]
+        if lessons is not None:
+            features, targets = lessons.give(tasks, features, generator)
+            answers = [(injector.tasks[task].answers or ())[int(row.argmax())] for task, row in zip(tasks, targets)]
         else:
-            answers = [sample.labels[batch.task] for sample in rows]
+            answers = [sample.labels[task] for task, sample in zip(tasks, samples)]
         answer_ids = [[*injector.tokens.answer(answer), injector.llm.end_token] for answer in answers]
-        tails = [injector.tokens.prompt(q) + ids for q, ids in zip(questions, answer_ids)]
+        questions = [sample.questions.get(task, injector.tasks[task].question) for task, sample in zip(tasks, samples)]
+        tails = [injector.tokens.prompt(question) + ids for question, ids in zip(questions, answer_ids)]
         labels = answer_labels(answer_ids, injector.llm.device)
-        with injector.using(batch.task, generator):
+        with injector.using(tasks, generator):
             logits = injector.logits(injector.align(features), tails, keep=labels.shape[1], drop=1)
-        if targets is None:
+        if lessons is None or targets is None:
             losses = answer_loss(logits, labels)
         else:
-            losses = soft_answer_loss(logits, labels, self._first_tokens(batch.task), targets)
-        weights = torch.tensor([float(count) for _, count in samples], device=losses.device)
-        return (losses * weights).sum() / weights.sum()
+            losses = soft_answer_loss(logits, labels, [lessons.first_tokens[task] for task in tasks], targets)
+        by_task: dict[str, list[float]] = {}
+        for task, value, count in zip(tasks, losses.tolist(), counts):
+            by_task.setdefault(task, []).extend([value] * count)
+        weights = torch.tensor(counts, dtype=losses.dtype, device=losses.device)
+        return (losses * weights).sum() / weights.sum(), by_task
 
     def _add_balance(self) -> None:
         """Keep the mean route over the seen tasks near uniform: experts may specialise by task, none may take over all.
@@ -250,62 +247,6 @@ class InjectionTrainer:
         if self.settings.schedule == "constant":
             return 1.0
         return (self.total_steps - number) / max(1, self.total_steps - warm)
-
-    # the decoders as teachers ---------------------------------------------------------------------------------
-
-    def _taught(
-        self, task: str, features: dict[str, Tensor], teacher: Teacher, centre: Tensor, generator: torch.Generator
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Mix-ups λ·e_i + (1−λ)·e_j of the features and the decoder's answer to them, centred over the public set."""
-        size = len(next(iter(features.values())))
-        partner = torch.randperm(size, generator=generator)
-        share = torch.rand(size, 1, 1, generator=generator)
-        mixed = {
-            modality: tokens * share.to(tokens.device) + tokens[partner] * (1 - share.to(tokens.device))
-            for modality, tokens in features.items()
-        }
-        with torch.no_grad():
-            targets = (teacher(task, mixed) - centre).softmax(-1)
-        return mixed, targets
-
-    def _centres(self, teacher: Teacher) -> dict[str, Tensor]:
-        """Mean log-probabilities of each task's answers over its public inputs: rare answers count as much as frequent ones."""
-        centres = {}
-        with torch.no_grad():
-            for name, pool in self.unlabelled.items():
-                task = self.injector.tasks[name]
-                features = self.injector.encode(name, stack_inputs(pool, task.modalities))
-                centres[name] = teacher(name, features).mean(0)
-        return centres
-
-    def _condition(self, guide: Guide) -> None:
-        """Fit each alignment's constants to this round's features of the public inputs."""
-        features: dict[str, list[Tensor]] = {}
-        directions: dict[str, list[Tensor]] = {}
-        for name, pool in self.unlabelled.items():
-            modalities = self.injector.tasks[name].modalities
-            with torch.no_grad():
-                encoded = self.injector.encode(name, stack_inputs(pool, modalities))
-            for modality, tokens in encoded.items():
-                features.setdefault(modality, []).append(tokens)
-            for modality, direction in guide(name, encoded).items():
-                directions.setdefault(modality, []).append(direction)
-        for modality, parts in features.items():
-            alignment = self.injector.alignment[modality]
-            assert isinstance(alignment, Alignment)
-            alignment.condition(torch.cat(parts), torch.stack(directions[modality]), self.settings.guidance)
-
-    def _first_tokens(self, task: str) -> Tensor:
-        answers = self.injector.tasks[task].answers or ()
-        ids = [self.injector.tokens.answer(answer) for answer in answers]
-        if any(len(answer) != 1 for answer in ids):
-            raise FedkimError(
-                f"task {task!r}",
-                found="answers of several tokens in this language model",
-                expected="one token each",
-                remedy='set injection.teacher = "none"',
-            )
-        return torch.tensor([answer[0] for answer in ids], device=self.injector.llm.device)
 
     # what a committed round must hold --------------------------------------------------------------------------
 
@@ -331,20 +272,11 @@ class InjectionTrainer:
                     }
 
 
-def stack_inputs(samples: Sequence[Sample], modalities: Sequence[str]) -> dict[str, Tensor]:
-    """``[B, …]`` by modality."""
-    return {
-        modality: torch.stack([sample.inputs[modality] for sample in samples])
-        for modality in modalities
-        if all(modality in sample.inputs for sample in samples)
-    }
-
-
-def _distinct(batch: MicroBatch, teacher: Teacher | None) -> list[tuple[Sample, int]]:
-    """Without modality segments, samples with the same question and answer are the same row: keep one, with its count."""
-    rows: dict[tuple[str, str], tuple[Sample, int]] = {}
-    for sample in batch.samples:
-        key = (sample.questions.get(batch.task, ""), sample.labels.get(batch.task, ""))
-        kept, count = rows.get(key, (sample, 0))
-        rows[key] = (kept, count + 1)
+def _distinct(batch: MicroBatch) -> list[tuple[str, Sample, int]]:
+    """Without modality segments, rows with the same question and answer are the same: keep one, with its count."""
+    rows: dict[tuple[str, str, str], tuple[str, Sample, int]] = {}
+    for task, sample in zip(batch.tasks, batch.samples):
+        key = (task, sample.questions.get(task, ""), sample.labels.get(task, ""))
+        count = rows[key][2] if key in rows else 0
+        rows[key] = (task, sample, count + 1)
     return list(rows.values())

@@ -7,7 +7,7 @@ import torch
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor
 from fedkim.injection import InjectionTrainer, Injector, LanguageModel, load_llm
-from fedkim.injection.training import Guide, Teacher
+from fedkim.injection.teaching import Guide, Teacher
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe
 from fedkim.run.world import World
