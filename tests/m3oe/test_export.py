@@ -8,11 +8,11 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tiny_models import EXPERTS, FAMILIES, RANK, adapted, some_route, tiny, tokens
 from transformers import AutoModelForCausalLM
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe import M3OELinear
+from tiny_models import EXPERTS, FAMILIES, RANK, adapted, some_route, tiny, tokens
 
 TOLERANCE = 1e-5
 OUTSIDE = """

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 import torch._dynamo.testing
-from tiny_models import EXPERTS, adapted, description, some_route, tokens
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe.routing import Gate
+from tiny_models import EXPERTS, adapted, description, some_route, tokens
 
 
 def two_routes() -> torch.Tensor:

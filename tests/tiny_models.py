@@ -1,4 +1,4 @@
-"""Tiny random language models of five families, and adapted ones whose experts and router do something."""
+"""Tiny random language models of every family, and adapted ones whose experts and router do something."""
 
 import copy
 
@@ -8,15 +8,25 @@ from torch import Tensor
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from fedkim.m3oe import M3OEConfig
@@ -33,11 +43,17 @@ _SHAPE = {
     "eos_token_id": 2,
 }
 _GROUPED = {**_SHAPE, "num_key_value_heads": 2}
+_GEMMA = {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}
 FAMILIES = {
     "llama": (LlamaForCausalLM, LlamaConfig, _GROUPED),
+    "mistral": (MistralForCausalLM, MistralConfig, _GROUPED),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config, _GROUPED),
-    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {**_GROUPED, "head_dim": 8}),
+    "gemma": (GemmaForCausalLM, GemmaConfig, {**_GROUPED, "head_dim": 8}),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config, _GEMMA),
+    "gemma3_text": (Gemma3ForCausalLM, Gemma3TextConfig, {**_GEMMA, "sliding_window": 5}),
     "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig, _SHAPE),
+    "phi": (PhiForCausalLM, PhiConfig, _GROUPED),
     "phi3": (Phi3ForCausalLM, Phi3Config, _GROUPED),
 }
 
