@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from fedkim.errors import FedkimError
-from fedkim.injection import load_llm, shards
-from fedkim.injection.internlm2 import InternLM2
-from fedkim.injection.internlm2_conversion import RECORD, convert_internlm2
+from fedkim.injection import load_llm
+from fedkim.injection.conversion import shards
+from fedkim.injection.conversion.internlm2 import InternLM2
+from fedkim.injection.conversion.internlm2_folder import RECORD, convert_internlm2
 from fedkim.state import State
 from internlm2_layout import CONFIG, TOKENIZER, logits, publish, weights
 from tiny_models import adapted, some_route

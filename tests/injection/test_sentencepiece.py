@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedkim.errors import FedkimError
-from fedkim.injection.sentencepiece import USER_DEFINED, SentencePiece, fast_tokenizer, read_sentencepiece
+from fedkim.injection.conversion.sentencepiece import USER_DEFINED, SentencePiece, fast_tokenizer, read_sentencepiece
 
 HERE = Path(__file__).parent / "tokenizers"
 EXPECTED = json.loads((HERE / "expected.json").read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from fedkim.injection.folder import appearing_once
+from fedkim.injection.conversion.folder import appearing_once
 
 _SENTENCES = (
     "Question: Does this image show evidence of the finding? Answer: Yes",

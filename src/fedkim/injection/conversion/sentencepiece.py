@@ -45,7 +45,7 @@ def read_sentencepiece(data: bytes) -> SentencePiece:
     Raises:
         FedkimError: damaged, or no byte-pair encoding.
     """
-    pieces, trainer, normaliser = [], {}, {}  # type: ignore[var-annotated]
+    pieces, trainer, normaliser = [], {}, {}
     try:
         for number, value in _fields(data):
             if number == 1:

@@ -13,10 +13,16 @@ from typing import Any
 from fedkim import __version__
 from fedkim.errors import FedkimError
 from fedkim.injection.checkpoint import read_config
-from fedkim.injection.folder import appearing
-from fedkim.injection.internlm2 import InternLM2, llama_config
-from fedkim.injection.internlm2_tokenizer import write_tokenizer
-from fedkim.injection.shards import SHARD_BYTES, ShardWriter, safetensors_files, stored_shapes, stored_tensors
+from fedkim.injection.conversion.folder import appearing
+from fedkim.injection.conversion.internlm2 import InternLM2, llama_config
+from fedkim.injection.conversion.shards import (
+    SHARD_BYTES,
+    ShardWriter,
+    safetensors_files,
+    stored_shapes,
+    stored_tensors,
+)
+from fedkim.injection.conversion.tokenizer import write_tokenizer
 
 RECORD = "conversion.json"
 SCRIPT = "scripts/pickles_to_safetensors.py"

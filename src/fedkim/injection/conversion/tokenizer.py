@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkim.errors import FedkimError
-from fedkim.injection.sentencepiece import fast_tokenizer, read_sentencepiece
+from fedkim.injection.conversion.sentencepiece import fast_tokenizer, read_sentencepiece
 
 _ROLES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
 """Special tokens, and what they are where the configuration doesn't say."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from fedkim.errors import FedkimError
-from fedkim.injection.folder import appearing_once
+from fedkim.injection.conversion.folder import appearing_once
 
 _SMOLLM2_BYTES = 1 << 20
 
