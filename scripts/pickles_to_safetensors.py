@@ -62,6 +62,7 @@ def convert(source: Path, target: Path) -> None:
             if twice := sorted(set(tensors) & set(where)):
                 raise RefusedError(f"{file.name} holds {twice[0]} again")
             save_file(tensors, scratch / name, metadata={"format": "pt"})
+            (scratch / name).chmod(0o644)  # safetensors writes for its owner alone
             where |= dict.fromkeys(tensors, name)
             total += sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
             print(f"{number} of {len(files)}: {file.name} -> {name}", flush=True)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from fedkim.injection import load_llm
 from fedkim.injection.conversion import shards
 from fedkim.injection.conversion.internlm2 import InternLM2
 from fedkim.injection.conversion.internlm2_folder import RECORD, convert_internlm2
+from fedkim.progress import Silent
 from fedkim.state import State
 from internlm2_layout import CONFIG, TOKENIZER, logits, publish, weights
 from tiny_models import adapted, some_route
@@ -281,9 +283,14 @@ def test_a_target_that_exists_and_a_source_that_does_not_are_refused(tmp_path):
 
 
 def test_an_interruption_leaves_nothing_behind(tmp_path):
-    def interrupt(done, total):
-        raise KeyboardInterrupt
+    class Interrupted(Silent):
+        @contextmanager
+        def stage(self, name, total):
+            yield self
+
+        def advance(self, n=1, **fields):
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert_internlm2(publish(tmp_path / "in"), tmp_path / "out", on_file=interrupt)
+        convert_internlm2(publish(tmp_path / "in"), tmp_path / "out", progress=Interrupted())
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -65,6 +65,24 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
     return LanguageModel(name, model.to(where), tokenizer)
 
 
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a registered name or a local folder alone.
+
+    Raises:
+        FedkimError: unknown name, or nothing that loads.
+    """
+    from transformers import AutoTokenizer
+
+    source = _source(name, allow_download=False)
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(source, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise FedkimError(
+            f"tokenizer of {name!r}", found=f"nothing that loads ({type(error).__name__})", expected="tokenizer.json"
+        ) from None
+
+
 def empty_model(name: str) -> nn.Module:
     """The model of a registered name or a local folder, with every shape and no weight (on the ``meta`` device).
 

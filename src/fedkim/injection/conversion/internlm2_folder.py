@@ -6,7 +6,7 @@ Tensors pass one by one, so a checkpoint of 15 GB needs the memory of one file w
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fedkim.injection.conversion.shards import (
     stored_tensors,
 )
 from fedkim.injection.conversion.tokenizer import write_tokenizer
+from fedkim.progress import Progress, Silent
 
 RECORD = "conversion.json"
 SCRIPT = "scripts/pickles_to_safetensors.py"
@@ -35,7 +36,7 @@ def convert_internlm2(
     target: Path,
     *,
     shard_bytes: int = SHARD_BYTES,
-    on_file: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write ``source`` in the Llama layout to ``target``, with a tokenizer and a record of where it came from.
 
@@ -45,7 +46,7 @@ def convert_internlm2(
         source: a folder with ``config.json``, safetensors and ``tokenizer.model`` as InternLM2's authors publish them.
         target: a folder that doesn't exist yet.
         shard_bytes: the most one written file holds.
-        on_file: called with the number of source files read and their total.
+        progress: told of every file of the source.
 
     Raises:
         FedkimError: the target exists; pickles instead of safetensors; another architecture; missing, unknown or
@@ -72,8 +73,9 @@ def convert_internlm2(
     }
     with appearing(target) as scratch:
         types: set[str] = set()
-        with ShardWriter(scratch, shard_bytes) as writer:
-            for number, file in enumerate(files, start=1):
+        stage = (progress or Silent()).stage("files", len(files))
+        with stage as read, ShardWriter(scratch, shard_bytes) as writer:
+            for file in files:
                 record["files"][file.name] = {"bytes": file.stat().st_size, "sha256": _sha256(file)}
                 for name, tensor in stored_tensors(file):
                     if name.endswith(_IGNORED):
@@ -87,8 +89,7 @@ def convert_internlm2(
                     types.add(str(tensor.dtype).removeprefix("torch."))
                     for new, piece in sizes.to_llama(name, tensor):
                         writer.add(new, piece)
-                if on_file:
-                    on_file(number, len(files))
+                read.advance()
         dtype = types.pop() if len(types) == 1 else "float32"
         llama = LlamaConfig(**llama_config(config, sizes), architectures=["LlamaForCausalLM"], dtype=dtype)
         llama.save_pretrained(scratch)

@@ -100,7 +100,8 @@ class ShardWriter:
             else [f"model-{n:05d}-of-{count:05d}.safetensors" for n in range(1, count + 1)]
         )
         for number, name in enumerate(names):
-            (self._folder / _unfinished(number)).rename(self._folder / name)
+            file = (self._folder / _unfinished(number)).rename(self._folder / name)
+            file.chmod(0o644)  # safetensors writes for its owner alone
         if count > 1:
             weights = {tensor: name for name, tensors in zip(names, self._files) for tensor in tensors}
             record = {"metadata": {"total_size": self.total}, "weight_map": dict(sorted(weights.items()))}
