@@ -11,6 +11,7 @@ from fedkim.injection import LLMS, LanguageModel
 from fedkim.injection.prompt import Tokens, embed_rows
 from fedkim.injection.training import stack_inputs
 from fedkim.m3oe.targets import TARGETS
+from fedkim.modalities import describe
 from fedkim.state import State
 from tiny_models import FAMILIES
 from tiny_models import tiny as random_model
@@ -76,6 +77,21 @@ def test_a_modalitys_token_is_as_loud_as_a_word(family, tokenizer):
     torch.testing.assert_close(image[:, 1:-1].norm(dim=-1), words.expand(2, 3), rtol=1e-3, atol=0)
     stored = llm.embedding.weight.norm(dim=1).mean()
     assert float(words / stored) == pytest.approx(llm.hidden_size**0.5 if family in SCALED else 1.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_router_reads_descriptions_as_they_would_enter_the_first_layer(family, tokenizer):
+    injector = stir(make_injector(llm=language_model(family, tokenizer), router_normalise=False))
+    task = TASKS["both"]
+    words = [
+        injector.llm.model.get_input_embeddings()(torch.tensor(injector.llm.encode(text)))
+        for text in (task.description, describe(task.modalities))
+    ]
+    tuner = injector.network.base_model
+    by_hand = tuner.route_weights(words[0][None], words[1][None])[0]
+    by_text = tuner.route(task.description, describe(task.modalities), tokenizer=tokenizer)[0]
+    torch.testing.assert_close(injector.route_weights("both"), by_hand)
+    torch.testing.assert_close(by_text, by_hand)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

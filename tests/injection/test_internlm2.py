@@ -55,6 +55,20 @@ def test_the_converted_model_computes_what_the_architecture_says(changes, tmp_pa
         torch.testing.assert_close(said[row], logits(tensors, config, ids), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_configuration_that_leaves_the_bias_out_follows_the_tensors(bias, tmp_path):
+    tensors = weights(CONFIG | {"bias": bias})
+    source = publish(tmp_path / "in", tensors=tensors)
+    config = json.loads((source / "config.json").read_text())
+    del config["bias"]
+    (source / "config.json").write_text(json.dumps(config))
+    model = opened(convert_internlm2(source, tmp_path / "out"))
+    assert model.config.attention_bias == bias
+    with torch.no_grad():
+        expected = logits(tensors, CONFIG, IDS[0])
+        torch.testing.assert_close(model(IDS).logits[0], expected, rtol=0, atol=1e-5)
+
+
 def test_a_wrong_cut_of_the_fused_projection_would_be_heard(tmp_path, monkeypatch):
     def naive(self, wqkv):  # all queries, then all keys, then all values
         D = self.head_dim

@@ -139,8 +139,8 @@ def test_a_registered_model_of_another_family_is_planned_as_that_family(monkeypa
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "internlm2", "auto_map": {}}, r"InternLM2's own layout.* fedkim llm convert .* --to DIR"),
-        ({"model_type": "internlm", "architectures": ["InternLM2ForCausalLM"]}, "InternLM2's own layout"),
+        ({"model_type": "internlm2", "auto_map": {}}, r"InternLM's own layout.* fedkim llm convert .* --to DIR"),
+        ({"model_type": "internlm", "architectures": ["InternLM2ForCausalLM"]}, "InternLM's own layout"),
         ({"model_type": "homemade", "auto_map": {"AutoConfig": "configuration_homemade.Config"}}, "never run"),
         ({"model_type": "gemma3", "text_config": {}}, "sees or hears.* text checkpoint"),
     ],

@@ -20,10 +20,10 @@ def check_folder(folder: Path) -> None:
         return  # the loader says so in its own words
     family, architectures = str(config.get("model_type")), config.get("architectures") or []
     what = f"language model folder {str(folder)!r}"
-    if family == "internlm2" or "InternLM2ForCausalLM" in architectures:
+    if family in ("internlm", "internlm2") or "InternLM2ForCausalLM" in architectures:
         raise FedkimError(
             what,
-            found="InternLM2's own layout, which needs code from its authors",
+            found="InternLM's own layout, which needs code from its authors",
             expected="the Llama layout",
             remedy=f"fedkim llm convert {folder} --to DIR, then llm.name = DIR (docs/mmedlm2.md)",
         )

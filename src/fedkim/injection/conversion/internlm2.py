@@ -53,7 +53,7 @@ class InternLM2:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "InternLM2":
-        """Sizes from the published keys.
+        """Sizes from the published keys; ``bias`` is the caller's to add where the file leaves it out.
 
         Raises:
             FedkimError: a key is absent or the sizes don't divide.
@@ -78,7 +78,7 @@ class InternLM2:
             heads=heads,
             groups=groups,
             head_dim=hidden // heads,
-            bias=bool(config.get("bias", True)),  # the default of the published configuration class
+            bias=bool(config["bias"]),
             tied=bool(config.get("tie_word_embeddings", False)),
         )
 
@@ -112,9 +112,9 @@ class InternLM2:
         if name in _TOP:
             yield _TOP[name], tensor
             return
-        prefix, number, inner = name.split(".", 3)[1], name.split(".", 3)[2], name.split(".", 3)[3]
-        part, _, kind = inner.rpartition(".")  # attention.wqkv, weight
-        block = f"model.{prefix}.{number}"
+        _, _, number, inner = name.split(".", 3)  # model, layers, 7, attention.wqkv.weight
+        part, _, kind = inner.rpartition(".")
+        block = f"model.layers.{number}"
         if part != "attention.wqkv":
             yield f"{block}.{_BLOCK[part]}.{kind}", tensor
             return

@@ -127,7 +127,8 @@ def _checked(
         raise FedkimError(
             f"folder {source}", found=f"another layout ({said})", expected="InternLM2's, with attention.wqkv"
         )
-    sizes = InternLM2.from_config(config)
+    biased = any(name.endswith("attention.wqkv.bias") for name in found)
+    sizes = InternLM2.from_config({"bias": biased, **config})
     expected = sizes.shapes()
     missing, foreign = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     for names, word in ((missing, "missing"), (foreign, "that the layout doesn't have")):
