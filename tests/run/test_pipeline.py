@@ -1,13 +1,17 @@
 import json
+import threading
 
 import numpy as np
 import pytest
+import torch
 
 import fedkim
 from fedkim.errors import FedkimError
 from fedkim.progress import Silent
 from fedkim.run import federate, keep_result, pipeline, run_recipe
 from fedkim.run.predictions_file import read_predictions, write_predictions
+from fedkim.run.server import load_language_model
+from fedkim.run.world import build_world
 from fedkim.store import RunStore
 from small_recipe import small
 
@@ -182,3 +186,32 @@ def test_other_methods_walk_the_same_way(tmp_path, method):
     result = run_recipe(recipe, out=tmp_path / "run")
     assert set(result["metrics"]) == {"lung_opacity", "ecg_abnormal", "pleural_effusion", "ecg_qa"}
     assert bool(result["routes"]) == (recipe.m3oe.experts > 0)
+
+
+def test_a_model_that_loads_in_half_precision_leaves_data_and_first_weights_as_they_are(monkeypatch):
+    """While transformers loads a model, the model's type is the whole process's default."""
+
+    begun, built = threading.Event(), threading.Event()
+
+    def load(recipe):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.bfloat16)
+        try:
+            begun.set()
+            built.wait(timeout=1)
+        finally:
+            torch.set_default_dtype(before)
+        return load_language_model(recipe)
+
+    def build(recipe):
+        begun.wait(timeout=1)
+        world = build_world(recipe)
+        built.set()
+        return world
+
+    monkeypatch.setattr("fedkim.run.pipeline.load_language_model", load)
+    monkeypatch.setattr("fedkim.run.pipeline.build_world", build)
+    world, injector, _ = pipeline._parts(small("run.dtype=bfloat16"))
+    assert injector.llm.dtype == torch.bfloat16
+    assert {tensor.dtype for tensor in world.initial.values()} == {torch.float32}
+    assert {tensor.dtype for sample in world.data for tensor in sample.inputs.values()} == {torch.float32}

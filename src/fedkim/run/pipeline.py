@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
+from fedkim.injection.llms import choose_device, choose_dtype
 from fedkim.injection.route import summary
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
@@ -100,6 +103,8 @@ def _parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
         1
     ) as beside:  # converting or reading the model and rendering or decoding data: two cores' work
         llm = beside.submit(load_language_model, recipe)
+        if choose_dtype(recipe.run.dtype, choose_device(recipe.run.device)) != torch.float32:
+            llm.result()  # transformers makes the model's type the whole process's default while it loads
         world = build_world(recipe)
         injector = make_injector(world, llm.result())
     return world, injector, make_trainer(world, injector)
