@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument(
         "--only", action="append", default=[], help="parts of a benchmark: layer, bytes, train, generate"
     )
-    parser.add_argument("--llm", default="", help="folder of the language model for model_step")
+    parser.add_argument(
+        "--llm", default="", help="registered language model whose shape model_step takes (smollm2-135m)"
+    )
     parser.add_argument("--plot", default="", help="where growth writes its figure (.svg or .png)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", default="", help="write the figures to this file too")

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from benchmarks import model_step, peers
 from benchmarks.m3oe import _call, _routed, _step
 from benchmarks.measure import LEAST_PAIRS, Report, Settings, environment, exact, kept_bytes, ratio, take_turns
+from fedkim.injection import LLMS
 
 RESULTS = Path(__file__).parents[1] / "results" / "gpu"
-SHAPE = "internlm2-7b"
+LLM = "mmedlm2"
+"""The registered model whose shapes are measured; MMedLM-2 is an InternLM2-7B."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -44,27 +46,27 @@ def main(words: Sequence[str] | None = None) -> None:
     folder = arguments.pop("out")
     settings = Settings(device="cuda", dtype="bf16", **arguments)
     print("  ".join(f"{name} {value}" for name, value in environment(settings.device).items()))
-    print(f"written to {measure(SHAPE, settings, folder)}")
+    print(f"written to {measure(LLM, settings, folder)}")
 
 
-def measure(shape: str, settings: Settings, folder: Path) -> Path:
-    """Every projection and the step of a shape of :data:`benchmarks.model_step.SHAPES`; gives the file written."""
+def measure(llm: str, settings: Settings, folder: Path) -> Path:
+    """Every projection and the step of a registered model of the Llama layout; gives the file written."""
     torch.manual_seed(0)
     report = Report(settings)
-    for name, (inner, outer) in projections(shape).items():
+    for name, (inner, outer) in projections(llm).items():
         one_projection(name, inner, outer, settings, report)
         if settings.device.startswith("cuda"):
             torch.cuda.empty_cache()
-    model_step.run(replace(settings, llm=shape), report)
+    model_step.run(replace(settings, llm=llm), report)
     machine = str(environment(settings.device)["machine"])
-    path = folder / f"{shape}--{re.sub(r'[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
+    path = folder / f"{llm}--{re.sub(r'[^a-z0-9]+', '-', machine.lower()).strip('-')}.json"
     report.write(path)
     return path
 
 
-def projections(shape: str) -> dict[str, tuple[int, int]]:
+def projections(llm: str) -> dict[str, tuple[int, int]]:
     """Width in and out of each kind of projection in a block of the Llama layout."""
-    sizes = model_step.SHAPES[shape]
+    sizes = LLMS[llm].config
     width, inner = sizes["hidden_size"], sizes["intermediate_size"]
     narrow = width // sizes["num_attention_heads"] * sizes["num_key_value_heads"]
     return {"q, o": (width, width), "k, v": (width, narrow), "gate, up": (width, inner), "down": (inner, width)}

@@ -5,8 +5,8 @@ frozen weights, and three passes through the adapters (forward, gradient of thei
 
     floor = 2 + 3 · P_adapter / P_frozen
 
-The model has the shape of SmolLM2-135M (``--llm internlm2-7b``: of InternLM2-7B) and random weights, on whose values
-no time depends. As in training, only the answer's positions go through the head, and α comes from the router.
+The model has the shape of SmolLM2-135M (``--llm mmedlm2``: of InternLM2-7B, or another registered one) and random
+weights, on whose values no time depends. As in training, only the answer's positions go through the head, and α comes from the router.
 """
 
 import torch
@@ -16,27 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks import peers
 from benchmarks.m3oe import LLAMA
 from benchmarks.measure import Report, Settings, exact, ratio, take_turns
+from fedkim.errors import unknown
+from fedkim.injection import LLMS
 
-SHAPES = {
-    "smollm2-135m": {
-        "vocab_size": 49152,
-        "hidden_size": 576,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 30,
-        "num_attention_heads": 9,
-        "num_key_value_heads": 3,
-        "tie_word_embeddings": True,
-    },
-    "internlm2-7b": {
-        "vocab_size": 92544,
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "tie_word_embeddings": False,
-    },
-}
 ANSWER = 4
 """Positions of each sample whose logits are needed."""
 ROUTES, TASK_TOKENS, MODALITY_TOKENS = 4, 30, 20
@@ -115,8 +97,10 @@ def run(settings: Settings, report: Report) -> None:
 
 def _base(shape: str, settings: Settings) -> LlamaForCausalLM:
     """A Llama of this shape, straight on the device and in the dtype, with random weights."""
+    if shape not in LLMS:
+        raise unknown("language model", shape, LLMS)
     torch.manual_seed(0)
-    config = LlamaConfig(**SHAPES[shape], max_position_embeddings=4096, pad_token_id=0)
+    config = LlamaConfig(**LLMS[shape].config, max_position_embeddings=4096, pad_token_id=0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(settings.torch_dtype)
     try:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from fedkim.injection import LLM, LLMS
+
 ROOT = Path(__file__).parents[1]
-TINY = {
+SMALL = {
     "vocab_size": 1024,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -23,7 +25,7 @@ TINY = {
 def gpu(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     module = importlib.import_module("benchmarks.gpu")
-    monkeypatch.setitem(module.model_step.SHAPES, "tiny", TINY)
+    monkeypatch.setitem(LLMS, "small", LLM(name="small", prepare=Path, config=SMALL))
     return module
 
 
@@ -33,7 +35,7 @@ def figures(path):
 
 def test_every_figure_of_a_tiny_shape_is_measured_on_the_cpu(gpu, tmp_path, capsys):
     settings = gpu.Settings(device="cpu", batch=2, tokens=64, experts=3, rank=2, rounds=2)
-    path = gpu.measure("tiny", settings, tmp_path / "gpu")
+    path = gpu.measure("small", settings, tmp_path / "gpu")
     found = figures(path)
     for name in ("q, o", "k, v", "gate, up", "down"):
         for figure in ("m3oe / lora P·r", "m3oe / frozen", "einsum / m3oe", "kept bytes, einsum / m3oe"):
@@ -47,7 +49,7 @@ def test_every_figure_of_a_tiny_shape_is_measured_on_the_cpu(gpu, tmp_path, caps
 
 
 def test_the_projections_are_those_of_internlm2_7b(gpu):
-    assert gpu.projections("internlm2-7b") == {
+    assert gpu.projections(gpu.LLM) == {
         "q, o": (4096, 4096),
         "k, v": (4096, 1024),
         "gate, up": (4096, 14336),
@@ -67,10 +69,10 @@ def test_without_cuda_it_says_so_and_what_to_run_instead(gpu, tmp_path, capsys):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="SKIPPED, NOT RUN: needs CUDA")
 def test_a_small_shape_is_measured_on_cuda_in_bfloat16(gpu, monkeypatch, tmp_path):
-    sizes = TINY | {"hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 4}
-    monkeypatch.setitem(gpu.model_step.SHAPES, "small", sizes)
+    sizes = SMALL | {"hidden_size": 512, "intermediate_size": 1024, "num_attention_heads": 8, "num_key_value_heads": 4}
+    monkeypatch.setitem(LLMS, "medium", LLM(name="medium", prepare=Path, config=sizes))
     settings = gpu.Settings(device="cuda", dtype="bf16", batch=4, tokens=64, rounds=3)
-    path = gpu.measure("small", settings, tmp_path)
+    path = gpu.measure("medium", settings, tmp_path)
     found = figures(path)
     assert found["peak memory of a step, GB"]["median"] > 0
     peaks = json.loads(path.read_text())["median_milliseconds"]["gate, up: peak MiB above what stays"]

@@ -238,8 +238,6 @@ LLMS: dict[str, LLM] = {
             "num_hidden_layers": 32,
             "num_attention_heads": 32,
             "num_key_value_heads": 8,
-            "max_position_embeddings": 32768,
-            "rms_norm_eps": 1e-5,
             "tie_word_embeddings": False,
         },
     ),
