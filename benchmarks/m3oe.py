@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks import peers
 from benchmarks.measure import Report, Settings, exact, kept_bytes, ratio, take_turns
-from fedkim.m3oe.config import TARGETS
+from fedkim.m3oe.targets import TARGETS
 
 LLAMA = list(TARGETS["llama"])
 BLOCKS = 2

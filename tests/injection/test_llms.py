@@ -37,6 +37,13 @@ def test_an_unknown_name_gets_a_suggestion():
         load_llm("tinny")
 
 
+def test_mmedlm2_by_name_tells_how_to_get_it():
+    with pytest.raises(
+        FedkimError, match=r"fedkim llm convert SOURCE --to DIR, then llm\.name = DIR \(docs/mmedlm2\.md\)"
+    ):
+        load_llm("mmedlm2")
+
+
 def test_a_folder_that_is_missing_is_named(tmp_path):
     with pytest.raises(FedkimError, match="no such folder"):
         load_llm(str(tmp_path / "absent"))

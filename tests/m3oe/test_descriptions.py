@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tiny_models import EXPERTS, adapted, tiny, tokens
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from fedkim.errors import FedkimError
+from tiny_models import EXPERTS, adapted, tiny, tokens
 
 TASK, IMAGE, LABS = "find fluid around the lung", "a chest x ray image", "laboratory values"
 

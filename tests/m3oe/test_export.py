@@ -8,11 +8,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from tiny_models import EXPERTS, FAMILIES, RANK, adapted, some_route, tiny, tokens
 from transformers import AutoModelForCausalLM
 
 from fedkim.errors import FedkimError
+from fedkim.injection.conversion import convert_internlm2
 from fedkim.m3oe import M3OELinear
+from internlm2_layout import publish
+from tiny_models import EXPERTS, FAMILIES, RANK, adapted, some_route, tiny, tokens
 
 TOLERANCE = 1e-5
 OUTSIDE = """
@@ -57,8 +59,10 @@ def test_routed_equals_merged_equals_exported_in_every_family(family, tmp_path):
 
 
 def test_an_export_opens_in_a_process_that_cannot_import_fedkim(tmp_path):
-    for family in FAMILIES:
-        base = tiny(family)
+    converted = convert_internlm2(publish(tmp_path / "published"), tmp_path / "converted")
+    bases = {family: tiny(family) for family in FAMILIES}
+    bases["internlm2"] = AutoModelForCausalLM.from_pretrained(converted, dtype=torch.float32).eval()
+    for family, base in bases.items():
         base.save_pretrained(tmp_path / family / "base")
         model = adapted(base)
         model.export_lora(tmp_path / family / "lora", some_route())
@@ -69,14 +73,14 @@ def test_an_export_opens_in_a_process_that_cannot_import_fedkim(tmp_path):
             )
         save_file({"tokens": tokens(), "logits": logits, "text": text}, tmp_path / family / "expected.safetensors")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", OUTSIDE, str(tmp_path), *FAMILIES],
+        [sys.executable, "-W", "ignore", "-c", OUTSIDE, str(tmp_path), *bases],
         capture_output=True,
         text=True,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [family for family, _, _ in results] == list(FAMILIES)
+    assert [family for family, _, _ in results] == list(bases)
     assert all(difference <= TOLERANCE and same_text for _, difference, same_text in results), results
 
 

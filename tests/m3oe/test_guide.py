@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import tiny, tokens
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
+
+from tiny_models import tiny, tokens
 
 GUIDE = Path(__file__).parents[2] / "docs" / "m3oe.md"
 

@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny_models import EXPERTS, RANK, adapted, description, some_route, tiny, tokens
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe import M3OEConfig, M3OELinear
 from fedkim.m3oe.routing import Active, Gate, RouteChannel
+from tiny_models import EXPERTS, RANK, adapted, description, some_route, tiny, tokens
 
 P, R, IN, OUT, BATCH, TOKENS = 4, 3, 10, 6, 5, 7
 

@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
-from tiny_models import EXPERTS, WIDTH, adapted, description
 from torch.nn.functional import gelu, layer_norm, linear
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe import TaskModalityRouter
 from fedkim.m3oe.router import pad_descriptions
+from tiny_models import EXPERTS, WIDTH, adapted, description
 
 
 def make(**settings: object) -> TaskModalityRouter:

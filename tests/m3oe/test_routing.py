@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from tiny_models import EXPERTS, adapted, description, some_route, tokens
+import torch._dynamo.testing
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe.routing import Gate
+from tiny_models import EXPERTS, adapted, description, some_route, tokens
 
 
 def two_routes() -> torch.Tensor:

@@ -7,10 +7,10 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from tiny_models import EXPERTS, FAMILIES, VOCABULARY, adapted, description, some_route, tiny, tokens, waken
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe import M3OEConfig, M3OEModel
+from tiny_models import EXPERTS, FAMILIES, VOCABULARY, adapted, description, some_route, tiny, tokens, waken
 
 PROMPT = {"do_sample": False, "max_new_tokens": 6, "pad_token_id": 0, "eos_token_id": None}
 

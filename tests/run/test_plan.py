@@ -1,11 +1,22 @@
+import json
+
 import pytest
 
 from fedkim.errors import FedkimError
+from fedkim.injection import LLM, LLMS, LanguageModel, load_llm
 from fedkim.run import check_recipe
 from fedkim.run.server import load_language_model, make_injector
 from fedkim.run.world import build_world
 from fedkim.state import component
 from small_recipe import small
+from tiny_models import FAMILIES, tiny
+from toy_server import make_injector as make_toy_injector
+from toy_server import tiny as tiny_llm
+
+
+def tiny_tokenizer():
+    return tiny_llm().tokenizer
+
 
 METHODS = {
     "fedkim": (),
@@ -93,6 +104,53 @@ def test_a_local_folder_is_planned_from_its_config_alone(tmp_path):
     attention, mlp, norms = 4 * 16 * 16, 3 * 16 * 32, 3 * 16
     assert plan.parameters["LLM"] == 2 * 100 * 16 + attention + mlp + norms
     assert plan.parameters["adapter"] == 4 * 2 * (4 * (16 + 16) + 3 * (16 + 32))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("targets", ["all", "paper"])
+def test_the_plan_of_a_folder_of_any_family_counts_what_is_really_built(family, targets, tmp_path):
+    model = tiny(family, vocab_size=512)
+    model.config.save_pretrained(tmp_path)
+    recipe = small(f"llm.name={tmp_path}", f'm3oe.targets=["{targets}"]')
+    plan = check_recipe(recipe)
+    assert plan.parameters["LLM"] == sum(p.numel() for p in model.parameters())
+    injector = make_toy_injector(
+        llm=LanguageModel(family, model, tiny_tokenizer()),
+        experts=recipe.m3oe.experts,
+        rank=recipe.m3oe.rank,
+        targets=(targets,),
+    )
+    groups = injector.parameters()
+    assert plan.parameters["adapter"] == sum(p.numel() for p in groups["adapter"].values())
+    assert plan.parameters["router"] == sum(p.numel() for p in groups["router"].values())
+    trained = sum(n for name, n in plan.parameters.items() if name != "LLM" and not name.startswith("decoder."))
+    assert plan.server_memory_bytes == 4 * plan.parameters["LLM"] + 16 * trained
+
+
+def test_a_registered_model_of_another_family_is_planned_as_that_family(monkeypatch):
+    shape = {"model_type": "gpt_neox", "vocab_size": 96, "hidden_size": 16, "intermediate_size": 64}
+    record = LLM(name="neo", prepare=lambda: None, config={**shape, "num_hidden_layers": 1, "num_attention_heads": 2})
+    monkeypatch.setitem(LLMS, "neo", record)
+    plan = check_recipe(small("llm.name=neo"))
+    rank = 4 * 2
+    assert plan.parameters["adapter"] == rank * ((16 + 48) + (16 + 16) + (16 + 64) + (64 + 16))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"model_type": "internlm2", "auto_map": {}}, r"InternLM's own layout.* fedkim llm convert .* --to DIR"),
+        ({"model_type": "internlm", "architectures": ["InternLM2ForCausalLM"]}, "InternLM's own layout"),
+        ({"model_type": "homemade", "auto_map": {"AutoConfig": "configuration_homemade.Config"}}, "never run"),
+        ({"model_type": "gemma3", "text_config": {}}, "sees or hears.* text checkpoint"),
+    ],
+)
+def test_a_folder_that_could_only_fail_later_is_refused_with_the_way_out(config, message, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for refuse in (lambda name: check_recipe(small(f"llm.name={name}")), load_llm):
+        with pytest.raises(FedkimError, match=message) as caught:
+            refuse(str(tmp_path))
+        assert "\n" not in str(caught.value)
 
 
 def test_a_model_of_a_family_without_a_list_of_layers_asks_for_their_names(tmp_path):

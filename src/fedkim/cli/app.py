@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from fedkim import __version__
 from fedkim.cli.interrupts import Terminated, interruptible
+from fedkim.cli.llm import llm
 from fedkim.errors import FedkimError, unknown
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
+app.command(llm)
 
 Overrides = Annotated[list[str] | None, Parameter(name="--set")]
 

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedkim.errors import FedkimError, unknown
+from fedkim.errors import FedkimError
 from fedkim.injection.alignment import Alignment
-from fedkim.injection.llms import LanguageModel
+from fedkim.injection.language_model import LanguageModel
 from fedkim.injection.prompt import Tokens, embed_rows
 from fedkim.m3oe import M3OEConfig, Route
-from fedkim.m3oe.config import TARGETS
+from fedkim.m3oe.targets import resolve_targets
 from fedkim.modalities import describe
 from fedkim.randomness import seed_for
 from fedkim.recipe import M3OE
@@ -51,7 +51,7 @@ class Injector:
         self.llm, self.tasks, self.blind = llm, dict(tasks), blind
         self.tokens = Tokens(llm)
         self.encoders = nn.ModuleDict({} if blind else dict(encoders)).to(llm.device)
-        norm = float(llm.embedding.weight.detach().float().norm(dim=1).mean())
+        norm = llm.embedding_norm()
         self.alignment = nn.ModuleDict(
             {
                 modality: Alignment(width, llm.hidden_size, norm, seed=seed, modality=modality)
@@ -160,7 +160,10 @@ class Injector:
 
     @contextmanager
     def answering(self, task: str) -> Iterator[None]:
-        """Evaluation mode for one task: its route folded into the frozen weights, so answers cost what the base model costs."""
+        """Evaluation mode for one task: its route folded into the frozen weights, so answers cost what the base model costs.
+
+        Where the head carries experts and is the input embedding too, nothing can be folded and the layers are routed.
+        """
         training = self.network.training
         self.network.eval()
         self.encoders.eval()
@@ -168,7 +171,8 @@ class Injector:
             if self.experts:
                 with torch.no_grad():
                     weights = self.route_weights(task)
-                with self.network.base_model.merged(weights), torch.no_grad():
+                tuner = self.network.base_model
+                with tuner.merged(weights) if tuner.mergeable else tuner.using(weights), torch.no_grad():
                     yield
             else:
                 with torch.no_grad():
@@ -232,7 +236,7 @@ def _adapted(model: nn.Module, settings: M3OE, seed: int) -> Any:
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.dropout,
         gate_scale=settings.gate_scale,
-        target_modules=_targets(model, settings.targets),
+        target_modules=resolve_targets(model, settings.targets),
         router=settings.router,
         router_inputs=settings.router_inputs,
         router_dim=settings.router_width or int(model.config.hidden_size),  # type: ignore[union-attr, arg-type]
@@ -242,13 +246,3 @@ def _adapted(model: nn.Module, settings: M3OE, seed: int) -> Any:
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)  # inside PEFT
         torch.manual_seed(seed_for(seed, "experts"))
         return get_peft_model(model, config)
-
-
-def _targets(model: nn.Module, names: tuple[str, ...]) -> list[str] | None:
-    """Layers to adapt: the family's own (None), as the published code with the LM head, or as named."""
-    if names not in (("all",), ("paper",)):
-        return list(names)
-    family = str(model.config.model_type)  # type: ignore[union-attr]
-    if family not in TARGETS:
-        raise unknown(f"language model family in [m3oe] targets = {names[0]!r}:", family, TARGETS)
-    return None if names == ("all",) else [*TARGETS[family], "lm_head"]

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fedkim.data.cache import cache_folder
 from fedkim.errors import FedkimError, unknown
 from fedkim.injection.attention import use_float32_attention
+from fedkim.injection.checkpoint import check_folder
+from fedkim.injection.language_model import LanguageModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,61 +24,12 @@ class LLM:
     prepare: Callable[[], Path]
     """Gives a folder in the Hugging Face layout (safetensors and tokenizer), made once in the cache if need be."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Architecture as keywords of ``LlamaConfig``: enough to plan memory and bytes without weights."""
+    """Architecture as keywords of its family's configuration, ``model_type`` among them unless it is ``llama``: enough to
+    plan memory and bytes without weights."""
     origin: str = ""
     """Whose it is and where its weights come from, for model cards."""
     licence: str = ""
     """Under which it may be used, for model cards."""
-
-
-@dataclass(frozen=True)
-class LanguageModel:
-    """A frozen causal language model with its tokenizer."""
-
-    name: str
-    model: nn.Module
-    tokenizer: Any
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.model.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The compute type of the frozen weights."""
-        return next(self.model.parameters()).dtype
-
-    @property
-    def hidden_size(self) -> int:
-        """Width H of the embedding space."""
-        return int(self.embedding.weight.shape[1])
-
-    @property
-    def embedding(self) -> nn.Embedding:
-        """EMB_F, the frozen input embedding."""
-        return self.model.get_input_embeddings()  # type: ignore[operator]
-
-    @property
-    def begin_token(self) -> int:
-        """BOS, or EOS for tokenizers without one."""
-        begin = self.tokenizer.bos_token_id
-        return int(self.tokenizer.eos_token_id if begin is None else begin)
-
-    @property
-    def end_token(self) -> int:
-        """EOS: trained at the end of an answer, never scored."""
-        return int(self.tokenizer.eos_token_id)
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def embed(self, text: str) -> Tensor:
-        """EMB_F(text): ``[tokens, H]``, frozen, float32."""
-        ids = torch.tensor(self.encode(text), device=self.device)
-        with torch.no_grad():
-            return self.embedding(ids).float()
 
 
 def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_download: bool = False) -> LanguageModel:
@@ -96,6 +49,8 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
 
     where = choose_device(device)
     source = _source(name, allow_download)
+    if isinstance(source, Path):
+        check_folder(source)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=not allow_download)
         with quiet_transformers():
@@ -113,6 +68,47 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
     if where.type == "cpu" and model.dtype == torch.bfloat16:
         use_float32_attention(model)
     return LanguageModel(name, model.to(where), tokenizer)
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a registered name or a local folder alone.
+
+    Raises:
+        FedkimError: unknown name, or nothing that loads.
+    """
+    from transformers import AutoTokenizer
+
+    source = _source(name, allow_download=False)
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(source, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise FedkimError(
+            f"tokenizer of {name!r}", found=f"nothing that loads ({type(error).__name__})", expected="tokenizer.json"
+        ) from None
+
+
+def empty_model(name: str) -> nn.Module:
+    """The model of a registered name or a local folder, with every shape and no weight (on the ``meta`` device).
+
+    Raises:
+        FedkimError: an unknown name, a folder without a configuration that loads.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if name in LLMS:
+        record = {"model_type": "llama", **LLMS[name].config}
+        config = AutoConfig.for_model(**record)
+    elif Path(name).is_dir():
+        check_folder(Path(name))
+        try:
+            config = AutoConfig.from_pretrained(name, local_files_only=True)
+        except (OSError, ValueError):
+            raise FedkimError(f"language model folder {name!r}", found="no config.json that loads") from None
+    else:
+        raise unknown("language model (or folder)", name, LLMS)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config)
 
 
 def choose_device(device: str) -> torch.device:
@@ -193,8 +189,9 @@ def _prepare_tiny() -> Path:
 def _prepare_mmedlm2() -> Path:
     raise FedkimError(
         "language model 'mmedlm2'",
-        found="no weights come with this package",
-        remedy="convert the published checkpoint to the Llama layout and set llm.name to its folder",
+        found="no weights: they don't come with this package",
+        remedy="convert the published checkpoint once, fedkim llm convert SOURCE --to DIR, then llm.name = DIR "
+        "(docs/mmedlm2.md)",
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fedkim.injection.llms import LanguageModel
+from fedkim.injection.language_model import LanguageModel
 
 
 def prompt_text(question: str) -> str:
@@ -35,7 +35,7 @@ class Tokens:
     def answer(self, answer: str) -> list[int]:
         """Ids of the answer as it follows ``Answer:``, without EOS."""
         if answer not in self._answers:
-            self._answers[answer] = self._llm.encode(f" {answer}")
+            self._answers[answer] = self._llm.encode_after("Answer:", f" {answer}")
         return self._answers[answer]
 
 

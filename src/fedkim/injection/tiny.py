@@ -1,10 +1,10 @@
 """A random two-layer Llama with a small real tokenizer: fast enough for tests, knows nothing."""
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
+
+from fedkim.injection.conversion.folder import appearing_once
 
 _SENTENCES = (
     "Question: Does this image show evidence of the finding? Answer: Yes",
@@ -43,18 +43,7 @@ def make_tiny(folder: Path) -> Path:
         for name, parameter in sorted(model.named_parameters()):
             if parameter.ndim > 1:  # a trained embedding's scale, so that alignment meets realistic norms
                 parameter.normal_(0.0, 0.14 if "embed" in name else parameter.shape[1] ** -0.5, generator=generator)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
-    try:
-        with quiet_transformers():
-            model.save_pretrained(scratch)
-            wrapped.save_pretrained(scratch)
-        scratch.chmod(0o755)
-        try:
-            scratch.rename(folder)
-        except OSError:
-            if not (folder / "model.safetensors").is_file():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with quiet_transformers(), appearing_once(folder, "model.safetensors") as scratch:
+        model.save_pretrained(scratch)
+        wrapped.save_pretrained(scratch)
     return folder

@@ -11,24 +11,6 @@ GATE_SCALES = ("experts", "paper")
 ROUTERS = ("attention", "uniform")
 ROUTER_INPUTS = ("both", "task", "modality")
 
-_LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-TARGETS: dict[str, tuple[str, ...]] = {
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "gemma": _LLAMA,
-    "gemma2": _LLAMA,
-    "gemma3": _LLAMA,
-    "gemma3_text": _LLAMA,
-    "internlm3": _LLAMA,
-    "smollm3": _LLAMA,
-    "internlm2": ("wqkv", "wo", "w1", "w2", "w3"),
-    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
-    "gpt_neox": ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"),
-}
-"""Attention and MLP projections per model family; never the LM head, which `target_modules` may add by name."""
-
 
 def _add_peft_type(name: str) -> None:
     """Add a member to PEFT's closed enumeration of methods, so that :func:`peft.utils.register_peft_method` takes it."""

@@ -20,12 +20,13 @@ from peft.utils.integrations import init_empty_weights
 from torch import Tensor, nn
 
 from fedkim.errors import FedkimError
-from fedkim.m3oe.config import TARGETS, M3OEConfig
+from fedkim.m3oe.config import M3OEConfig
 from fedkim.m3oe.descriptions import DescriptionReader
 from fedkim.m3oe.layer import M3OELayer, M3OELinear
 from fedkim.m3oe.routed import RoutedModel
 from fedkim.m3oe.router import TaskModalityRouter
 from fedkim.m3oe.routing import RouteChannel
+from fedkim.m3oe.targets import TARGETS
 
 
 class M3OEModel(RoutedModel, BaseTuner):
@@ -183,6 +184,11 @@ class M3OEModel(RoutedModel, BaseTuner):
                     "reentrant gradient checkpointing can't share one route between blocks",
                     remedy="enable it with {'use_reentrant': False}, which is transformers' default",
                 )
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether a route can be folded into the weights: no adapter sits on a head that is the input embedding too."""
+        return not self._get_tied_target_modules(self.model)
 
     def _check_merge_allowed(self) -> None:
         tied = self._get_tied_target_modules(self.model)

@@ -1,7 +1,6 @@
 """The plan: what a recipe will cost in parameters, memory and bytes, worked out without weights or data."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -11,9 +10,9 @@ from fedkim.data.registry import SOURCES
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor
 from fedkim.injection.alignment import Alignment
-from fedkim.injection.llms import LLMS, choose_device, choose_dtype
-from fedkim.m3oe.config import TARGETS
+from fedkim.injection.llms import choose_device, choose_dtype, empty_model
 from fedkim.m3oe.router import TaskModalityRouter
+from fedkim.m3oe.targets import resolve_targets
 from fedkim.modalities.series import CONCEPTS
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.world import resolve_tasks
@@ -87,7 +86,7 @@ def check_recipe(recipe: Recipe) -> Plan:
     small: dict[str, int] = {}
     for name, tensor in extractor.state_dict().items():
         small[component(name)] = small.get(component(name), 0) + tensor.numel()
-    model = _empty_llm(recipe.llm.name)
+    model = empty_model(recipe.llm.name)
     hidden = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
     alignment = _count(Alignment(recipe.extraction.width, hidden, 1.0, seed=0, modality="any"))
     parameters = {"LLM": _count(model), **_adapter(recipe, model, hidden)}
@@ -104,33 +103,11 @@ def check_recipe(recipe: Recipe) -> Plan:
     )
 
 
-def _empty_llm(name: str) -> nn.Module:
-    """The architecture without memory for its weights."""
-    from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
-
-    if name in LLMS:
-        config = LlamaConfig(**LLMS[name].config)
-    elif Path(name).is_dir():
-        try:
-            config = AutoConfig.from_pretrained(name, local_files_only=True)
-        except (OSError, ValueError):
-            raise FedkimError(f"language model folder {name!r}", found="no config.json that loads") from None
-    else:
-        raise unknown("language model (or folder)", name, LLMS)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
-
-
 def _adapter(recipe: Recipe, model: nn.Module, hidden: int) -> dict[str, int]:
     settings = recipe.m3oe
     if not settings.experts:
         return {}
-    family = str(model.config.model_type)  # type: ignore[union-attr]
-    if family not in TARGETS and settings.targets in (("all",), ("paper",)):
-        raise unknown(f"language model family in [m3oe] targets = {settings.targets[0]!r}:", family, TARGETS)
-    names = set(TARGETS[family] if settings.targets in (("all",), ("paper",)) else settings.targets)
-    if settings.targets == ("paper",):
-        names.add("lm_head")
+    names = set(resolve_targets(model, settings.targets))
     rank = settings.experts * settings.rank
     sizes = [
         rank * (module.in_features + module.out_features)

@@ -1,13 +1,12 @@
 """A packaged GGUF model, converted once to a folder of safetensors in the cache."""
 
 import hashlib
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 
 from fedkim.errors import FedkimError
+from fedkim.injection.conversion.folder import appearing_once
 
 _SMOLLM2_BYTES = 1 << 20
 
@@ -15,8 +14,7 @@ _SMOLLM2_BYTES = 1 << 20
 def convert_gguf(source: Path, folder: Path) -> Path:
     """Read ``source`` and write weights (float32) and tokenizer to ``folder``; a finished folder is used as it is.
 
-    The folder appears by one rename when everything is in it, so an interrupted conversion leaves nothing behind
-    that a later run could mistake for a model, and two processes may convert at once.
+    Two processes may convert at once.
 
     Raises:
         FedkimError: the GGUF file is missing.
@@ -30,26 +28,15 @@ def convert_gguf(source: Path, folder: Path) -> Path:
     folder = folder.with_name(f"{folder.name}-{_fingerprint(source)}")
     if (folder / "model.safetensors").is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
-    try:
-        with quiet_transformers(), _quiet_bars():
-            model = AutoModelForCausalLM.from_pretrained(
-                source.parent,
-                gguf_file=source.name,
-                dtype=torch.float32,
-                quantization_config=GgufConfig(dequantize=True),
-            )
-            model.save_pretrained(scratch)
-            AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(scratch)
-        scratch.chmod(0o755)
-        try:
-            scratch.rename(folder)
-        except OSError:  # another process was faster; its folder is as good
-            if not (folder / "model.safetensors").is_file():
-                raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with quiet_transformers(), _quiet_bars(), appearing_once(folder, "model.safetensors") as scratch:
+        model = AutoModelForCausalLM.from_pretrained(
+            source.parent,
+            gguf_file=source.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        model.save_pretrained(scratch)
+        AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(scratch)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Tiny random language models of eight families, and adapted ones whose experts and router do something."""
+"""Tiny random language models of every family, and adapted ones whose experts and router do something."""
 
 import copy
 
@@ -10,6 +10,8 @@ from transformers import (
     Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GemmaConfig,
+    GemmaForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -18,6 +20,8 @@ from transformers import (
     MistralForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -39,14 +43,17 @@ _SHAPE = {
     "eos_token_id": 2,
 }
 _GROUPED = {**_SHAPE, "num_key_value_heads": 2}
+_GEMMA = {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}
 FAMILIES = {
     "llama": (LlamaForCausalLM, LlamaConfig, _GROUPED),
     "mistral": (MistralForCausalLM, MistralConfig, _GROUPED),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config, _GROUPED),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {**_GROUPED, "head_dim": 8}),
-    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}),
-    "gemma3_text": (Gemma3ForCausalLM, Gemma3TextConfig, {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8}),
+    "gemma": (GemmaForCausalLM, GemmaConfig, {**_GROUPED, "head_dim": 8}),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config, _GEMMA),
+    "gemma3_text": (Gemma3ForCausalLM, Gemma3TextConfig, {**_GEMMA, "sliding_window": 5}),
     "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig, _SHAPE),
+    "phi": (PhiForCausalLM, PhiConfig, _GROUPED),
     "phi3": (Phi3ForCausalLM, Phi3Config, _GROUPED),
 }
 

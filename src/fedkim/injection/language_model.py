@@ -1,0 +1,81 @@
+"""LanguageModel: a frozen causal language model with its tokenizer, whatever its family.
+
+Shapes: V vocabulary, H hidden size.
+
+What differs between families is settled here, once: Gemma multiplies its embeddings by √H, Qwen's tokenizer has no BOS,
+SentencePiece puts a space in front of every text.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_ROWS = 4096
+"""Embeddings looked at together: the norms of a large vocabulary need no second copy of it."""
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A frozen causal language model with its tokenizer."""
+
+    name: str
+    model: nn.Module
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The compute type of the frozen weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def hidden_size(self) -> int:
+        """Width H of the embedding space."""
+        return int(self.embedding.weight.shape[1])
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        """EMB_F, the frozen input embedding: what it gives is what ``inputs_embeds`` expects."""
+        return self.model.get_input_embeddings()  # type: ignore[operator]
+
+    def embedding_norm(self) -> float:
+        """Mean norm of the vocabulary's embeddings as they enter the first layer (of Gemma's: the scaled ones)."""
+        with torch.no_grad():
+            rows = torch.arange(self.embedding.weight.shape[0], device=self.device).split(_ROWS)
+            return float(torch.cat([self.embedding(ids).float().norm(dim=1) for ids in rows]).mean())
+
+    @property
+    def begin_token(self) -> int:
+        """BOS: the tokenizer's, else what the model's configuration calls so (Qwen's end of text), else EOS."""
+        config = getattr(self.model, "config", None)
+        known = (self.tokenizer.bos_token_id, getattr(config, "bos_token_id", None), self.tokenizer.eos_token_id)
+        return int(next(token for token in known if token is not None))
+
+    @property
+    def end_token(self) -> int:
+        """EOS: trained at the end of an answer, never scored."""
+        return int(self.tokenizer.eos_token_id)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode_after(self, before: str, text: str) -> list[int]:
+        """Token ids of a text as it reads after another, without special tokens.
+
+        A tokenizer may begin every text with a space of its own; in the middle of a line that would be one too many.
+        """
+        start, whole = self.encode(before), self.encode(before + text)
+        return whole[len(start) :] if whole[: len(start)] == start else self.encode(text)
+
+    def embed(self, text: str) -> Tensor:
+        """EMB_F(text): ``[tokens, H]``, frozen, float32."""
+        ids = torch.tensor(self.encode(text), device=self.device)
+        with torch.no_grad():
+            return self.embedding(ids).float()
