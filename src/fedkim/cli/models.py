@@ -1,0 +1,124 @@
+"""Verbs that use a run's model: ask it about one patient, give one task of it away."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from fedkim.cli.terminal import settle_threads
+from fedkim.errors import FedkimError, unknown
+
+if TYPE_CHECKING:
+    from fedkim.run import Answer
+
+
+def predict(
+    run: Path,
+    /,
+    *,
+    task: str,
+    image: Path | None = None,
+    signal: Path | None = None,
+    start: float = 0.0,
+    table: Path | None = None,
+    stay: str | None = None,
+    until_hour: int | None = None,
+    units: str | None = None,
+    question: str | None = None,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Ask a run's model one question about one patient's files, with the preprocessing of the training.
+
+    Args:
+        run: The run's folder.
+        task: What to ask; fedkim tasks lists them.
+        image: An image file (PNG, JPEG, TIFF).
+        signal: An ECG record in WFDB form, without extension.
+        start: Where the ten seconds of the record begin, in seconds.
+        table: An hourly ICU table (.csv or .parquet).
+        stay: Which stay of the table.
+        until_hour: Use the 24 hours before this one; the first day if not given.
+        units: The table's units where its headers carry none: yaib.
+        question: The question, for tasks without a fixed one.
+        as_json: Print JSON.
+    """
+    from fedkim.cli.inputs import read_inputs
+    from fedkim.recipe import import_plugins
+    from fedkim.store import RunStore
+
+    recipe = RunStore(run).recipe()
+    settle_threads(recipe)
+    import_plugins(recipe.run.plugins)
+    from fedkim.tasks import TASKS
+
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    needed = TASKS[task].modalities
+    if TASKS[task].answers is None and not question:
+        raise FedkimError(f"task {task!r}", found="no question", remedy="put it with --question")
+    inputs = read_inputs(
+        recipe, needed, image=image, signal=signal, start=start, table=table, stay=stay, until_hour=until_hour,
+        units=units,
+    )  # fmt: skip
+    import fedkim
+
+    answer = fedkim.load(run).answer(task=task, **({"question": question} if question else {}), **inputs)
+    print(_answer_json(task, answer) if as_json else _answer_text(task, answer))
+
+
+def export(
+    run: Path,
+    /,
+    *,
+    task: str,
+    to: Path,
+    modalities: str | None = None,
+    merge: bool = False,
+    force: bool = False,
+) -> None:
+    """Write one task of a finished run as a stock PEFT LoRA that needs no fedkim, with encoders and a model card.
+
+    Args:
+        run: The run's folder.
+        task: Whose route; fedkim tasks lists them.
+        to: The folder to write, absent or empty.
+        modalities: The inputs that will be given, separated by commas; all of the task's if not given.
+        merge: Write a dense model with tokenizer instead of a LoRA.
+        force: Replace an earlier export.
+    """
+    from fedkim.recipe import import_plugins
+    from fedkim.store import RunStore
+
+    recipe = RunStore(run).recipe()
+    settle_threads(recipe)
+    import_plugins(recipe.run.plugins)
+    names = tuple(modalities.split(",")) if modalities is not None else None
+    import fedkim
+
+    print(fedkim.load(run).export(task=task, to=to, modalities=names, merge=merge, force=force))
+
+
+def _answer_json(task: str, answer: "Answer") -> str:
+    record = {
+        "task": task,
+        "text": answer.text,
+        "probabilities": dict(answer.probabilities),
+        "threshold": dict(answer.threshold),
+        "route": answer.route.to_json(),
+        "warnings": list(answer.warnings),
+        "notice": _NOTICE,
+    }
+    return json.dumps(record, indent=1, ensure_ascii=False)
+
+
+def _answer_text(task: str, answer: "Answer") -> str:
+    lines = [f"{task}: {answer.text}"]
+    lines += [f"  probability of {word}: {probability:.4f}" for word, probability in answer.probabilities.items()]
+    if answer.threshold:
+        lines.append(f"  threshold: {answer.threshold['value']:.3f} ({answer.threshold['source']})")
+    lines += [f"  note: {warning}" for warning in answer.warnings]
+    return "\n".join([*lines, _NOTICE])
+
+
+_NOTICE = "Not a medical device: for research only, never for the care of a patient."

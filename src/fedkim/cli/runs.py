@@ -1,0 +1,169 @@
+"""Verbs about whole runs. Each imports what it needs when it runs, so that ``--help`` answers at once."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from fedkim.cli.terminal import console, settle_threads
+from fedkim.errors import FedkimError
+
+if TYPE_CHECKING:
+    from fedkim.recipe import Recipe
+
+Overrides = Annotated[list[str] | None, Parameter(name="--set")]
+
+
+def demo(*, force: bool = False, out: Path | None = None, set_: Overrides = None) -> None:
+    """Run the whole of FEDKIM on synthetic patients with a real language model: five and a half minutes on two cores.
+
+    A second time it prints the stored table.
+
+    Args:
+        force: Run anew even if a result is stored.
+        out: The run's folder; runs/demo if not given.
+        set_: Change a key of the recipe: --set table.key=value. May be repeated.
+    """
+    run("demo", force=force, out=out, set_=set_)
+
+
+def run(
+    recipe: str,
+    /,
+    *,
+    check: bool = False,
+    set_: Overrides = None,
+    out: Path | None = None,
+    folds: str | None = None,
+    force: bool = False,
+    reveal_test: bool = False,
+    results: Path | None = None,
+) -> None:
+    """Run a recipe, or resume its run where it stopped.
+
+    Args:
+        recipe: A TOML file, or the name of a recipe that comes along: demo, fast, paper, real-pack, smoke.
+        check: Only resolve everything and print parameters, memory and bytes per round; needs no weights.
+        set_: Change a key of the recipe: --set table.key=value. May be repeated.
+        out: The run's folder; runs/NAME if not given.
+        folds: Cross-validate: all, or numbers such as 0,1.
+        force: Start anew, deleting what the folder holds.
+        reveal_test: Write test scores; for recipes whose settings are final. Each use is recorded in the result.
+        results: Also keep the result (aggregates only) below this folder, as RECIPE/METHOD--BACKBONE--seedK.json.
+    """
+    from fedkim.cli.recipes import find_recipe
+    from fedkim.recipe import load
+
+    chosen = load(find_recipe(recipe), *(set_ or ()))
+    numbers = _folds(folds)
+    settle_threads(chosen)
+    if check:
+        from fedkim.run import check_recipe
+
+        print(check_recipe(chosen))
+        return
+    folder = out or Path("runs") / (f"{chosen.run.name}-folds" if numbers else chosen.run.name)
+    split = "test" if reveal_test or chosen.evaluation.reveal_test else "development"
+    stored = None if force or numbers else _stored(folder, chosen, split)
+    if stored:
+        _show(stored, folder)
+        print("this is the stored result; --force runs anew")
+        _keep(results, chosen, stored)
+        return
+    from fedkim.progress import progress_on
+
+    with progress_on(sys.stderr) as progress:
+        if numbers:
+            from fedkim.run import run_folds
+
+            result = run_folds(chosen, numbers, out=folder, force=force, reveal_test=reveal_test, progress=progress)
+        else:
+            from fedkim.run import run_recipe
+
+            result = run_recipe(chosen, out=folder, force=force, reveal_test=reveal_test, progress=progress)
+    _show(result, folder)
+    _keep(results, chosen, result)
+
+
+def evaluate(
+    run: Path,
+    /,
+    *,
+    data: Path | None = None,
+    reveal_test: bool = False,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+) -> None:
+    """Score a run's final model again, on its own data or on the same kind of data elsewhere.
+
+    Args:
+        run: The run's folder.
+        data: Folder with the same kind of data; then the run's stored result stays as it is.
+        reveal_test: Score the test split rather than development. Each use is recorded in the result.
+        as_json: Print JSON.
+    """
+    import fedkim
+    from fedkim.progress import progress_on
+
+    with progress_on(sys.stderr) as progress:
+        result = fedkim.load(run).evaluate(data, reveal_test=reveal_test, progress=progress)
+    if as_json:
+        print(json.dumps(result, indent=1))
+    else:
+        _show(result, run)
+
+
+def report(run: Path, /) -> None:
+    """Write a run's report.html anew from its stored result; one file, readable offline.
+
+    Args:
+        run: The run's folder.
+    """
+    from fedkim.report import write_report
+    from fedkim.store import RunStore
+
+    result = RunStore(run).result()
+    if result is None:
+        found = "no result yet" if run.is_dir() else "no such folder"
+        raise FedkimError(f"run folder {run}", found=found, remedy="run its recipe to the end first")
+    print(write_report(result, run / "report.html"))
+
+
+def _folds(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return ()
+    if text == "all":
+        return (0, 1, 2, 3, 4)
+    numbers = text.split(",")
+    if not all(number in tuple("01234") for number in numbers) or len(set(numbers)) < len(numbers):
+        raise FedkimError("--folds", found=repr(text), expected="all, or different numbers of 0 to 4 such as 0,1")
+    return tuple(map(int, numbers))
+
+
+def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None:
+    """The result of this very run, if it is complete: no need to load data and models to say it again."""
+    if not (folder / "result.json").is_file() or not (folder / "recipe.json").is_file():
+        return None
+    from fedkim.store import RunStore
+
+    store = RunStore(folder)
+    result = store.result() if store.recipe().digest() == recipe.digest() else None
+    return result if result and result.get("run_info", {}).get("split") == split else None
+
+
+def _keep(results: Path | None, recipe: "Recipe", result: dict[str, Any]) -> None:
+    if results:
+        from fedkim.run import keep_result
+
+        print(f"kept in {keep_result(results, recipe, result)}")
+
+
+def _show(result: dict[str, Any], folder: Path) -> None:
+    from fedkim.evaluation.tables import render_table
+
+    render_table(result, console())
+    train = result.get("train_info", {})
+    for digest in train.get("digests") or [train["digest"]] if train else []:
+        print(f"digest of the final weights {digest}")
+    print(f"report {folder / 'report.html'}")
