@@ -200,3 +200,17 @@ def test_the_base_model_answers_as_if_nothing_had_been_injected(injector):
     assert np.array_equal(table, score(plain, "bright", SAMPLES))
     assert np.array_equal(score(injector, "bright", SAMPLES), before)
     assert not np.allclose(table, before)
+
+
+def test_the_head_is_given_rows_that_lie_together(injector):
+    """Rows apart in memory make a processor copy the head once per row: gigabytes for a real vocabulary."""
+    seen = []
+    head = injector.network.get_output_embeddings()
+    handle = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].is_contiguous()))
+    try:
+        generate(injector, "talk", SAMPLES[:3], max_new_tokens=3)
+        score(injector, "bright", SAMPLES[:3])
+    finally:
+        handle.remove()
+    assert len(seen) >= 2
+    assert all(seen)

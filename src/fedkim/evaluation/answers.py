@@ -131,8 +131,10 @@ def _generate_batch(injector: Injector, task: str, max_new_tokens: int, samples:
     cache, done = None, torch.zeros(size, dtype=torch.bool, device=llm.device)
     written: list[list[int]] = [[] for _ in range(size)]
     for _ in range(max_new_tokens):
+        # as an index: a slice leaves the rows apart in memory, and the head is then copied once per row
+        last = torch.tensor([arguments["inputs_embeds"].shape[1] - 1], device=llm.device)
         output = injector.network(
-            **arguments, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=1
+            **arguments, attention_mask=mask, past_key_values=cache, use_cache=True, logits_to_keep=last
         )
         cache = output.past_key_values
         token = output.logits[:, -1].float().argmax(-1)
