@@ -21,7 +21,12 @@ from benchmarks.measure import Figure, Report, Settings, environment, exact
 
 COMMANDS = {
     "demo": ("demo",),
-    "real-pack": ("run", "real-pack", "--reveal-test"),
+    "real-pack": (
+        "run",
+        "real-pack",
+        "--set",
+        "evaluation.reveal_test=false",
+    ),  # its test is looked at elsewhere, and counted
 }
 MINUTES = {"demo": 5.0, "real-pack": 12.0}
 

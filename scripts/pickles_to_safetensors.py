@@ -72,7 +72,7 @@ def convert(source: Path, target: Path) -> None:
             (scratch / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
         for pattern in BESIDE:
             for file in source.glob(pattern):
-                if file.is_file() and not file.name.endswith(".bin.index.json"):
+                if file.is_file() and not file.name.endswith(".index.json"):
                     shutil.copyfile(file, scratch / file.name)
         scratch.chmod(0o755)
         scratch.rename(target)
@@ -84,7 +84,10 @@ def pickles(source: Path) -> list[Path]:
     """The files of the index, or ``pytorch_model.bin`` alone."""
     index = source / "pytorch_model.bin.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise RefusedError(f"{index} is no index of pickles; fetch it again") from None
         if absent := [name for name in names if Path(name).name != name or not (source / name).is_file()]:
             raise RefusedError(f"{len(absent)} of the {len(names)} files of {index} are missing, such as {absent[0]}")
         return [source / name for name in names]

@@ -1,13 +1,19 @@
 """Taking turns in fixed shares: which queue is next, at a site's batches and at the server's."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 
 
-def turns_by_share(shares: Sequence[float]) -> Iterator[int]:
-    """Endless queue numbers in proportion to ``shares``, spread evenly: always the queue that is owed most."""
+def turns_by_share(shares: Sequence[float], amounts: Iterable[int] = itertools.repeat(1)) -> Iterator[int]:
+    """Queue numbers, so that what each queue serves is in proportion to ``shares``: always the one that is owed most.
+
+    Args:
+        shares: of each queue.
+        amounts: how much is served at each turn; one each, without end, if not given.
+    """
     owed = [0.0] * len(shares)
-    while True:
-        owed = [debt + share / sum(shares) for debt, share in zip(owed, shares)]
+    for amount in amounts:
+        owed = [debt + amount * share / sum(shares) for debt, share in zip(owed, shares)]
         turn = max(range(len(owed)), key=lambda queue: owed[queue])
-        owed[turn] -= 1
+        owed[turn] -= amount
         yield turn

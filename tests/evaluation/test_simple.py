@@ -42,6 +42,11 @@ def test_training_samples_with_one_answer_give_no_row():
     assert simple(BRIGHT, [picture(i, "No", 0.0) for i in range(5)], [picture(9, "No", 0.0)]) is None
 
 
+def test_nobody_to_score_gives_an_empty_table():
+    train = [picture(i, "Yes" if i % 2 else "No", float(i % 2)) for i in range(10)]
+    assert simple(BRIGHT, train, []).shape == (0, 2)
+
+
 def test_a_series_gives_the_mean_of_each_column_in_the_order_of_the_modalities():
     vitals, outputs = torch.arange(12.0).view(3, 4), torch.ones(3, 2)
     sample = Sample(id="s", patient="s", split="test", inputs={"outputs": outputs, "vitals": vitals}, labels={})

@@ -64,6 +64,15 @@ def test_every_task_has_its_equal_share_of_the_rows(micro_batch):
     assert counts == {task: pytest.approx(120, abs=2 * micro_batch) for task in POOLS}
 
 
+@pytest.mark.parametrize(("batch_size", "micro_batch"), [(16, 12), (8, 3), (16, 6)])
+def test_a_last_micro_batch_that_is_smaller_starves_no_modality(batch_size, micro_batch):
+    three = {name: POOLS[name] for name in ("bright", "fast", "both")}  # three sets of modalities with a task each
+    for pools in (three, {name: three[name] for name in ("bright", "fast")}):
+        steps = plan(pools, steps=60, batch_size=batch_size, micro_batch=micro_batch)
+        counts = Counter(task for task, _ in rows(steps))
+        assert max(counts.values()) - min(counts.values()) <= 2 * micro_batch
+
+
 def test_questions_about_the_same_inputs_stand_side_by_side_and_others_never_do():
     for step in plan(steps=12):
         for batch in step:

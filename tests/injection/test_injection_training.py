@@ -8,6 +8,7 @@ from torch.nn import functional
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs
+from fedkim.injection.teaching import Lessons
 from fedkim.state import State
 from toy_server import GRADE, NUMBERS, TASKS, WIDTH, make_injector, make_trainer, patients, stir
 
@@ -28,9 +29,14 @@ def fitted(*, rounds=1, injector=None, **settings):
     return injector, trainer, state, reports
 
 
-def test_the_number_of_workers_changes_no_bit():
-    one, _, state_one, report_one = fitted(injector=make_injector(dropout=0.1), workers=1, micro_batch=2)
-    two, _, state_two, report_two = fitted(injector=make_injector(dropout=0.1), workers=2, micro_batch=2)
+MIXED = ("bright", "grade", "fast")
+"""Two questions about the picture, of different length and with answers of one and of several tokens, and one about the signal."""
+
+
+@pytest.mark.parametrize("seen", [("bright", "fast"), MIXED])
+def test_the_number_of_workers_changes_no_bit(seen):
+    one, _, state_one, report_one = fitted(injector=make_injector(dropout=0.1), workers=1, micro_batch=2, seen=seen)
+    two, _, state_two, report_two = fitted(injector=make_injector(dropout=0.1), workers=2, micro_batch=2, seen=seen)
     assert one.tensors().digest() == two.tensors().digest()
     assert state_one.digest() == state_two.digest()
     assert report_one[0].losses == report_two[0].losses
@@ -116,13 +122,14 @@ def test_a_rounds_state_keeps_its_values_while_later_rounds_train():
     assert (aggregated.digest(), first.digest()) == digests
 
 
-def test_a_trainer_stored_and_read_back_goes_on_bit_for_bit():
-    whole, trainer, state, _ = fitted(rounds=2, workers=2)
-    injector, first, state, _ = fitted(rounds=1, workers=2)
+@pytest.mark.parametrize("seen", [("bright", "fast"), MIXED])
+def test_a_trainer_stored_and_read_back_goes_on_bit_for_bit(seen):
+    whole, trainer, state, _ = fitted(rounds=2, workers=2, seen=seen)
+    injector, first, state, _ = fitted(rounds=1, workers=2, seen=seen)
     tensors, moments = State.from_bytes(injector.tensors().to_bytes()), State.from_bytes(first.tensors().to_bytes())
     resumed = make_injector(seed=5)
     resumed.load(tensors, whole=True)
-    second = make_trainer(resumed)
+    second = make_trainer(resumed, seen=seen)
     second.load(moments)
     assert second.tensors().digest() == first.tensors().digest()
     second.fit(state, round=2)
@@ -318,6 +325,26 @@ def test_a_teachers_answers_are_learned_whatever_the_labels_say():
     swapped = {"Yes": "No", "No": "Yes"}
     other = Dataset(replace(s, labels={"bright": swapped[s.labels["bright"]]}) for s in PUBLIC)
     assert taught(other) == (digest, losses)
+
+
+def test_each_row_of_a_mixed_micro_batch_gets_its_own_decoders_answer():
+    injector = make_injector()
+    asked = []
+
+    def opposite(task, features):
+        asked.append((task, len(next(iter(features.values())))))
+        return truth(task, features).flip(-1) if task == "dim" else truth(task, features)
+
+    injector.tasks["dim"] = replace(TASKS["bright"], name="dim")
+    lessons = Lessons(injector, {"bright": PUBLIC.samples, "dim": PUBLIC.samples}, opposite)
+    tasks = ("dim", "bright", "dim", "bright", "bright")
+    features = injector.encode("bright", stack_inputs(PUBLIC.samples[:5], ("image",)))
+    asked.clear()
+    mixed, targets = lessons.give(tasks, features, torch.Generator().manual_seed(1))
+    assert sorted(asked) == [("bright", 3), ("dim", 2)]
+    for row, (task, target) in enumerate(zip(tasks, targets)):
+        alone = opposite(task, {"image": mixed["image"][row : row + 1]}) - lessons.centres[task]
+        torch.testing.assert_close(target, alone.softmax(-1)[0])
 
 
 def test_a_teacher_needs_answers_of_one_token():

@@ -265,6 +265,8 @@ def quantise(folder):
         (rewrite("config.json", rope_scaling={"type": "yarn"}), "rope_scaling of type 'yarn'"),
         (rewrite("model.safetensors.index.json", weight_map=3), "no index that can be read"),
         (rewrite("tokenizer_config.json", eos_token="<|end|>"), "no token '<|end|>'"),
+        (rewrite("tokenizer_config.json", added_tokens_decoder=[3]), "something else as added_tokens_decoder"),
+        (lambda folder: (folder / "tokenizer.json").write_text('{"model": '), r"tokenizer\.json, found no tokenizer"),
         (
             rewrite("tokenizer_config.json", added_tokens_decoder={"512": {"content": "<|far|>"}, **{str(n): f"<{n}>" for n in range(500, 512)}}),
             "513 tokens, expected at most 512 embeddings",
@@ -285,6 +287,12 @@ def test_another_architecture_is_named(tmp_path):
     shutil.copytree(convert_internlm2(publish(tmp_path / "published"), tmp_path / "llama"), source)
     with pytest.raises(FedkimError, match=r"another layout \(llama, LlamaForCausalLM\), expected InternLM2's"):
         convert_internlm2(source, tmp_path / "out")
+
+
+def test_a_target_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FedkimError, match="name a folder that can be written"):
+        convert_internlm2(publish(tmp_path / "in"), tmp_path / "file" / "out")
 
 
 def test_a_target_that_exists_and_a_source_that_does_not_are_refused(tmp_path):

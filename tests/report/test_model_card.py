@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fedkim.report.model_card import Exported, model_card, pseudonyms
-from fedkim.report.wording import NOT_A_DEVICE, PRIVACY, SYNTHETIC
+from fedkim.report.wording import NOT_A_DEVICE, PRIVACY, SIMULATED, SYNTHETIC
 
 EXPORTED = Exported(
     name="effusion", task="effusion", question="Is there fluid?", answers=("No", "Yes"), modalities=("image",),
@@ -60,6 +60,12 @@ def test_scores_stand_with_intervals_beside_what_could_explain_them_away():
     assert "nothing is known about how well" in model_card(result(metrics={}), EXPORTED)
 
 
+def test_simulated_hospitals_are_called_simulated():
+    card = model_card(result(), EXPORTED)
+    assert SIMULATED in card
+    assert "knowledge of several simulated hospitals" in card
+
+
 def test_the_synthetic_banner_stands_only_where_it_belongs():
     assert SYNTHETIC not in model_card(result(), EXPORTED)
     synthetic = result(meta_info={"synthetic": True, "sites": SITES})
@@ -72,7 +78,7 @@ def test_the_synthetic_banner_stands_only_where_it_belongs():
 def test_a_reference_run_is_not_called_a_federation(trainers, words):
     card = model_card(result(), replace(EXPORTED, trainers=trainers))
     assert words in card
-    assert not any(claim in card for claim in (PRIVACY, "stayed with them;", "several hospitals"))
+    assert not any(claim in card for claim in (PRIVACY, SIMULATED, "simulated hospitals"))
     assert NOT_A_DEVICE in card
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -21,6 +22,7 @@ from fedkim.injection.soft_tokens import RECORD
 from fedkim.modalities import MODALITIES
 from fedkim.report.wording import NOT_A_DEVICE, PRIVACY, SYNTHETIC
 from fedkim.run import federate, run_recipe
+from fedkim.tasks import TASKS
 from small_recipe import small
 from toy_server import stir
 
@@ -295,6 +297,48 @@ def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path, monkeypatch
     with pytest.raises(FedkimError, match="No space left"):
         run.export(task=TASK, to=tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")])
+def test_a_disk_that_fills_up_is_told_by_either_writer(run, tmp_path, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr("fedkim.run.export._write_model", full)
+    with pytest.raises(FedkimError, match="No space left"):
+        run.export(task=TASK, to=tmp_path / "export")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_while_an_earlier_export_is_replaced_keeps_it(run, tmp_path, monkeypatch):
+    folder = run.export(task=TASK, to=tmp_path / "export")
+    before = sorted(path.name for path in folder.rglob("*"))
+    replace_ = os.replace
+
+    def interrupted(source, target):
+        if Path(target) == folder.resolve() and ".tmp" in Path(source).name and "replaced" not in Path(source).name:
+            raise KeyboardInterrupt
+        replace_(source, target)
+
+    monkeypatch.setattr("fedkim.run.export.os.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.export(task=TASK, to=folder, force=True)
+    assert sorted(path.name for path in folder.rglob("*")) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+
+
+def test_fewer_inputs_than_the_scores_had_give_no_tuned_threshold(run):
+    task = TASKS[TASK]
+    assert run.threshold(task, tuned=False) == {"value": 0.5, "source": "0.5, not tuned"}
+
+
+def test_weights_of_another_encoder_are_told_in_one_line(run, tmp_path):
+    folder = run.export(task=TASK, to=tmp_path / "export") / "encoders"
+    record = json.loads((folder / "encoders.json").read_text())
+    record["modalities"]["image"]["width"] *= 2
+    (folder / "encoders.json").write_text(json.dumps(record))
+    with pytest.raises(FedkimError, match="tensors of another architecture, expected those of this package's ImageCNN"):
+        load_encoders(folder)
 
 
 def test_merging_into_a_quantised_model_is_refused(run, tmp_path):

@@ -93,7 +93,7 @@ def export(
     recipe = RunStore(run).recipe()
     settle_threads(recipe)
     import_plugins(recipe.run.plugins)
-    names = tuple(modalities.split(",")) if modalities is not None else None
+    names = tuple(name.strip() for name in modalities.split(",")) if modalities is not None else None
     import fedkim
 
     print(fedkim.load(run).export(task=task, to=to, modalities=names, merge=merge, force=force))

@@ -34,6 +34,8 @@ def simple(task: Task, train: Sequence[Sample], samples: Sequence[Sample]) -> np
         return None
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
     model.fit(np.stack([statistics(task, sample) for sample in train]), labels)
+    if not samples:
+        return np.zeros((0, len(answers)))
     return model.predict_proba(np.stack([statistics(task, sample) for sample in samples]))
 
 

@@ -84,9 +84,10 @@ def plan_round(
     groups: dict[tuple[str, ...], list[str]] = {}
     for index in torch.randperm(len(names), generator=generator_for(seed, "server", round, "task order")).tolist():
         groups.setdefault(tasks[names[index]].modalities, []).append(names[index])
-    turns = turns_by_share([len(members) / len(names) for members in groups.values()])
     members_in_turn = [itertools.cycle(members) for members in groups.values()]
     size = min(micro_batch, batch_size)
+    sizes = [min(size, batch_size - start) for start in range(0, batch_size, size)]  # the last one may be smaller
+    turns = turns_by_share([len(members) / len(names) for members in groups.values()], itertools.cycle(sizes))
     numbers = itertools.count()
 
     def micro(rows: int) -> MicroBatch:
@@ -96,10 +97,7 @@ def plan_round(
             tasks=tuple(chosen), samples=tuple(next(streams[name]) for name in chosen), number=next(numbers)
         )
 
-    return [
-        [micro(min(size, batch_size - start)) for start in range(0, batch_size, size)]  # the last one may be smaller
-        for _ in range(steps)
-    ]
+    return [[micro(rows) for rows in sizes] for _ in range(steps)]
 
 
 def _stream(samples: Sequence[Sample], task: str, *, balanced: bool, seed: int, round: int) -> Iterator[Sample]:

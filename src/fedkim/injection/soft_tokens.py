@@ -179,10 +179,22 @@ def load_encoders(folder: str | Path) -> SoftTokens:
             modality.encoders[facts["encoder"]], tuple(facts["input_shape"]), facts["width"], facts["tokens"]
         )
         encoders[name] = build(make, generator_for(0, "overwritten"))
-        encoders[name].load_state_dict(state.below("encoder"))
+        _fill(encoders[name], state.below("encoder"), folder / facts["file"])
         projectors[name] = Alignment(facts["width"], record["hidden_size"], 1.0, seed=0, modality=name)
-        projectors[name].load_state_dict(state.below("projector"))
+        _fill(projectors[name], state.below("projector"), folder / facts["file"])
     return SoftTokens(encoders, projectors, record).requires_grad_(False).eval()
+
+
+def _fill(module: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    if own != {name: tuple(tensor.shape) for name, tensor in weights.items()}:
+        raise FedkimError(
+            f"weights file {path}",
+            found="tensors of another architecture",
+            expected=f"those of this package's {type(module).__name__}",
+            remedy="use the version of fedkim that wrote it (in encoders.json)",
+        )
+    module.load_state_dict(dict(weights))
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from fedkim.injection.alignment import Alignment
 from fedkim.injection.batches import stack_inputs
 from fedkim.injection.injector import Injector
 
+AT_ONCE = 256
+"""Public inputs that the encoders see in one pass."""
+
 Pools = Mapping[str, Sequence[Sample]]
 """Public samples with every input, by task."""
 
@@ -44,9 +47,9 @@ class Lessons:
         """By task: the token of each answer."""
         self.centres: dict[str, Tensor] = {}
         """By task: its answers' mean log-probabilities over the public inputs, so that rare answers count as much as frequent ones."""
-        with torch.no_grad():
-            for name, pool in pools.items():
-                features = injector.encode(name, stack_inputs(pool, injector.tasks[name].modalities))
+        for name, pool in pools.items():
+            features = _features(injector, name, pool)
+            with torch.no_grad():
                 self.centres[name] = teacher(name, features).mean(0)
 
     def give(
@@ -60,14 +63,14 @@ class Lessons:
             modality: tokens * share.to(tokens.device) + tokens[partner] * (1 - share.to(tokens.device))
             for modality, tokens in features.items()
         }
-        targets: list[Tensor] = [share] * size
+        targets: dict[int, Tensor] = {}
         with torch.no_grad():
             for task in dict.fromkeys(tasks):
                 rows = [row for row, name in enumerate(tasks) if name == task]
                 said = self.teacher(task, {modality: tokens[rows] for modality, tokens in mixed.items()})
                 for row, target in zip(rows, (said - self.centres[task]).softmax(-1)):
                     targets[row] = target
-        return mixed, targets
+        return mixed, [targets[row] for row in range(size)]
 
 
 def condition(injector: Injector, pools: Pools, guide: Guide, gain: float) -> None:
@@ -75,8 +78,7 @@ def condition(injector: Injector, pools: Pools, guide: Guide, gain: float) -> No
     features: dict[str, list[Tensor]] = {}
     directions: dict[str, list[Tensor]] = {}
     for name, pool in pools.items():
-        with torch.no_grad():
-            encoded = injector.encode(name, stack_inputs(pool, injector.tasks[name].modalities))
+        encoded = _features(injector, name, pool)
         for modality, tokens in encoded.items():
             features.setdefault(modality, []).append(tokens)
         for modality, direction in guide(name, encoded).items():
@@ -85,6 +87,17 @@ def condition(injector: Injector, pools: Pools, guide: Guide, gain: float) -> No
         alignment = injector.alignment[modality]
         assert isinstance(alignment, Alignment)
         alignment.condition(torch.cat(parts), torch.stack(directions[modality]), gain)
+
+
+def _features(injector: Injector, task: str, pool: Sequence[Sample]) -> dict[str, Tensor]:
+    """Of all public inputs of a task, ``[n, k, W]`` by modality; encoded a few at a time."""
+    parts: dict[str, list[Tensor]] = {}
+    with torch.no_grad():
+        for start in range(0, len(pool), AT_ONCE):
+            inputs = stack_inputs(pool[start : start + AT_ONCE], injector.tasks[task].modalities)
+            for modality, tokens in injector.encode(task, inputs).items():
+                parts.setdefault(modality, []).append(tokens)
+    return {modality: torch.cat(tokens) for modality, tokens in parts.items()}
 
 
 def _first_tokens(injector: Injector, task: str) -> Tensor:

@@ -93,7 +93,9 @@ def _summary(result: Mapping[str, Any], exported: Exported) -> str:
     run = result["run_info"]
     kind = "A dense language model" if exported.merged else f"A LoRA of rank {exported.rank}"
     synthetic = f"> **{wording.SYNTHETIC}**\n\n" if result["meta_info"].get("synthetic") else ""
-    source = "knowledge of several hospitals" if exported.trainers == "sites" else "knowledge of small encoders"
+    source = (
+        "knowledge of several simulated hospitals" if exported.trainers == "sites" else "knowledge of small encoders"
+    )
     trained = (
         "It was trained for this question."
         if exported.seen
@@ -132,7 +134,7 @@ def _data(result: Mapping[str, Any], exported: Exported) -> str:
     table = "\n".join(lines) if sites else "The result holds no counts by site."
     return (
         f"## Data and privacy\n\n{_sentence(exported.data)}\n\n{table}\n\n"
-        "Sites are pseudonyms. Their samples stayed with them; they sent weights, example counts and mean losses. "
+        f"{wording.SIMULATED} Sites are pseudonyms. What a site would send are weights, example counts, mean losses and its time. "
         f"{wording.PRIVACY} Weights can tell about patients, and nothing here bounds how much."
     )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from fedkim.data.registry import DATA_SETS
 from fedkim.errors import FedkimError, unknown
@@ -76,8 +77,9 @@ def export_run(
         card = model_card(result, _described(run, route, place.name, merge))
         (draft / "README.md").write_text(card, encoding="utf-8")
         _put_in_place(draft, place)
-    except OSError as error:
-        raise FedkimError(f"folder {folder}", found=error.strerror or type(error).__name__) from None
+    except (OSError, SafetensorError) as error:  # a full disk is either, depending on who writes
+        found = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise FedkimError(f"folder {folder}", found=found) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
@@ -151,7 +153,7 @@ def _put_in_place(draft: Path, folder: Path) -> None:
         os.replace(folder, aside)
     try:
         os.replace(draft, folder)
-    except OSError:
+    except BaseException:  # Ctrl-C too: the earlier export must not be lost
         if present:
             os.replace(aside, folder)
         raise
@@ -188,7 +190,8 @@ def _record(run: "Run", result: Mapping[str, Any], route: Route, merge: bool) ->
         **route.to_json(),
         "question": task.question,
         "answers": task.answers,
-        "threshold": run.threshold(task),
+        # tuned on answers to all of the task's inputs; fewer inputs give other scores
+        "threshold": run.threshold(task, tuned=route.modalities == task.modalities),
         "experts": settings.experts,
         "rank": settings.rank,
         "merged": merge,

@@ -174,7 +174,10 @@ def _score(
 
 
 def _train_blind(world: World, progress: Progress) -> Injector:
-    """The blind reference: the same steps on the same questions and answers, with no modality segment."""
+    """The blind reference: the same steps on the same questions, with no modality segment; its answers are the public labels.
+
+    Also where decoders teach the injected model: without the patient there is nothing that a decoder could answer to.
+    """
     injector = make_injector(world, load_language_model(world.recipe), blind=True)
     if not injector.experts:
         return injector  # FedPlug without its segments has nothing to train: it is the base model

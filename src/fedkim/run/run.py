@@ -145,14 +145,14 @@ class Run:
         """One task as a stock PEFT LoRA (or, merged, a dense model); see :func:`fedkim.run.export.export_run`."""
         return export_run(self, task=task, to=to, modalities=modalities, merge=merge, force=force)
 
-    def threshold(self, task: Task) -> dict[str, Any]:
-        """``{"value", "source"}`` of a yes/no task, from the run's result if it tuned one; empty for others."""
+    def threshold(self, task: Task, *, tuned: bool = True) -> dict[str, Any]:
+        """``{"value", "source"}`` of a yes/no task, from the run's result if it tuned one (and ``tuned``); empty for others."""
         entry = (self.result or {}).get("metrics", {}).get(task.name, {})
         if len(task.answers or ()) != 2:
             return {}
-        tuned = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
-        if tuned.get("threshold") is not None:
-            return {"value": float(tuned["threshold"]), "source": "tuned on development patients"}
+        chosen = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
+        if tuned and chosen.get("threshold") is not None:
+            return {"value": float(chosen["threshold"]), "source": "tuned on development patients"}
         return {"value": 0.5, "source": "0.5, not tuned"}
 
     def _inputs(self, task: Task, given: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -6,9 +6,12 @@ Tensors pass one by one, so a checkpoint of 15 GB needs the memory of one file w
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from fedkim import __version__
 from fedkim.errors import FedkimError
@@ -71,7 +74,7 @@ def convert_internlm2(
         "config": config,
         "files": {},
     }
-    with appearing(target) as scratch:
+    with _told(target), appearing(target) as scratch:
         types: set[str] = set()
         stage = (progress or Silent()).stage("files", len(files))
         with stage as read, ShardWriter(scratch, shard_bytes) as writer:
@@ -100,6 +103,18 @@ def convert_internlm2(
         record["bytes"] = writer.total
         (scratch / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+@contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """What the system says against writing, as one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:  # a full disk is either, depending on who writes
+        found = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise FedkimError(
+            f"--to {target}", found=found, remedy="name a folder that can be written, with room"
+        ) from None
 
 
 def _weights(source: Path) -> list[Path]:

@@ -26,13 +26,13 @@ def write_tokenizer(source: Path, folder: Path, *, vocabulary: int) -> None:
     Raises:
         FedkimError: no tokenizer, a damaged one, or one with more tokens than embeddings.
     """
-    from tokenizers import Tokenizer, processors
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
     said = _read(source / "tokenizer_config.json")
-    added = {int(number): _content(token) for number, token in (said.get("added_tokens_decoder") or {}).items()}
+    added = _added(said.get("added_tokens_decoder") or {}, source)
     if (source / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+        tokenizer = _published(source / "tokenizer.json")
     elif (source / "tokenizer.model").is_file():
         tokenizer = _translated((source / "tokenizer.model").read_bytes(), added)
     else:
@@ -59,6 +59,28 @@ def write_tokenizer(source: Path, folder: Path, *, vocabulary: int) -> None:
     wrapped.save_pretrained(folder)
     if (source / "tokenizer.model").is_file():
         shutil.copyfile(source / "tokenizer.model", folder / "tokenizer.model")
+
+
+def _published(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library has no type of its own for it
+        raise FedkimError(
+            f"file {path}", found=f"no tokenizer ({str(error)[:120]})", remedy="fetch it again from its source"
+        ) from None
+
+
+def _added(said: Any, source: Path) -> dict[int, str]:
+    try:
+        return {int(number): _content(token) for number, token in said.items()}
+    except (AttributeError, KeyError, ValueError):
+        raise FedkimError(
+            f"file {source / 'tokenizer_config.json'}",
+            found="something else as added_tokens_decoder",
+            expected="tokens by their numbers",
+        ) from None
 
 
 def _translated(data: bytes, added: Mapping[int, str]) -> Any:
