@@ -1,7 +1,7 @@
 """Attention of a bfloat16 model on a processor: inside, in float32.
 
-torch's bfloat16 attention kernel on a CPU packs its blocks anew for every head; on prompts of a few dozen tokens its
-backward pass alone is a tenth of a training step. Queries, keys and values are small there, so they are cast.
+torch's bfloat16 attention kernel on a CPU packs its blocks anew for every head; on prompts of a few dozen tokens it is a
+tenth of a training step (docs/performance.md). Queries, keys and values are small there, so they are cast.
 """
 
 from typing import Any
