@@ -17,7 +17,7 @@ Overrides = Annotated[list[str] | None, Parameter(name="--set")]
 
 
 def demo(*, force: bool = False, out: Path | None = None, set_: Overrides = None) -> None:
-    """Run the whole of FEDKIM on synthetic patients with a real language model: five and a half minutes on two cores.
+    """Run the whole of FEDKIM on synthetic patients with a real language model: four to five minutes on two cores.
 
     A second time it prints the stored table.
 
