@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch._dynamo.testing
+
 from tiny_models import EXPERTS, FAMILIES, adapted, some_route, tiny, tokens
 
 TOLERANCE = 1e-6

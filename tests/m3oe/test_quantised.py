@@ -6,11 +6,11 @@ import warnings
 import pytest
 import torch
 from peft import PeftModel, get_peft_model
-from tiny_models import EXPERTS, some_route, tiny, tokens, waken
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe import M3OEConfig, M3OELinear
+from tiny_models import EXPERTS, some_route, tiny, tokens, waken
 
 pytest.importorskip(
     "bitsandbytes", reason="SKIPPED, NOT RUN: quantised bases need bitsandbytes; pip install 'fedkim[quantised]'"
