@@ -18,7 +18,7 @@ class MicroBatch:
     """Questions of one forward pass: of several tasks, but all about the same modalities.
 
     Side by side, questions whose answers disagree make the language model read them: what is common to their gradients
-    (say Yes, look at the brightest direction) cancels within the step. One at a time, it stays on that plateau for hundreds of steps.
+    (say Yes, look at the brightest direction) cancels within the step. One at a time, they undo each other from step to step.
     """
 
     tasks: tuple[str, ...]

@@ -16,7 +16,7 @@ from fedkim.extraction import Extractor, predict_proba
 from fedkim.injection import Injector
 from fedkim.progress import Progress
 from fedkim.randomness import numpy_generator_for
-from fedkim.run.world import World, asked, can_be_asked
+from fedkim.run.world import World, asked
 from fedkim.state import State
 from fedkim.tasks import Task
 
@@ -71,10 +71,8 @@ class Scorer:
 
     def simple(self) -> None:
         """A logistic regression on global statistics of the input, fitted on all private patients."""
-        private = Dataset([sample for sample in self.world.data if sample.split == "private"])
         for task in self.world.seen:
-            train = [sample for sample in private if can_be_asked(sample, task)]
-            table = simple(task, train, self.samples[task.name])
+            table = simple(task, asked(self.world.data, task, "private"), self.samples[task.name])
             if table is not None:
                 self.rows[task.name]["simple"] = predictions(
                     task, self.samples[task.name], self.split, probabilities=table
