@@ -77,9 +77,19 @@ class Data(Table):
 
     table: ClassVar[str] = "data"
     source: str = "phantom"
-    """``phantom`` (synthetic), ``pack`` (the real-data pack) or a source added by a plug-in."""
+    """``phantom`` (synthetic), ``pack``, ``public`` (sets in ``roots``), ``hospital`` (a site.toml), or a plug-in's."""
     root: str = ""
-    """Folder of a source on disk; empty: the environment variable ``FEDKIM_DATA_PACK``."""
+    """Folder of the pack (empty: ``FEDKIM_DATA_PACK``), or the hospital's ``site.toml``."""
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """Public sets and the folders of your copies, ``{rsna = "/data/rsna", ptbxl = "/data/ptbxl"}``; split together."""
+    labels: Literal["fixed", "paper"] = "fixed"
+    """Label rules of the public sets; paper: those of the published code, mistakes included."""
+    split: Literal["registry", "paper"] = "registry"
+    """registry: by patient over all sets at once; paper: as the published code split, which leaks (it warns how)."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Version by public set, where several are around: ``{vqarad = "mevf"}``; absent: the set's first."""
+    language: str = "en"
+    """Of public sets in several languages; all takes every one."""
     fold: int = 0
     """Which fifth of the patients is the test split, 0 to 4 (sources with folds)."""
     image_size: int = 64

@@ -1,0 +1,80 @@
+"""Findings: everything that is wrong with a data set, told at once and without a patient's value."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fedkim.errors import FedkimError
+
+SHOWN = 100
+"""Findings of one kind printed at most; the rest is counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing noticed in one place.
+
+    The code's first letter says what it means: ``E-`` the data can't be used as it is, ``W-`` it can but one should
+    know, ``I-`` for information (``I-DCM-INVERTED``).
+    """
+
+    code: str
+    """``E-DCM-NO-PIXELS``; stable, documented in ``docs/data/codes.md``."""
+    file: str = ""
+    row: int | None = None
+    """Data row, counted from 1 after the header."""
+    field: str = ""
+    found: str = ""
+    """A type, a shape, a count, a range: never a cell's value."""
+    expected: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        place = self.file + (f", row {self.row}" if self.row is not None else "")
+        place += f", field {self.field!r}" if self.field else ""
+        parts = [part for part in (place, f"found {self.found}" if self.found else "") if part]
+        line = f"{self.code} {', '.join(parts)}" + (f", expected {self.expected}" if self.expected else "")
+        return f"{line}; {self.remedy}" if self.remedy else line
+
+
+class Findings:
+    """A collector: checks add to it and go on, the end decides."""
+
+    def __init__(self) -> None:
+        self._findings: list[Finding] = []
+
+    def add(
+        self,
+        code: str,
+        *,
+        file: str = "",
+        row: int | None = None,
+        field: str = "",
+        found: str = "",
+        expected: str = "",
+        remedy: str = "",
+    ) -> None:
+        """Note one finding."""
+        finding = Finding(code=code, file=file, row=row, field=field, found=found, expected=expected, remedy=remedy)
+        self._findings.append(finding)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self._findings)
+
+    def __len__(self) -> int:
+        return len(self._findings)
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Those that forbid using the data."""
+        return [finding for finding in self if finding.code.startswith("E-")]
+
+    def raise_for_errors(self, what: str) -> None:
+        """Refuse if there is any error.
+
+        Raises:
+            FedkimError: the first one in full, and how many more there are.
+        """
+        errors = self.errors
+        if errors:
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            raise FedkimError(f"{what}: {errors[0]}{more}", remedy="fedkim data check lists them all")
