@@ -59,8 +59,8 @@ def test_an_example_has_no_more_than_twenty_lines(name):
 def test_a_task_of_ones_own_is_dealt_trained_and_injected():
     recipe = small("add_task", "data.source=phantom-covid-free", 'tasks.seen=["covid", "covid_free"]')
     *_, last = fedkim.federate(recipe)
-    assert {"loss.covid", "loss.covid_free"} <= set(last.updates[0].metrics)
-    assert last.updates[0].num_examples["decoder.covid_free"] > 0
+    assert {"loss.covid", "loss.covid_free"} <= set(last.contributions[0].metrics)
+    assert last.contributions[0].num_examples["decoder.covid_free"] > 0
     assert set(last.injection["tasks"]) == {"covid", "covid_free"}
     answers = {(s.labels["covid"], s.labels["covid_free"]) for s in build_world(recipe).data if "covid" in s.labels}
     assert answers == {("Yes", "No"), ("No", "Yes")}
@@ -70,7 +70,7 @@ def test_a_modality_of_ones_own_is_encoded_averaged_and_injected():
     recipe = small("add_modality", "data.source=phantom-spectrum", 'tasks.seen=["ecg_abnormal"]')
     first, last = fedkim.federate(recipe)
     weight = "encoder.spectrum.0.weight"
-    assert all(weight in update.state for update in last.updates)
+    assert all("encoder.spectrum" in contribution.components for contribution in last.contributions)
     assert not torch.equal(first.aggregated[weight], last.aggregated[weight])
     assert not torch.equal(last.aggregated[weight], last.state[weight])  # tuned by the injection
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fedkim.run.rounds as rounds_module
-from fedkim.aggregation import ALGORITHMS
+from fedkim.aggregation import ALGORITHMS, Rejection
 from fedkim.errors import FedkimError
 from fedkim.federation import federate
 from fedkim.run import federate as federate_recipe
@@ -28,7 +28,7 @@ def site_update(site, round, state, *, shift=1.0, examples=10, **changes) -> Upd
     return replace(update, **changes)
 
 
-def walk(exchange, *, rounds=2, inject=None, start=START):
+def walk(exchange, *, rounds=2, inject=None, start=START, **settings):
     commits = []
     walked = federate(
         rounds=range(1, rounds + 1),
@@ -39,6 +39,7 @@ def walk(exchange, *, rounds=2, inject=None, start=START):
         algorithm=ALGORITHMS["fedavg"](proximal_mu=0.0),
         inject=inject or (lambda number, state: (state, {})),
         commit=commits.append,
+        **settings,
     )
     return walked, commits
 
@@ -92,20 +93,65 @@ def test_a_rejected_update_leaves_the_round_going():
 
     walked, commits = walk(exchange, rounds=1)
     (finished,) = walked
-    assert [update.site for update in finished.updates] == ["a"]
+    assert [c.site for c in finished.contributions] == ["a"]
     assert {r.site for r in finished.rejections} == {"b", "c"}
     assert finished.state[ENCODER].tolist() == [3.0] * 3
     assert commits == [finished]
 
 
-def test_a_round_without_any_good_update_is_an_error_that_names_the_reasons():
-    walked, commits = walk(lambda number, state: [site_update("a", 7, state)])
-    with pytest.raises(FedkimError, match=r"round 1, found no usable update \(a: sent for round 7"):
-        next(walked)
-    silent, _ = walk(lambda number, state: [])
-    with pytest.raises(FedkimError, match="no site answered"):
+def test_a_round_below_the_quorum_changes_nothing_and_is_committed_as_skipped():
+    def exchange(number, state):
+        return everyone(number, state)[: 1 if number == 2 else 3]
+
+    injected = []
+    walked, commits = walk(
+        exchange, rounds=3, quorum=2, inject=lambda number, state: (injected.append(number) or state, {})
+    )
+    first, second, third = walked
+    assert [first.skipped, second.skipped, third.skipped] == [False, True, False]
+    assert second.state is first.state
+    assert injected == [1, 3]
+    assert [finished.number for finished in commits] == [1, 2, 3]
+    assert third.state[ENCODER].tolist() == [2.0] * 3
+
+
+def test_rounds_skipped_in_a_row_end_the_federation_with_the_reasons():
+    walked, commits = walk(lambda number, state: [site_update("a", 7, state)], rounds=9)
+    message = (
+        r"round 3, found 0 usable updates \(a: sent for round 7, this is round 3\), the 3. round in a row, expected"
+    )
+    with pytest.raises(FedkimError, match=message):
+        list(walked)
+    assert [finished.number for finished in commits] == [1, 2]
+    silent, _ = walk(lambda number, state: [], patience=1)
+    with pytest.raises(FedkimError, match=r"found 0 usable updates \(no site answered\), expected at least 1; mend"):
         next(silent)
-    assert commits == []
+
+
+def test_a_good_round_between_makes_the_count_of_skipped_ones_start_anew():
+    walked, _ = walk(lambda number, state: everyone(number, state) if number % 3 == 0 else [], rounds=8)
+    assert [finished.skipped for finished in walked] == [True, True, False, True, True, False, True, True]
+
+
+def test_a_site_that_failed_is_a_rejection_and_the_round_goes_on():
+    failure = Rejection(site="b", code="E-DIVERGED", reason="a loss that isn't finite")
+    walked, _ = walk(lambda number, state: [site_update("a", number, state), failure], rounds=1)
+    (finished,) = walked
+    assert finished.rejections == [failure]
+    assert [c.site for c in finished.contributions] == ["a"]
+
+
+def test_what_was_gathered_is_kept_and_a_recalled_round_asks_no_site():
+    kept = {}
+    whole, _ = walk(everyone, rounds=2, keep=kept.__setitem__)
+    *_, last = whole
+
+    def nobody(number, state):
+        raise AssertionError("the sites were asked again")
+
+    again, _ = walk(nobody, rounds=2, recall=kept.get)
+    *_, recalled = again
+    assert recalled == last
 
 
 def test_a_round_is_committed_before_it_is_yielded_and_nothing_runs_ahead():
@@ -153,6 +199,21 @@ def whole(tmp_path_factory):
     return folder, list(federate_recipe(small(), out=folder))
 
 
+@pytest.fixture
+def sent(monkeypatch):
+    """Every update that a site sends, in order."""
+    updates = []
+    train = rounds_module.InProcess.__call__
+
+    def listening(self, round, state):
+        for update in train(self, round, state):
+            updates.append(update)
+            yield update
+
+    monkeypatch.setattr(rounds_module.InProcess, "__call__", listening)
+    return updates
+
+
 def test_a_stopped_run_resumes_to_the_digest_of_an_unbroken_one(whole, tmp_path):
     folder, rounds = whole
     broken = tmp_path / "run"
@@ -174,11 +235,11 @@ def test_the_same_seed_gives_the_same_digest_and_another_seed_another(whole):
     assert other.state.digest() != rounds[0].state.digest()
 
 
-def test_the_rounds_of_a_run_keep_their_own_states(whole):
-    _, rounds = whole
+def test_the_rounds_of_a_run_keep_their_own_states(sent):
+    rounds = list(federate_recipe(small()))
     assert len({r.state.digest() for r in rounds}) == len(rounds)
     for before, after in pairwise(rounds):
-        for update in after.updates:
+        for update in (update for update in sent if update.round == after.number):
             assert update.base_digest == before.state.slice(update.state.components()).digest()
 
 
@@ -196,24 +257,24 @@ def test_injection_changes_the_encoders_and_no_decoder(whole):
 def test_where_only_one_site_takes_part_the_others_components_stay():
     recipe = small("federation.participation=0.4", "federation.rounds=2")
     first, second = federate_recipe(recipe)
-    assert [len(first.updates), len(second.updates)] == [1, 1]
-    sent = set(second.updates[0].state.components())
+    assert [len(first.contributions), len(second.contributions)] == [1, 1]
+    sent = set(second.contributions[0].components)
     for key, value in second.aggregated.items():
         if ".".join(key.split(".")[:2]) not in sent:
             assert torch.equal(value, first.state[key])
 
 
-def test_a_site_without_a_modality_leaves_its_encoder_to_the_others_exactly():
+def test_a_site_without_a_modality_leaves_its_encoder_to_the_others_exactly(sent):
     recipe = small(
         "federation.partition=missing-modality", "federation.missing=0.3", "federation.sites=4", "run.seed=6"
     )
     finished = next(iter(federate_recipe(recipe)))
-    senders = {u.site for u in finished.updates if "encoder.signal" in u.state.components()}
+    senders = {u.site for u in sent if "encoder.signal" in u.state.components()}
     assert len(senders) == 2
     for key in finished.aggregated:
         if not key.startswith("encoder.signal"):
             continue
-        parts = [(u.num_examples["encoder.signal"], u.state[key]) for u in finished.updates if u.site in senders]
+        parts = [(u.num_examples["encoder.signal"], u.state[key]) for u in sent if u.site in senders]
         total = sum(count for count, _ in parts)
         mean = sum(tensor.double() * (count / total) for count, tensor in parts)
         assert torch.equal(finished.aggregated[key], mean.to(torch.float32))
@@ -229,7 +290,7 @@ def test_a_poisoned_site_is_named_in_the_history_and_the_run_goes_on(tmp_path, m
 
     monkeypatch.setattr(rounds_module.InProcess, "__call__", poisoned)
     (finished,) = federate_recipe(recipe, out=tmp_path / "run")
-    assert [update.site for update in finished.updates] == ["site-1"]
+    assert [c.site for c in finished.contributions] == ["site-1"]
     (entry,) = RunStore(tmp_path / "run").latest().manifest["history"]
     assert "sent for round 99" in entry["rejected"]["site-2"]
     events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]

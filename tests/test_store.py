@@ -372,7 +372,7 @@ def test_without_room_for_a_round_it_isnt_begun(folder, monkeypatch):
     with RunStore.open(folder, RECIPE) as store:
         store.commit(1, tensors_of(1))
         before = sorted(store.rounds.iterdir())
-        monkeypatch.setattr("fedkim.store.run_store.free_bytes", lambda path: 100)
+        monkeypatch.setattr("fedkim.store.rounds.free_bytes", lambda path: 100)
         with pytest.raises(FedkimError, match=r"found 100 bytes free, expected 132 to commit a round"):
             store.commit(2, tensors_of(2))
         assert sorted(store.rounds.iterdir()) == before

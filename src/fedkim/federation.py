@@ -12,12 +12,14 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fedkim.aggregation import Algorithm, Memory, Rejection, gate
+from fedkim.aggregation import Algorithm, Limits, Memory, Rejection, gate
 from fedkim.errors import FedkimError
+from fedkim.failpoints import reach
 from fedkim.state import State, Update
 
-Exchange = Callable[[int, State], Iterable[Update]]
-"""What an engine supplies: ``(round, state) -> updates``; each site gets and sends only the components it owns."""
+Exchange = Callable[[int, State], Iterable[Update | Rejection]]
+"""What an engine supplies: ``(round, state) -> updates``; each site gets and sends only the components it owns. A site that
+failed, or that withholds an update which its own gate refuses, comes as a Rejection."""
 
 Inject = Callable[[int, State], tuple[State, Mapping[str, object]]]
 """``(round, aggregated state) -> (state with tuned encoders, what to report)``."""
@@ -25,14 +27,55 @@ Inject = Callable[[int, State], tuple[State, Mapping[str, object]]]
 Commit = Callable[["Round"], None]
 """Makes a round durable; what it committed is never lost."""
 
+Recall = Callable[[int], "Gathered | None"]
+"""What an earlier process had gathered of a round before it died; None: the sites are asked."""
+
+Keep = Callable[[int, "Gathered"], None]
+"""Makes what was gathered durable, so that the sites needn't train again if the injection is cut off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contribution:
+    """What is remembered of an accepted update once it is averaged: everything but its tensors."""
+
+    site: str
+    digest: str
+    """Of the tensors."""
+    components: tuple[str, ...]
+    num_bytes: int
+    num_examples: Mapping[str, int]
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, update: Update) -> "Contribution":
+        """The record of one update."""
+        return cls(
+            site=update.site,
+            digest=update.state.digest(),
+            components=update.state.components(),
+            num_bytes=update.state.num_bytes,
+            num_examples=dict(update.num_examples),
+            metrics=dict(update.metrics),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gathered:
+    """The first half of a round: what the sites gave, and what it came to."""
+
+    contributions: Sequence[Contribution]
+    rejections: Sequence[Rejection]
+    aggregated: State
+    memory: Memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
     """One finished communication round."""
 
     number: int
-    updates: Sequence[Update]
-    """The accepted ones."""
+    contributions: Sequence[Contribution]
+    """The accepted updates."""
     rejections: Sequence[Rejection]
     aggregated: State
     """After aggregation, before injection."""
@@ -40,6 +83,8 @@ class Round:
     """After injection: the next broadcast."""
     memory: Memory
     injection: Mapping[str, object] = field(default_factory=dict)
+    skipped: bool = False
+    """Too few updates passed the gate: nothing was averaged or injected, and the state is that of the round before."""
 
 
 def federate(
@@ -52,6 +97,13 @@ def federate(
     algorithm: Algorithm,
     inject: Inject,
     commit: Commit,
+    declared: Mapping[str, Mapping[str, int]] | None = None,
+    limits: Limits | None = None,
+    quorum: int = 1,
+    patience: int = 3,
+    skipped: int = 0,
+    recall: Recall = lambda number: None,
+    keep: Keep = lambda number, gathered: None,
 ) -> Iterator[Round]:
     """Yield the rounds as they are committed; resuming is starting with a later range and the committed state.
 
@@ -64,27 +116,87 @@ def federate(
         algorithm: its penalty is at work at the sites already; here it aggregates.
         inject: the server's training on public data.
         commit: called before the round is yielded.
+        declared: most examples a site may claim, by component.
+        limits: how far an update may move, see :func:`fedkim.aggregation.gate`.
+        quorum: accepted updates that a round needs; with fewer it is skipped.
+        patience: so many rounds skipped in a row end the federation.
+        skipped: rounds skipped in a row before the first of these.
+        recall: what an earlier process kept of a round that was cut off.
+        keep: called with what it will need.
 
     Raises:
-        FedkimError: no update of a round passed the gate.
+        FedkimError: round after round without a quorum. The rounds before the last are committed.
     """
     for number in rounds:
-        updates, rejections = gate(exchange(number, state), round=number, state=state, owned=owned)
-        if not updates:
-            reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in rejections)
-            raise FedkimError(
-                f"round {number}", found=f"no usable update ({reasons or 'no site answered'})", expected="at least one"
+        gathered = recall(number)
+        if gathered is None:
+            updates, rejections = gate(
+                _arriving(exchange(number, state)),
+                round=number,
+                state=state,
+                owned=owned,
+                declared=declared,
+                limits=limits,
             )
-        aggregated, memory = algorithm.aggregate(state, updates, memory)
-        state, injection = inject(number, aggregated)
+            if len(updates) < quorum:
+                skipped += 1
+                if skipped >= patience:
+                    raise _without_quorum(number, len(updates), rejections, quorum, skipped)
+                finished = _skipped(number, state, memory, rejections)
+                commit(finished)
+                yield finished
+                continue
+            aggregated, memory = algorithm.aggregate(state, updates, memory)
+            gathered = Gathered(
+                contributions=[Contribution.of(update) for update in updates],
+                rejections=rejections,
+                aggregated=aggregated,
+                memory=memory,
+            )
+            del updates  # the tensors of all sites, and injection is long
+            reach("aggregation.done")
+            keep(number, gathered)
+        skipped, memory = 0, gathered.memory
+        state, injection = inject(number, gathered.aggregated)
         finished = Round(
             number=number,
-            updates=updates,
-            rejections=rejections,
-            aggregated=aggregated,
+            contributions=gathered.contributions,
+            rejections=gathered.rejections,
+            aggregated=gathered.aggregated,
             state=state,
             memory=memory,
             injection=injection,
         )
         commit(finished)
         yield finished
+
+
+def _arriving(updates: Iterable[Update | Rejection]) -> Iterator[Update | Rejection]:
+    for update in updates:
+        reach("exchange.update")
+        yield update
+
+
+def _skipped(number: int, state: State, memory: Memory, rejections: Sequence[Rejection]) -> Round:
+    return Round(
+        number=number,
+        contributions=(),
+        rejections=rejections,
+        aggregated=state,
+        state=state,
+        memory=memory,
+        skipped=True,
+    )
+
+
+def _without_quorum(
+    number: int, accepted: int, rejections: Sequence[Rejection], quorum: int, skipped: int
+) -> FedkimError:
+    reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in rejections) or "no site answered"
+    row = f", the {skipped}. round in a row" if skipped > 1 else ""
+    return FedkimError(
+        f"round {number}",
+        found=f"{accepted} usable updates ({reasons}){row}",
+        expected=f"at least {quorum}",
+        remedy="mend the sites, or lower federation.quorum; the same command resumes",
+    )

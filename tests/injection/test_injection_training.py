@@ -1,5 +1,6 @@
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch.nn import functional
 
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
+from fedkim.injection import InjectionReport
 from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs
 from fedkim.injection.teaching import Lessons
 from fedkim.state import State
@@ -195,11 +197,37 @@ def test_tasks_and_steps_are_reported():
     told = []
     injector = make_injector()
     _, report = make_trainer(injector).fit(
-        encoders_of(injector), round=1, on_step=lambda step, loss: told.append((step, loss))
+        encoders_of(injector), round=1, on_step=lambda report: told.append((report.steps, report.losses[-1]))
     )
     assert told == list(enumerate(report.losses, start=1))
     assert set(report.tasks) == {"bright", "fast"}
     assert sum(report.tasks.values()) / 2 == pytest.approx(sum(report.losses) / report.steps)
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_round_taken_up_at_any_step_ends_in_the_same_bits(stop):
+    """What is kept half-way (injector, moments, losses) is all that the rest of the round depends on."""
+    whole = make_injector()
+    trainer = make_trainer(whole, steps_per_round=4)
+    first, _ = trainer.fit(encoders_of(whole), round=1)
+    kept = {}
+
+    def keep(report):
+        if report.steps == stop:
+            tensors = {name: tensor.clone() for name, tensor in whole.tensors().items()}
+            moments = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+            kept.update(tensors=tensors, moments=moments, report=json.loads(json.dumps(asdict(report))))
+
+    end, report = trainer.fit(first, round=2, on_step=keep)
+    other = make_injector()
+    resumed = make_trainer(other, steps_per_round=4)
+    other.load(kept["tensors"], whole=True)
+    resumed.load(kept["moments"])
+    again, told = resumed.fit(first, round=2, begun=InjectionReport(**kept["report"]))
+    assert again.digest() == end.digest()
+    assert other.tensors().digest() == whole.tensors().digest()
+    assert resumed.tensors().digest() == trainer.tensors().digest()
+    assert told == report
 
 
 def test_answers_of_several_tokens_are_trained_too():

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
+from fedkim.aggregation import Rejection, objection
 from fedkim.data.sample import Dataset
 from fedkim.extraction import train_site
-from fedkim.extraction.training import Penalty
+from fedkim.extraction.training import DivergedError, Penalty
 from fedkim.parallel import ordered_map
 from fedkim.randomness import generator_for
 from fedkim.recipe import Extraction
@@ -39,6 +40,8 @@ class InProcess:
         workers: sites trained side by side.
         seed: the run's.
         on_update: called as each site finishes.
+
+    A site whose training diverges, or whose update its own gate refuses, sends nothing: a Rejection comes in its place.
     """
 
     def __init__(
@@ -58,21 +61,28 @@ class InProcess:
         self.penalty, self.participation, self.workers, self.seed = penalty, participation, workers, seed
         self.on_update = on_update
 
-    def __call__(self, round: int, state: State) -> Iterator[Update]:
+    def __call__(self, round: int, state: State) -> Iterator[Update | Rejection]:
         """Updates in the participants' name order."""
         chosen = participants(list(self.sites), share=self.participation, seed=self.seed, round=round)
 
-        def train(site: str) -> Update:
-            update = train_site(
-                site=site,
-                round=round,
-                dataset=self.sites[site],
-                state=state.slice(self.owned[site]),
-                tasks=self.tasks,
-                settings=self.settings,
-                algorithm_penalty=self.penalty,
-                seed=self.seed,
-            )
+        def train(site: str) -> Update | Rejection:
+            broadcast = state.slice(self.owned[site])
+            try:
+                update = train_site(
+                    site=site,
+                    round=round,
+                    dataset=self.sites[site],
+                    state=broadcast,
+                    tasks=self.tasks,
+                    settings=self.settings,
+                    algorithm_penalty=self.penalty,
+                    seed=self.seed,
+                )
+            except DivergedError as error:
+                return Rejection(site=site, code="E-DIVERGED", reason=str(error))
+            withheld = objection(update, round=round, broadcast=broadcast)
+            if withheld:
+                return withheld
             if self.on_update:
                 self.on_update(update)
             return update

@@ -27,6 +27,10 @@ Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor | None]
 """``(parameters, reference) -> scalar`` added to the loss of every step."""
 
 
+class DivergedError(FedkimError):
+    """A site's loss isn't finite any more: it has nothing to send in this round."""
+
+
 def train_site(
     *,
     site: str,
@@ -55,8 +59,8 @@ def train_site(
         seed: of the run.
 
     Raises:
-        FedkimError: no usable sample, a label that is no answer of its task, a loss that isn't finite, or weights
-            that don't fit the inputs.
+        FedkimError: no usable sample, a label that is no answer of its task, or weights that don't fit the inputs.
+        DivergedError: a loss that isn't finite.
     """
     began = time.perf_counter()
     num_examples = owned_components(dataset, tasks)
@@ -88,7 +92,7 @@ def train_site(
                 counts[name] += len(rows)
         for name, value in losses.items():
             if not value.isfinite():
-                raise FedkimError(
+                raise DivergedError(
                     f"site {site!r}, task {name!r}, round {round}",
                     found="a loss that isn't finite",
                     remedy="check its inputs for NaN or lower extraction.learning_rate",

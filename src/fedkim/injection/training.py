@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError
+from fedkim.failpoints import reach
 from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs, steps_in_pass, usable
 from fedkim.injection.injector import Injector
 from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
@@ -26,13 +27,22 @@ from fedkim.state import State
 
 @dataclass
 class InjectionReport:
-    """What one round of injection did."""
+    """What one round of injection has done so far."""
 
     losses: list[float] = field(default_factory=list)
     """Mean answer loss by step."""
-    tasks: dict[str, float] = field(default_factory=dict)
-    """Mean answer loss by task."""
-    steps: int = 0
+    answers: dict[str, list[float]] = field(default_factory=dict)
+    """Loss of every answer, by task."""
+
+    @property
+    def steps(self) -> int:
+        """Steps done."""
+        return len(self.losses)
+
+    @property
+    def tasks(self) -> dict[str, float]:
+        """Mean answer loss by task."""
+        return {name: sum(values) / len(values) for name, values in self.answers.items() if values}
 
 
 class InjectionTrainer:
@@ -104,7 +114,8 @@ class InjectionTrainer:
         round: int,
         teacher: Teacher | None = None,
         guide: Guide | None = None,
-        on_step: Callable[[int, float], None] | None = None,
+        begun: InjectionReport | None = None,
+        on_step: Callable[[InjectionReport], None] | None = None,
     ) -> tuple[State, InjectionReport]:
         """Inject one round's aggregated knowledge and give the state with the tuned encoders (step 4 and 5 of a round).
 
@@ -113,13 +124,16 @@ class InjectionTrainer:
             round: counts from 1.
             teacher: the aggregated decoders, if answers follow them instead of the public labels.
             guide: where the aggregated decoders look, if the alignment is to make that louder.
-            on_step: called with the step's number and loss.
+            begun: what a process that was cut off had reported after its last kept step; injector and optimiser must
+                hold what :meth:`Injector.tensors` and :meth:`tensors` gave then. The end is the same, bit for bit.
+            on_step: called with the report after each step.
         """
         injector = self.injector
         encoders = state.slice(f"encoder.{modality}" for modality in injector.encoders)
-        injector.load(encoders)
-        for parameter in self.groups.get("encoder", {}).values():
-            self.optimizer.state.pop(parameter, None)
+        if begun is None:
+            injector.load(encoders)
+            for parameter in self.groups.get("encoder", {}).values():
+                self.optimizer.state.pop(parameter, None)
         pools = self.pools if teacher is None else self.unlabelled
         plan = plan_round(
             pools,
@@ -131,19 +145,18 @@ class InjectionTrainer:
             balanced=self.settings.balanced and teacher is None,
             seed=self.seed,
         )
-        report, by_task = InjectionReport(), {name: [] for name in pools}  # type: ignore[var-annotated]
-        if guide is not None:
+        report = begun or InjectionReport(answers={name: [] for name in pools})
+        if guide is not None and begun is None:  # the constants that were fitted are among the injector's tensors
             condition(injector, self.unlabelled, guide, self.settings.guidance)
         lessons = Lessons(injector, self.unlabelled, teacher) if teacher else None
         injector.network.train()
         injector.encoders.train()
-        for number, step in enumerate(plan):
-            loss = self._step(step, round, (round - 1) * self.steps_per_round + number, lessons, by_task)
-            report.losses.append(loss)
+        for number in range(report.steps, len(plan)):
+            step = (round - 1) * self.steps_per_round + number
+            report.losses.append(self._step(plan[number], round, step, lessons, report.answers))
+            reach("injection.step")
             if on_step:
-                on_step(number + 1, loss)
-        report.steps = len(plan)
-        report.tasks = {name: sum(values) / len(values) for name, values in by_task.items() if values}
+                on_step(report)
         trained = injector.tensors()
         # copies: the next round trains these parameters in place, and a State never changes
         return state.updated({key: trained[key].clone() for key in encoders}), report

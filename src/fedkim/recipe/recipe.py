@@ -10,7 +10,12 @@ from fedkim.errors import FedkimError
 from fedkim.recipe.tables import LLM, M3OE, Data, Evaluation, Extraction, Federation, Injection, Run, Table, Tasks
 
 # The same numbers come out whatever these say.
-_WITHOUT_EFFECT = {"run": ("name", "preset", "workers", "threads"), "data": ("root",), "llm": ("allow_download",)}
+_WITHOUT_EFFECT = {
+    "run": ("name", "preset", "workers", "threads", "snapshot_seconds"),
+    "data": ("root", "roots"),
+    "federation": ("patience",),
+    "llm": ("allow_download",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

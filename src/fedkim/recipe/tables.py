@@ -57,6 +57,8 @@ class Run(Table):
     """Threads inside one tensor operation; other numbers of threads give other last bits."""
     workers: int = 2
     """Sites trained side by side; changes the speed and no bit."""
+    snapshot_seconds: float = 60.0
+    """While injecting, keep the round in progress this often: a crash costs no more. 0: after every step."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -66,7 +68,7 @@ class Run(Table):
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
         ok = 0 < len(self.name) <= 64 and plain.isalnum() and plain.isascii() and self.name[0].isalnum()
         self._require("name", ok, "a folder name: letters, digits, '-', '_' or '.', beginning with a letter or digit")
-        self._at_least(0, "seed")
+        self._at_least(0, "seed", "snapshot_seconds")
         self._at_least(1, "threads", "workers")
         self._distinct("plugins")
 
@@ -146,6 +148,12 @@ class Federation(Table):
     """Share of the sites that take part in a round (drawn by seed, at least one)."""
     trainers: Literal["sites", "public", "centralised"] = "sites"
     """Who extracts: the sites; the public set alone (FEDKIM_pub); one site with all private data (a reference)."""
+    quorum: int = 1
+    """Updates a round needs that pass the gate; with fewer it is skipped."""
+    patience: int = 3
+    """So many rounds skipped in a row end the run; the same command resumes it."""
+    norm_limit: float = 5.0
+    """A site may move a component so many times as far as the round's median (more with more examples); 0: any distance."""
     algorithm: str = "fedavg"
     """``fedavg``, ``fedprox`` or one added by a plug-in."""
     proximal_mu: float = 0.01
@@ -160,7 +168,9 @@ class Federation(Table):
     """Partition ``table``: the natural sites or shards that each site holds."""
 
     def __post_init__(self) -> None:
-        self._at_least(1, "sites", "rounds")
+        self._at_least(1, "sites", "rounds", "quorum", "patience")
+        self._require("quorum", self.quorum <= self.sites, f"at most the number of sites ({self.sites})")
+        self._require("norm_limit", self.norm_limit == 0 or self.norm_limit > 1, "0, or a number above 1")
         self._require("participation", 0 < self.participation <= 1, "a share above 0 and at most 1")
         self._require("algorithm", bool(self.algorithm), "an algorithm's name")
         if self.algorithm == "fedprox":

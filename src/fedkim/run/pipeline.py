@@ -185,7 +185,7 @@ def _train_blind(world: World, progress: Progress) -> Injector:
     rounds = world.recipe.federation.rounds
     with progress.stage("blind reference", rounds * trainer.steps_per_round) as stage:
         for number in range(1, rounds + 1):
-            trainer.fit(State(), round=number, on_step=lambda step, loss: stage.advance(loss=loss))
+            trainer.fit(State(), round=number, on_step=lambda report: stage.advance(loss=report.losses[-1]))
     trainer.optimizer.state.clear()
     return injector
 

@@ -1,22 +1,28 @@
-"""The rounds of a run: the walk of ``federation.federate`` with this recipe's parts, each round committed and resumable."""
+"""The rounds of a run: the walk of ``federation.federate`` with this recipe's parts, each round committed and resumable.
 
+A round is kept twice: when the sites' updates are averaged, so that nobody trains again because the injection was cut off,
+and every so often during the injection, which is the longest part.
+"""
+
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from fedkim.data.sample import Dataset
+from fedkim.aggregation import Limits, Rejection
 from fedkim.engines import InProcess
-from fedkim.evaluation.answers import score
-from fedkim.evaluation.metrics import one_versus_rest
-from fedkim.extraction import predict_proba
-from fedkim.federation import Round, federate
-from fedkim.injection import InjectionTrainer, Injector
+from fedkim.failpoints import reach
+from fedkim.federation import Contribution, Gathered, Round, federate
+from fedkim.injection import InjectionReport, InjectionTrainer, Injector
 from fedkim.progress import Progress
+from fedkim.run.curves import injected_scores, small_scores
 from fedkim.run.routes import round_routes, tell_routes
 from fedkim.run.server import make_guide, make_teacher
-from fedkim.run.world import World, asked
+from fedkim.run.world import World
 from fedkim.state import State, Update
 from fedkim.store import RunStore
 
@@ -37,6 +43,7 @@ class Rounds:
         self.state, self.memory, self.aggregated = world.initial, State(), world.initial
         self.history: list[dict[str, Any]] = []
         self.done = 0
+        self._report: InjectionReport | None = None
         self.earlier_seconds = 0.0
         """Of rounds that another process computed: a resumed run's time is the sum."""
         committed = store.latest() if store else None
@@ -50,6 +57,7 @@ class Rounds:
             self.earlier_seconds = sum(entry["seconds"] for entry in self.history)
             store.event("resumed", round=committed.round)  # type: ignore[union-attr]
             progress.line(f"resuming after round {committed.round}")
+            reach("resume.loaded")
 
     def __iter__(self) -> Iterator[Round]:
         recipe = self.world.recipe
@@ -66,18 +74,23 @@ class Rounds:
                 algorithm=self.world.algorithm,
                 inject=self._inject,
                 commit=self._commit,
+                declared=self.world.declared,
+                limits=Limits(norm=recipe.federation.norm_limit),
+                quorum=min(recipe.federation.quorum, len(self.world.sites)),
+                patience=recipe.federation.patience,
+                skipped=self._skipped_last(),
+                recall=self._recall,
+                keep=self._keep,
             ):
                 stage.advance()
                 yield finished
 
-    def _engine(self) -> Callable[[int, State], Iterator[Update]]:
+    def _engine(self) -> Callable[[int, State], Iterator[Update | Rejection]]:
         recipe = self.world.recipe
 
-        def told(round: int, state: State) -> Iterator[Update]:
-            self._began, self._sent = (
-                time.perf_counter(),
-                {s: state.slice(o).num_bytes for s, o in self.world.owned.items()},
-            )
+        def told(round: int, state: State) -> Iterator[Update | Rejection]:
+            self._began = time.perf_counter()
+            self._sent = {site: state.slice(own).num_bytes for site, own in self.world.owned.items()}
             with self.progress.stage(f"round {round}: sites", len(self.world.sites)) as stage:
                 engine = InProcess(
                     self.world.sites,
@@ -94,16 +107,80 @@ class Rounds:
 
         return told
 
+    def _skipped_last(self) -> int:
+        """Rounds skipped in a row up to the last one."""
+        return len(list(itertools.takewhile(lambda entry: entry.get("skipped"), reversed(self.history))))
+
+    # the round in progress -----------------------------------------------------------------------------------------
+
+    def _keep(self, round: int, gathered: Gathered, report: InjectionReport | None = None) -> None:
+        """Keep what the sites gave and, with a report, how far the injection has come."""
+        if not self.store:
+            return
+        spaces: dict[str, Mapping[str, Tensor]] = {"aggregated": gathered.aggregated, "memory": gathered.memory}
+        if report:  # before its first step, injector and optimiser are as the last round left them
+            spaces |= {"injector": self.injector.tensors(), "optimizer": self.trainer.tensors()}
+        record = {
+            "contributions": [asdict(contribution) for contribution in gathered.contributions],
+            "rejections": [asdict(rejection) for rejection in gathered.rejections],
+            "sent": self._sent,
+            "seconds": time.perf_counter() - self._began,
+            "report": asdict(report) if report else None,
+        }
+        self.store.keep_halfway(round, report.steps if report else 0, _below(spaces), record)
+        self._gathered, self._kept_at = gathered, time.monotonic()
+
+    def _recall(self, round: int) -> Gathered | None:
+        """What an earlier process kept of this round, with injector and optimiser brought to where it was."""
+        halfway = self.store.halfway(round) if self.store else None
+        if not halfway:
+            return None
+        manifest = halfway.manifest
+        self._report = None
+        if manifest["report"]:
+            self.injector.load(halfway.namespace("injector"), whole=True)
+            self.trainer.load(halfway.namespace("optimizer"))
+            self._report = InjectionReport(**manifest["report"])
+        self._sent, self._began = manifest["sent"], time.perf_counter() - manifest["seconds"]
+        step = manifest["step"]
+        self.store.event("resumed", round=round, step=step)  # type: ignore[union-attr]
+        self.progress.line(f"resuming in round {round}, after {step} steps of injection")
+        contributions = [
+            Contribution(**{**record, "components": tuple(record["components"])})
+            for record in manifest["contributions"]
+        ]
+        self._kept_at = time.monotonic()
+        self._gathered = Gathered(
+            contributions=contributions,
+            rejections=[Rejection(**record) for record in manifest["rejections"]],
+            aggregated=halfway.namespace("aggregated"),
+            memory=halfway.namespace("memory"),
+        )
+        return self._gathered
+
     def _inject(self, round: int, aggregated: State) -> tuple[State, Mapping[str, object]]:
         began = time.perf_counter()
+        begun, self._report = self._report, None
+        every = self.world.recipe.run.snapshot_seconds
+        reach("injection.begin")
+
+        def on_step(report: InjectionReport) -> None:
+            stage.advance(loss=report.losses[-1])
+            due = self.store and time.monotonic() - self._kept_at >= every
+            if due and report.steps < self.trainer.steps_per_round:
+                self._keep(round, self._gathered, report)
+
         with self.progress.stage(f"round {round}: injection", self.trainer.steps_per_round) as stage:
+            stage.advance(begun.steps if begun else 0)
             state, report = self.trainer.fit(
                 aggregated,
                 round=round,
                 teacher=make_teacher(self.world, aggregated),
                 guide=make_guide(self.world, aggregated),
-                on_step=lambda step, loss: stage.advance(loss=loss),
+                begun=begun,
+                on_step=on_step,
             )
+        reach("injection.done")
         return state, {
             "loss": report.losses,
             "tasks": report.tasks,
@@ -111,56 +188,73 @@ class Rounds:
             "seconds": round_(time.perf_counter() - began),
         }
 
+    # the commit ----------------------------------------------------------------------------------------------------
+
     def _commit(self, finished: Round) -> None:
-        entry: dict[str, Any] = {
-            "round": finished.number,
-            "sites": {update.site: self._site(update) for update in finished.updates},
-            "rejected": {rejection.site: rejection.reason for rejection in finished.rejections},
-            "injection": dict(finished.injection),
-            "development_small": self._small_scores(finished.aggregated),
-            "development": self._curve(),
-            "seconds": round_(time.perf_counter() - self._began),
-        }
-        told = self.history[-1]["injection"].get("routes") if self.history else None
+        entry = self._entry(finished)
+        told = next((e["injection"]["routes"] for e in reversed(self.history) if "routes" in e["injection"]), None)
         self.state, self.memory, self.aggregated = finished.state, finished.memory, finished.aggregated
         self.history.append(entry)
         self.done = finished.number
-        losses = entry["injection"]["loss"]
-        self.progress.line(
-            f"round {finished.number}/{self.world.recipe.federation.rounds}: "
-            f"{len(finished.updates)} sites, loss {np.mean([u.metrics['loss'] for u in finished.updates]):.3f}; "
-            f"injection loss {np.mean(losses[-5:]):.3f}; {entry['seconds']:.0f} s"
-        )
+        self._tell(finished, entry)
         if "routes" in entry["injection"]:
             tell_routes(
                 entry["injection"]["routes"], told, round=finished.number, store=self.store, progress=self.progress
             )
+        if self.store:
+            manifest = {
+                "history": self.history,
+                "digest": self.digest(),
+                "shapes": self.world.shapes,
+                "synthetic": self.world.data.synthetic,
+            }
+            self.store.commit(finished.number, self.tensors(), manifest)
+
+    def _entry(self, finished: Round) -> dict[str, Any]:
+        """A round as the history remembers it."""
+        return {
+            "round": finished.number,
+            "sites": {contribution.site: self._site(contribution) for contribution in finished.contributions},
+            "rejected": {rejection.site: f"{rejection.code} {rejection.reason}" for rejection in finished.rejections},
+            **({"skipped": True} if finished.skipped else {}),
+            "injection": dict(finished.injection),
+            "development_small": small_scores(self.world, finished.aggregated),
+            "development": injected_scores(self.world, self.injector, workers=self.trainer.workers),
+            "seconds": round_(time.perf_counter() - self._began),
+        }
+
+    def _tell(self, finished: Round, entry: Mapping[str, Any]) -> None:
+        """A line for whoever watches, and events."""
+        number, total = finished.number, self.world.recipe.federation.rounds
+        head, tail = f"round {number}/{total}: {len(finished.contributions)} sites", f"{entry['seconds']:.0f} s"
+        losses = entry["injection"].get("loss", [])
+        if finished.skipped:
+            quorum = self.world.recipe.federation.quorum
+            self.progress.line(f"{head}, below the quorum of {quorum}: skipped; {tail}")
+        else:
+            sites = np.mean([contribution.metrics["loss"] for contribution in finished.contributions])
+            self.progress.line(f"{head}, loss {sites:.3f}; injection loss {np.mean(losses[-5:]):.3f}; {tail}")
+        for rejection in finished.rejections:
+            self.progress.line(f"round {number}: {rejection.site} left out, {rejection.code}: {rejection.reason}")
         if not self.store:
             return
-        for update in finished.updates:
-            site = entry["sites"][update.site]
-            self.store.event(
-                "update", round=finished.number, site=update.site, loss=site["loss"], bytes=site["bytes_sent"]
-            )
+        for name, site in entry["sites"].items():
+            self.store.event("update", round=number, site=name, loss=site["loss"], bytes=site["bytes_sent"])
         for rejection in finished.rejections:
-            self.store.event("rejected", round=finished.number, site=rejection.site)
-        self.store.event("injected", round=finished.number, loss=float(np.mean(losses)), seconds=entry["seconds"])
-        manifest = {
-            "history": self.history,
-            "digest": self.digest(),
-            "shapes": self.world.shapes,
-            "synthetic": self.world.data.synthetic,
-        }
-        self.store.commit(finished.number, self.tensors(), manifest)
+            self.store.event("rejected", round=number, site=rejection.site, reason=rejection.code)
+        if finished.skipped:
+            self.store.event("skipped", round=number, accepted=len(finished.contributions))
+        else:
+            self.store.event("injected", round=number, loss=float(np.mean(losses)), seconds=entry["seconds"])
 
-    def _site(self, update: Update) -> dict[str, Any]:
+    def _site(self, contribution: Contribution) -> dict[str, Any]:
         return {
-            "loss": update.metrics["loss"],
-            "seconds": round_(update.metrics["seconds"]),
-            "bytes_sent": update.state.num_bytes,
-            "bytes_received": self._sent[update.site],
-            "num_examples": dict(update.num_examples),
-            "digest": update.state.digest(),
+            "loss": contribution.metrics["loss"],
+            "seconds": round_(contribution.metrics["seconds"]),
+            "bytes_sent": contribution.num_bytes,
+            "bytes_received": self._sent[contribution.site],
+            "num_examples": dict(contribution.num_examples),
+            "digest": contribution.digest,
         }
 
     def release(self) -> None:
@@ -170,14 +264,14 @@ class Rounds:
     def tensors(self) -> State:
         """Everything a later process needs to go on from here, under its namespaces."""
         encoders = {key: value for key, value in self.aggregated.items() if key.startswith("encoder.")}
-        spaces = {
+        spaces: dict[str, Mapping[str, Tensor]] = {
             "state": self.state,
             "memory": self.memory,
             "aggregated": encoders,
             "injector": self.injector.tensors(),
             "optimizer": self.trainer.tensors(),
         }
-        return State({f"{space}.{key}": tensor for space, named in spaces.items() for key, tensor in named.items()})
+        return _below(spaces)
 
     def digest(self) -> str:
         """sha256 of the weights that answer: global state and injector. Equal digests are bit-identical runs."""
@@ -187,43 +281,10 @@ class Rounds:
             | {f"injector.{key}": value for key, value in injected.items()}
         ).digest()
 
-    # the curves ---------------------------------------------------------------------------------------------------
 
-    def _small_scores(self, state: State) -> dict[str, float | None]:
-        extractor = self.world.extractor(state)
-        scores = {}
-        for task in self.world.seen:
-            samples = asked(self.world.data, task, "development")
-            probabilities = predict_proba(extractor, Dataset(samples), task)
-            scores[task.name] = area(task.answers or (), [s.labels[task.name] for s in samples], probabilities)
-        return scores
-
-    def _curve(self) -> dict[str, float | None]:
-        """The injected model's development AUROC, on as many samples as the recipe grants."""
-        recipe = self.world.recipe
-        if not recipe.evaluation.curve_samples:
-            return {}
-        curve = {}
-        for task in self.world.seen:
-            samples = asked(self.world.data, task, "development", at_most=recipe.evaluation.curve_samples)
-            probabilities = score(
-                self.injector,
-                task.name,
-                samples,
-                batch_size=recipe.evaluation.batch_size,
-                workers=self.trainer.workers,
-            )
-            curve[task.name] = area(task.answers or (), [s.labels[task.name] for s in samples], probabilities)
-        return curve
-
-
-def area(answers: tuple[str, ...], truth: list[str], probabilities: np.ndarray) -> float | None:
-    """AUROC, or None where a class is missing."""
-    if not truth:
-        return None
-    labels = np.array([answers.index(word) for word in truth])
-    value = float(one_versus_rest(labels, probabilities, np.ones((1, len(truth))), "auroc")[0])
-    return value if np.isfinite(value) else None
+def _below(spaces: Mapping[str, Mapping[str, Tensor]]) -> State:
+    """Tensors of several namespaces as one State."""
+    return State({f"{space}.{key}": tensor for space, named in spaces.items() for key, tensor in named.items()})
 
 
 def round_(seconds: float) -> float:

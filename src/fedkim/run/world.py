@@ -28,12 +28,17 @@ class World:
     data: Dataset
     sites: Mapping[str, Dataset]
     """Who extracts, with what: hospitals and their shards, or the one stand-in of a reference run."""
-    owned: Mapping[str, tuple[str, ...]]
-    """Components by site."""
+    declared: Mapping[str, Mapping[str, int]]
+    """Examples behind each component, by site: what a site registers at the start, and may claim at most."""
     public: Dataset
     shapes: Mapping[str, tuple[int, ...]]
     algorithm: Algorithm
     initial: State
+
+    @property
+    def owned(self) -> dict[str, tuple[str, ...]]:
+        """Components by site."""
+        return {site: tuple(counts) for site, counts in self.declared.items()}
 
     @property
     def seen(self) -> tuple[Task, ...]:
@@ -92,16 +97,16 @@ def build_world(recipe: Recipe) -> World:
                 f"site {site!r}",
                 expected="a name of letters, digits, '_', '-' and '.' (at most 64, beginning with a letter)",
             )
-    owned = {site: tuple(owned_components(shard, seen)) for site, shard in sites.items()}
-    for site, components in owned.items():
-        if not components:
+    declared = {site: owned_components(shard, seen) for site, shard in sites.items()}
+    for site, counts in declared.items():
+        if not counts:
             raise FedkimError(
                 f"site {site!r}",
                 found="no usable row",
                 expected=f"a label and an input for one of: {', '.join(recipe.tasks.seen)}",
                 remedy="change the partition or the number of sites",
             )
-    held = {name for components in owned.values() for name in components}
+    held = {name for counts in declared.values() for name in counts}
     for task in seen:
         missing = [m for m in task.modalities if m != "text" and f"encoder.{m}" not in held]
         if missing or f"decoder.{task.name}" not in held:
@@ -127,7 +132,7 @@ def build_world(recipe: Recipe) -> World:
         tasks=tasks,
         data=data,
         sites=sites,
-        owned=owned,
+        declared=declared,
         public=data.split("public"),
         shapes=shapes,
         algorithm=ALGORITHMS[recipe.federation.algorithm](proximal_mu=recipe.federation.proximal_mu),

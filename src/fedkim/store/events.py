@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedkim.store.files import json_lines
+from fedkim.store.files import json_lines, refused
 
 FIELDS = frozenset(
     {
@@ -79,14 +79,18 @@ class Events:
 
         Raises:
             ValueError: a field that isn't in :data:`FIELDS`, or a value that is neither number nor short name.
+            FedkimError: the disk is full or refuses.
         """
         record: dict[str, Any] = {"time": round(time.time(), 3), "event": _allowed("event", event)}
         for name, value in fields.items():
             if name not in FIELDS:
                 raise ValueError(f"event field {name!r} isn't in the allow-list fedkim.store.events.FIELDS")
             record[name] = _allowed(name, value)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise refused(self.path, error) from None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return json_lines(self.path)

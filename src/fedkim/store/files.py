@@ -12,35 +12,51 @@ from pathlib import Path
 from typing import Any
 
 from fedkim.errors import FedkimError
+from fedkim.failpoints import reach
 
 TEMPORARY = ".tmp-"
 """How the names of unfinished files begin; whatever carries it may be swept."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], *, point: str = "") -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to the disk, then rename it into place.
+
+    Args:
+        path: where the file is to stand.
+        write: fills the file that it is given.
+        point: the fail-points to pass on the way, ``<point>.begin`` to ``<point>.kept``.
 
     Raises:
         FedkimError: the disk is full or refuses; nothing of the attempt is left, the old file stands.
     """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
+        _passed(point, "begin")
         write(temporary)
+        _passed(point, "written")
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        _passed(point, "synced")
         os.replace(temporary, path)
+        _passed(point, "renamed")
         sync_folder(path.parent)
+        _passed(point, "kept")
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
-            raise _refused(path, error) from None
+            raise refused(path, error) from None
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def _passed(point: str, step: str) -> None:
+    if point:
+        reach(f"{point}.{step}")
+
+
+def write_text(path: Path, text: str, *, point: str = "") -> None:
     """:func:`write_atomically` for text in UTF-8."""
-    write_atomically(path, lambda temporary: _fill(temporary, text.encode()))
+    write_atomically(path, lambda temporary: _fill(temporary, text.encode()), point=point)
 
 
 def _fill(path: Path, data: bytes) -> None:
@@ -49,7 +65,8 @@ def _fill(path: Path, data: bytes) -> None:
         file.flush()
 
 
-def _refused(path: Path, error: OSError) -> FedkimError:
+def refused(path: Path, error: OSError) -> FedkimError:
+    """What to say when the system won't write ``path``."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return FedkimError(
         f"writing {path}",

@@ -1,61 +1,25 @@
 """RunStore: a run's folder, whose rounds are committed so that a crash costs at most the round in progress."""
 
-import errno
 import json
 import logging
 import os
-import re
 import shutil
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from fedkim.errors import FedkimError
 from fedkim.recipe import Recipe, from_dict
-from fedkim.state import State
 from fedkim.store.environment import differences, refuse_other_bits
 from fedkim.store.events import Events
-from fedkim.store.files import (
-    TEMPORARY,
-    canonical,
-    file_digest,
-    free_bytes,
-    plain,
-    pretty,
-    sweep,
-    sync_folder,
-    text_digest,
-    write_atomically,
-    write_text,
-)
+from fedkim.store.files import TEMPORARY, plain, pretty, sweep, sync_folder, write_text
 from fedkim.store.lock import Lock
-
-KEEP = 3
-"""Committed rounds that stay on the disk."""
+from fedkim.store.rounds import Committed, RoundFiles
 
 _log = logging.getLogger(__name__)
-_MANIFEST = re.compile(r"round-(\d{4,})\.json")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Committed:
-    """A round read back and found whole."""
-
-    round: int
-    tensors: State
-    """Everything the round wrote, under its namespaces (``state.…``, ``injector.…``, ``optimizer.…``)."""
-    manifest: Mapping[str, Any]
-
-    def namespace(self, name: str) -> State:
-        """The tensors written under ``name``, without that prefix."""
-        return State(self.tensors.below(name))
 
 
 class RunStore:
@@ -69,6 +33,9 @@ class RunStore:
         self.folder = Path(folder)
         self.rounds = self.folder / "rounds"
         self.events = Events(self.folder / "events.jsonl")
+        self._files = RoundFiles(
+            self.rounds, recipe=lambda: self._stored_recipe()["digest"], damaged=self._tell_damaged
+        )
         self._lock: Lock | None = None
         self._environment: Mapping[str, Any] = {}
 
@@ -131,33 +98,14 @@ class RunStore:
         """The newest whole round; None before the first. A damaged one is passed over with a warning.
 
         Raises:
-            FedkimError: rounds were committed and every one is damaged. Nothing is deleted.
+            FedkimError: rounds were committed and every one is damaged (nothing is deleted), or the newest was computed
+                with another number of threads, device or dtype.
         """
-        numbers = self.committed_rounds()
-        for number in reversed(numbers):
-            damage, manifest = self._verified(number)
-            if not damage:
-                refuse_other_bits(manifest.get("environment", {}), self._environment)
-                changed = differences(manifest.get("environment", {}), self._environment)
-                if changed:
-                    _log.warning("resuming with another %s: last bits may differ", ", ".join(changed))
-                return Committed(round=number, tensors=State.from_file(self._tensors(number)), manifest=manifest)
-            _log.warning("round %d in %s is damaged (%s); going back one", number, self.folder, damage)
-            if self._lock:
-                self.events.append("damaged-round", round=number, reason=damage)
-        if numbers:
-            raise FedkimError(
-                f"run folder {self.folder}",
-                found=f"all {len(numbers)} stored rounds damaged ({damage})",
-                expected="at least one whole round",
-                remedy="restore the folder from a copy, or start anew with --force",
-            )
-        return None
+        return self._usable(self._files.latest())
 
     def committed_rounds(self) -> list[int]:
         """Numbers of the rounds on the disk, rising; whole or not."""
-        matches = (_MANIFEST.fullmatch(path.name) for path in self.rounds.glob("round-*.json"))
-        return sorted(int(match[1]) for match in matches if match)
+        return self._files.numbers()
 
     def commit(self, number: int, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any] | None = None) -> str:
         """Commit a round: tensors first, the manifest last. Until its rename the round doesn't exist.
@@ -174,27 +122,35 @@ class RunStore:
             FedkimError: no room on the disk; the rounds before stay as they are.
         """
         assert self._lock, "only a store from RunStore.open commits"
-        state = _with_own_memory(tensors)
-        self._require_room(state.num_bytes)
-        self.rounds.mkdir(exist_ok=True)
-        path = self._tensors(number)
-        write_atomically(path, lambda temporary: _save(state, temporary))
-        sha256 = file_digest(path)
-        record: dict[str, Any] = {
-            **plain(manifest or {}),
-            "round": number,
-            "file": path.name,
-            "bytes": path.stat().st_size,
-            "sha256": sha256,
-            "parent": self._sha256(number - 1),
-            "recipe": self._stored_recipe()["digest"],
-            "environment": plain(self._environment),
-            "committed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        record["checksum"] = text_digest(canonical(record))
-        write_text(self._manifest(number), pretty(record))
-        self._prune(number)
-        return sha256
+        return self._files.commit(number, tensors, manifest or {}, self._environment)
+
+    def keep_halfway(
+        self, number: int, step: int, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any] | None = None
+    ) -> None:
+        """Keep the round in progress as it is after ``step`` steps of injection; what was kept of it before goes.
+
+        Raises:
+            FedkimError: no room on the disk; what was kept before stays as it is.
+        """
+        assert self._lock, "only a store from RunStore.open commits"
+        self._files.keep_halfway(number, step, tensors, manifest or {}, self._environment)
+
+    def halfway(self, number: int) -> Committed | None:
+        """What was kept of round ``number``, its step in ``manifest["step"]``; None if nothing usable was.
+
+        Raises:
+            FedkimError: it was computed with another number of threads, device or dtype.
+        """
+        return self._usable(self._files.halfway(number))
+
+    def _usable(self, found: Committed | None) -> Committed | None:
+        if found:
+            before = found.manifest.get("environment", {})
+            refuse_other_bits(before, self._environment)
+            changed = differences(before, self._environment)
+            if changed:
+                _log.warning("resuming with another %s: last bits may differ", ", ".join(changed))
+        return found
 
     def event(self, event: str, **fields: Any) -> None:
         """Append to ``events.jsonl``; see :class:`fedkim.store.events.Events`."""
@@ -221,6 +177,10 @@ class RunStore:
         """The stored result, or None while the run isn't complete."""
         path = self.folder / "result.json"
         return _read_json(path) if path.exists() else None
+
+    def _tell_damaged(self, number: int, damage: str) -> None:
+        if self._lock:
+            self.events.append("damaged-round", round=number, reason=damage)
 
     # -- the folder -------------------------------------------------------------------------------------------------
 
@@ -265,97 +225,6 @@ class RunStore:
         if not isinstance(record.get("recipe"), dict) or not isinstance(record.get("digest"), str):
             raise FedkimError(f"file {path}", found="something else", expected="a stored recipe")
         return record
-
-    def _require_room(self, num_bytes: int) -> None:
-        free = free_bytes(self.folder)
-        if free < 2 * num_bytes:
-            raise FedkimError(
-                f"run folder {self.folder}",
-                found=f"{free:,} bytes free",
-                expected=f"{2 * num_bytes:,} to commit a round",
-                remedy="make room and run the same command again: it resumes",
-            )
-
-    # -- rounds -----------------------------------------------------------------------------------------------------
-
-    def _tensors(self, number: int) -> Path:
-        return self.rounds / f"round-{number:04d}.safetensors"
-
-    def _manifest(self, number: int) -> Path:
-        return self.rounds / f"round-{number:04d}.json"
-
-    def _sha256(self, number: int) -> str | None:
-        """The tensors' sha256 that a round's manifest names; None if it isn't there or isn't whole."""
-        try:
-            return _checked_manifest(self._manifest(number))["sha256"]
-        except (_DamagedError, OSError):
-            return None
-
-    def _verified(self, number: int) -> tuple[str, dict[str, Any]]:
-        """What is wrong with a round (a short name, empty if nothing) and its manifest."""
-        try:
-            manifest = _checked_manifest(self._manifest(number))
-            path = self._tensors(number)
-            if manifest.get("round") != number:
-                return "manifest-of-another-round", {}
-            if manifest.get("recipe") != self._stored_recipe()["digest"]:
-                return "manifest-of-another-recipe", {}
-            if path.stat().st_size != manifest["bytes"]:
-                return "tensors-of-another-size", {}
-            if file_digest(path) != manifest["sha256"]:
-                return "tensors-with-another-digest", {}
-        except _DamagedError:
-            return "unreadable-manifest", {}
-        except OSError:
-            return "missing-tensors", {}
-        return "", manifest
-
-    def _prune(self, newest: int) -> None:
-        """Drop rounds older than the last KEEP. The manifest goes first: a round without one doesn't exist."""
-        for number in self.committed_rounds():
-            if number <= newest - KEEP:
-                self._manifest(number).unlink()
-        kept = {self._tensors(number) for number in self.committed_rounds()}
-        for path in self.rounds.glob("round-*.safetensors"):
-            if path not in kept:
-                path.unlink()
-
-
-class _DamagedError(Exception):
-    """A manifest that isn't what was written."""
-
-
-def _checked_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_bytes())
-        checksum = manifest.pop("checksum")
-        whole = text_digest(canonical(manifest)) == checksum
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        whole = False
-    if not whole:
-        raise _DamagedError
-    return manifest
-
-
-def _with_own_memory(tensors: Mapping[str, Tensor]) -> State:
-    """The tensors on the CPU, each with memory of its own: views of one storage can't be written side by side."""
-    own: dict[str, Tensor] = {}
-    taken: set[int] = set()
-    for name, tensor in State(tensors).items():
-        storage = tensor.untyped_storage()
-        alone = storage.nbytes() == tensor.numel() * tensor.element_size() and storage.data_ptr() not in taken
-        own[name] = tensor if alone else tensor.clone()
-        taken.add(storage.data_ptr())
-    return State(own)
-
-
-def _save(state: State, path: Path) -> None:
-    try:
-        safetensors.torch.save_file(dict(state), path)
-    except safetensors.SafetensorError as error:  # hides the system's error number in its text
-        number = re.search(r"os error (\d+)", str(error))
-        code = int(number[1]) if number else errno.EIO
-        raise OSError(code, os.strerror(code)) from None
 
 
 def _entries(folder: Path) -> list[Path]:
