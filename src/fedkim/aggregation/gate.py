@@ -26,7 +26,7 @@ class Limits:
 
     norm: float = 5.0
     """A component may move so many times as far as the round's median, more for a site with more examples."""
-    tensor_norm: float = 20.0
+    tensor_norm: float = 50.0
     """The same for a single tensor, which is allowed to move as far as its own length in any case."""
     relative: float = 10.0
     """A component may move so many times its own length, however far the others moved."""

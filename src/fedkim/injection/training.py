@@ -273,10 +273,11 @@ class InjectionTrainer:
         return State(tensors)
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take the moments back from :meth:`tensors`."""
+        """Take the moments back from :meth:`tensors`; a parameter without any there has none afterwards."""
         for group, named in self.groups.items():
             for name, parameter in named.items():
                 moments = {m: state.get(f"{m}.{group}.{name}") for m in ("exp_avg", "exp_avg_sq", "step")}
+                self.optimizer.state.pop(parameter, None)
                 if moments["step"] is not None:
                     self.optimizer.state[parameter] = {
                         moment: value.clone().to(parameter.device)  # the fused step needs its counter there too

@@ -30,11 +30,11 @@ from fedkim.store.files import plain
 
 def federate(recipe: Recipe, *, out: str | Path | None = None, force: bool = False) -> Iterator[Round]:
     """Run a recipe's rounds and yield each as it ends; with ``out`` they are committed there and resumed from there."""
-    world, injector, trainer = _parts(recipe)
+    world, injector, trainer = load_parts(recipe)
     if out is None:
         yield from Rounds(world, injector, trainer, store=None, progress=Silent())
         return
-    with RunStore.open(out, recipe, force=force, environment=_environment(injector)) as store:
+    with RunStore.open(out, recipe, force=force, environment=environment_of(injector)) as store:
         yield from Rounds(world, injector, trainer, store=store, progress=Silent())
 
 
@@ -61,8 +61,8 @@ def run_recipe(
             return stored
         progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
         clock = Clock()
-        world, injector, trainer = _parts(recipe)
-        store.use_environment(_environment(injector))
+        world, injector, trainer = load_parts(recipe)
+        store.use_environment(environment_of(injector))
         clock.lap("data and language model")
         rounds = Rounds(world, injector, trainer, store=store, progress=progress)
         for _ in rounds:
@@ -85,8 +85,8 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
         recipe = replace(recipe, data=replace(recipe.data, root=str(data)))
     with RunStore.open(folder, recipe) as store:
         clock = Clock()
-        world, injector, trainer = _parts(recipe)
-        store.use_environment(_environment(injector))
+        world, injector, trainer = load_parts(recipe)
+        store.use_environment(environment_of(injector))
         rounds = Rounds(world, injector, trainer, store=store, progress=progress)
         if not rounds.done:
             raise FedkimError(
@@ -96,7 +96,8 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
         return _score(rounds, store, split=split, clock=clock, progress=progress, keep=keep)
 
 
-def _parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
+def load_parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
+    """Data, language model, injector and trainer of a recipe, before the first round."""
     set_threads(recipe)
     import_plugins(recipe.run.plugins)  # before either of the two that may need them
     with ThreadPoolExecutor(
@@ -110,7 +111,8 @@ def _parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
     return world, injector, make_trainer(world, injector)
 
 
-def _environment(injector: Injector) -> dict[str, Any]:
+def environment_of(injector: Injector) -> dict[str, Any]:
+    """What decides the last bits of a run with this injector."""
     return environment(device=injector.llm.device.type, dtype=str(injector.llm.dtype).removeprefix("torch."))
 
 
@@ -137,7 +139,7 @@ def _score(
     if recipe.evaluation.shuffled:
         scorer.shuffled()
     clock.lap("answers")
-    chosen = _environment(injector)
+    chosen = environment_of(injector)
     seen, unseen = ([injector.route(task.name) for task in tasks] for tasks in (world.seen, world.unseen))
     routes = routes_record(seen, unseen) if injector.experts else {}
     if recipe.evaluation.blind:
