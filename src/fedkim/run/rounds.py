@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fedkim.aggregation import short_of_sites
 from fedkim.data.sample import Dataset
 from fedkim.engines import InProcess
 from fedkim.evaluation.answers import score
@@ -135,6 +136,17 @@ class Rounds:
             tell_routes(
                 entry["injection"]["routes"], told, round=finished.number, store=self.store, progress=self.progress
             )
+        algorithm = self.world.algorithm
+        short = short_of_sites(algorithm, [update.num_examples for update in finished.updates])
+        for name, number in short.items():
+            became = "averaged unguarded" if algorithm.otherwise == "mean" else "kept as broadcast"
+            self.progress.line(
+                f"{name}: {became}; {number} of the {algorithm.least} sites that {algorithm.name!r} needs"
+            )
+            if self.store:
+                self.store.event(
+                    "short_of_sites", round=finished.number, component=name, sites=number, reason=algorithm.otherwise
+                )
         if not self.store:
             return
         for update in finished.updates:
