@@ -68,6 +68,6 @@ def distance(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> float
             continue
         start, end = origin.reshape(-1), after[key].reshape(-1)
         for piece in pieces(start.numel(), PIECE):
-            moved = end[piece].to(torch.float64).sub_(start[piece])
+            moved = end[piece].to(torch.float64) - start[piece]
             total += float(moved.dot(moved))
     return total**0.5

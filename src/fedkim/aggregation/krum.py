@@ -66,7 +66,7 @@ def squared_distances(before: Mapping[str, Tensor], sent: Sequence[Mapping[str, 
             continue
         base, rows = origin.reshape(-1), [tensors[key].reshape(-1) for tensors in sent]
         memory = torch.empty(len(sent), min(PIECE, base.numel()), dtype=torch.float64)
-        for piece in pieces(base.numel()):
+        for piece in pieces(base.numel(), PIECE):
             moved_SC = memory[:, : piece.stop - piece.start]
             start_C = base[piece].to(torch.float64)
             for moved_C, row in zip(moved_SC, rows, strict=True):

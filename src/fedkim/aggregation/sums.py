@@ -14,7 +14,7 @@ PIECE = 1 << 16
 """Coordinates looked at together: 512 KiB of float64."""
 
 
-def pieces(length: int, size: int = PIECE) -> Iterator[slice]:
+def pieces(length: int, size: int) -> Iterator[slice]:
     """Consecutive slices of ``size`` that cover ``range(length)``; the last may be shorter."""
     for first in range(0, length, size):
         yield slice(first, min(first + size, length))
@@ -37,7 +37,7 @@ def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float], *, origin:
     start = origin.reshape(-1) if origin is not None else None
     total = torch.empty(min(PIECE, flat.numel()), dtype=torch.float64)
     term, base = torch.empty_like(total), torch.empty_like(total)
-    for piece in pieces(flat.numel()):
+    for piece in pieces(flat.numel(), PIECE):
         width = piece.stop - piece.start
         sum_, term_, base_ = total[:width], term[:width], base[:width]
         if start is not None:
