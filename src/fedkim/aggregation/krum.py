@@ -7,10 +7,13 @@ from torch import Tensor
 
 from fedkim.aggregation.algorithms import Algorithm
 from fedkim.aggregation.robust import Otherwise, robust
-from fedkim.aggregation.sums import PIECE, pieces, weighted_sum
+from fedkim.aggregation.sums import pieces, weighted_sum
 from fedkim.state import State
 
 # S sites, C coordinates of a piece
+
+COMPARED = 1 << 15
+"""Coordinates compared together: 256 KiB a site in float64."""
 
 
 def krum(*, byzantine: int = 1, too_few: Otherwise = "keep") -> Algorithm:
@@ -65,8 +68,8 @@ def squared_distances(before: Mapping[str, Tensor], sent: Sequence[Mapping[str, 
         if not origin.is_floating_point():
             continue
         base, rows = origin.reshape(-1), [tensors[key].reshape(-1) for tensors in sent]
-        memory = torch.empty(len(sent), min(PIECE, base.numel()), dtype=torch.float64)
-        for piece in pieces(base.numel(), PIECE):
+        memory = torch.empty(len(sent), min(COMPARED, base.numel()), dtype=torch.float64)
+        for piece in pieces(base.numel(), COMPARED):
             moved_SC = memory[:, : piece.stop - piece.start]
             start_C = base[piece].to(torch.float64)
             for moved_C, row in zip(moved_SC, rows, strict=True):
