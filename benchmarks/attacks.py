@@ -8,7 +8,7 @@ at 1. Toy numbers: for passed or failed, not for how bad.
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -196,28 +196,38 @@ def flower_matrix(*, seed: int = 0) -> list[Outcome]:
     }
 
     def aggregate(strategy: FedAvg) -> Callable[[Scene, Sequence[Update]], Mapping[str, torch.Tensor]]:
-        return lambda scene, updates: flower_aggregate(strategy, updates, NAME)
+        return lambda scene, updates: flower_aggregate(strategy, [Reply(update, NAME) for update in updates])
 
     return _outcomes(scene(seed=seed), {name: aggregate(strategy) for name, strategy in strategies.items()})
 
 
-def flower_aggregate(strategy: object, updates: Iterable[Update], name: str) -> dict[str, torch.Tensor]:
-    """What a Flower strategy makes of updates that hold the one component ``name``."""
+def flower_aggregate(strategy: object, replies: Sequence["Reply"]) -> dict[str, torch.Tensor]:
+    """What a Flower strategy makes of replies."""
     logging.getLogger("flwr").setLevel(logging.WARNING)  # it tells of every reply
     with np.errstate(all="ignore"):
-        arrays, _ = strategy.aggregate_train(1, [_Reply(update, name) for update in updates])  # type: ignore[attr-defined]
+        arrays, _ = strategy.aggregate_train(1, replies)  # type: ignore[attr-defined]
     return {key: torch.from_numpy(array.numpy().copy()) for key, array in arrays.items()}
 
 
-class _Reply:
-    """The parts of a Flower message that its strategies read; a real one wants a running SuperLink's identity."""
+class Reply:
+    """An update with the one component ``name`` as Flower's strategies read it; a real message wants a running SuperLink."""
 
     def __init__(self, update: Update, name: str):
-        from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+        from flwr.app import Array
 
-        arrays = ArrayRecord({key: Array(tensor.numpy()) for key, tensor in update.state.items()})
-        metrics = MetricRecord({"num-examples": update.num_examples[name]})
-        self.content = RecordDict({"arrays": arrays, "metrics": metrics})
+        self.arrays = {key: Array(tensor.numpy()) for key, tensor in update.state.items()}
+        self.count = update.num_examples[name]
+        self.content = self.again().content
+
+    def again(self) -> "Reply":
+        """The same reply afresh: some strategies take the arrays out of what they are given."""
+        from flwr.app import ArrayRecord, MetricRecord, RecordDict
+
+        other = object.__new__(Reply)
+        other.arrays, other.count = self.arrays, self.count
+        metrics = MetricRecord({"num-examples": self.count})
+        other.content = RecordDict({"arrays": ArrayRecord(self.arrays), "metrics": metrics})
+        return other
 
     def has_error(self) -> bool:
         return False

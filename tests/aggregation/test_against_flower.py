@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from benchmarks.attacks import flower_aggregate
+from benchmarks.attacks import Reply, flower_aggregate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rounds_of_updates import NAME, aggregated, row_of, updates_of
@@ -34,5 +34,5 @@ def test_the_same_comes_out_as_of_flowers_strategy(name, seed, sites, size, spre
     # Flower's multi-Krum weighs the selected by their counts, ours doesn't: a count is a claim
     counts = [20] * sites if name == "MultiKrum" else torch.randint(5, 50, (sites,), generator=generator).tolist()
     ours, theirs = (make(sites) for make in PAIRS[name])
-    flowers = row_of(flower_aggregate(theirs, updates_of(rows, counts), NAME))
+    flowers = row_of(flower_aggregate(theirs, [Reply(update, NAME) for update in updates_of(rows, counts)]))
     torch.testing.assert_close(aggregated(ours, rows, counts), flowers, atol=1e-6, rtol=1e-6)
