@@ -1,4 +1,4 @@
-"""``python -m benchmarks [m3oe] [model_step] [growth] [--device cuda --dtype bf16 --dim 4096 ...]``; all by default."""
+"""``python -m benchmarks [m3oe] [model_step] [growth] [aggregation] [--device cuda --dtype bf16 ...]``; the first two by default."""
 
 import argparse
 import importlib
@@ -8,7 +8,7 @@ import torch
 from benchmarks.measure import DTYPES, LEAST_PAIRS, Report, Settings, environment
 
 BENCHMARKS = ("m3oe", "model_step")
-ON_REQUEST = ("growth",)
+ON_REQUEST = ("growth", "aggregation", "sites", "poisoning")
 
 
 def main() -> None:
@@ -25,7 +25,10 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.0, help="of every adapter")
     parser.add_argument("--rounds", type=int, default=LEAST_PAIRS, help=f"at least {LEAST_PAIRS} for a verdict")
     parser.add_argument(
-        "--only", action="append", default=[], help="parts of a benchmark: layer, bytes, train, generate"
+        "--only",
+        action="append",
+        default=[],
+        help="parts of a benchmark: layer, bytes, train, generate, mean, rules, memory, harness",
     )
     parser.add_argument(
         "--llm", default="", help="registered language model whose shape model_step takes (smollm2-135m)"

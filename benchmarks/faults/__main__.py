@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import attacks
 from benchmarks.faults import damage, disk, kills, names
 from benchmarks.faults.subject import ROOT, Subject, child, everything, load_subject
 from benchmarks.measure import environment
@@ -135,6 +136,20 @@ def _names(quick: bool, jobs: int) -> list[Line]:
     return [Line(fault="names that want to be paths", target="200/200", tried=tried, survived=names.confined())]
 
 
+def _poisoned(quick: bool, jobs: int) -> list[Line]:
+    """Twelve attacks on six rules behind the gate, and on plain Flower in the same run."""
+    ours = attacks.matrix(rules={name: attacks.RULES[name] for name in RULES})
+    theirs = [outcome for outcome in attacks.flower_matrix() if outcome.rule in ("FedAvg", "FedMedian")]
+    fell = sum(not outcome.stood for outcome in theirs)
+    note = (
+        f"plain Flower FedAvg and FedMedian, same attacks: {fell} of {len(theirs)} changed the model or ended the round"
+    )
+    stood = sum(outcome.stood for outcome in ours)
+    return [Line(fault="bad updates: 12 attacks × 6 rules", target="72/72", tried=len(ours), survived=stood, note=note)]
+
+
+RULES = ("fedavg", "fedprox", "median", "trimmed-mean", "krum", "multi-krum")
+
 FAULTS: dict[str, Callable[[bool, int], list[Line]]] = {
     "kill": _killed,
     "fail-points": _fail_points,
@@ -143,6 +158,7 @@ FAULTS: dict[str, Callable[[bool, int], list[Line]]] = {
     "full": _full,
     "unflushed": _unflushed,
     "names": _names,
+    "attacks": _poisoned,
 }
 
 

@@ -35,6 +35,7 @@ class State(Mapping[str, Tensor]):
     def __init__(self, tensors: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]] = ()):
         items = tensors.items() if isinstance(tensors, Mapping) else tensors
         self._tensors: dict[str, Tensor] = {}
+        self._digest = ""
         for key, tensor in sorted(items, key=lambda item: item[0]):
             if not _KEY.fullmatch(key) or ".." in key:
                 raise FedkimError(
@@ -58,6 +59,8 @@ class State(Mapping[str, Tensor]):
     def slice(self, components: Iterable[str]) -> "State":
         """The part that belongs to ``components``: what one site receives and sends."""
         wanted = set(components)
+        if wanted.issuperset(self.components()):
+            return self
         return State({key: tensor for key, tensor in self.items() if component(key) in wanted})
 
     def below(self, prefix: str) -> dict[str, Tensor]:
@@ -100,12 +103,15 @@ class State(Mapping[str, Tensor]):
             ) from None
 
     def digest(self) -> str:
-        """sha256 over names, shapes, types and bytes: equal digests mean bit-identical weights."""
+        """sha256 over names, shapes, types and bytes: equal digests mean bit-identical weights. Computed once: a State is a value."""
+        if self._digest:
+            return self._digest
         hasher = hashlib.sha256()
         for key, tensor in self.items():
             hasher.update(json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode())
             hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-        return hasher.hexdigest()
+        self._digest = hasher.hexdigest()
+        return self._digest
 
 
 @dataclass(frozen=True, kw_only=True)

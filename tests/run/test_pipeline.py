@@ -212,7 +212,7 @@ def test_a_model_that_loads_in_half_precision_leaves_data_and_first_weights_as_t
 
     monkeypatch.setattr("fedkim.run.pipeline.load_language_model", load)
     monkeypatch.setattr("fedkim.run.pipeline.build_world", build)
-    world, injector, _ = pipeline._parts(small("run.dtype=bfloat16"))
+    world, injector, _ = pipeline.load_parts(small("run.dtype=bfloat16"))
     assert injector.llm.dtype == torch.bfloat16
     assert {tensor.dtype for tensor in world.initial.values()} == {torch.float32}
     assert {tensor.dtype for sample in world.data for tensor in sample.inputs.values()} == {torch.float32}

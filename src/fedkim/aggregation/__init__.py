@@ -1,17 +1,25 @@
 """Aggregation: which updates may enter, and how they become the next state."""
 
-from fedkim.aggregation.algorithms import ALGORITHMS, Algorithm, Memory, fedavg, fedprox, weighted_mean
+from fedkim.aggregation.algorithms import Algorithm, Memory, fedavg, fedprox, weighted_mean
 from fedkim.aggregation.gate import Limits, Rejection, gate, objection
+from fedkim.aggregation.registry import ALGORITHMS, ROBUST, make_algorithm
+from fedkim.aggregation.robust import check_owners, short_of_sites
+from fedkim.aggregation.spool import Spool
 
 __all__ = [
     "ALGORITHMS",
+    "ROBUST",
     "Algorithm",
     "Limits",
     "Memory",
     "Rejection",
+    "Spool",
+    "check_owners",
     "fedavg",
     "fedprox",
     "gate",
+    "make_algorithm",
     "objection",
+    "short_of_sites",
     "weighted_mean",
 ]

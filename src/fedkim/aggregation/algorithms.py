@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from fedkim.aggregation.sums import weighted_sum
 from fedkim.errors import FedkimError
 from fedkim.state import State, Update, component
 
@@ -29,34 +31,54 @@ class Algorithm:
     name: str
     aggregate: Aggregate
     penalty: Penalty | None = None
+    least: int = 1
+    """Sites that must contribute to a component for the rule to hold what it promises."""
+    otherwise: Literal["keep", "mean"] = "mean"
+    """What becomes of a component with fewer: it keeps the broadcast's value, or is averaged as by FedAvg."""
+
+
+def contributors(updates: Sequence[Update]) -> dict[str, list[Update]]:
+    """Who sent each component, in the sites' name order, so that arrival order changes no bit."""
+    by_component: dict[str, list[Update]] = {}
+    for update in sorted(updates, key=lambda update: update.site):
+        for name in update.state.components():
+            by_component.setdefault(name, []).append(update)
+    return dict(sorted(by_component.items()))
 
 
 def weighted_mean(previous: State, updates: Sequence[Update]) -> State:
-    """Average key by key over the sites that sent the key: θ = Σ_n w_n θ_n with w_n ∝ examples of the component.
+    """Average component by component over the sites that sent it: θ = Σ_n w_n θ_n with w_n ∝ examples of the component.
 
     A site without a modality neither dilutes nor votes on its encoder; where nobody sent a component the previous
     value stays. Sums run in float64 in the sites' name order, so neither arrival order nor site count changes a bit.
+    Updates may be mapped from files (:class:`~fedkim.aggregation.spool.Spool`): the bits are the same.
 
     Args:
         previous: the state of the last round.
         updates: at most one per site; shapes as in ``previous`` (the gate has checked them).
+
+    Raises:
+        FedkimError: a component without an example.
     """
-    ordered = sorted(updates, key=lambda update: update.site)
     averaged: dict[str, Tensor] = {}
-    for key in sorted({key for update in ordered for key in update.state}):
-        senders = [update for update in ordered if key in update.state]
-        counts = [update.num_examples[component(key)] for update in senders]
-        total = sum(counts)
-        if total <= 0:
-            raise FedkimError(
-                f"component {component(key)!r}", found=f"{total} examples in all", expected="at least one"
-            )
-        like = senders[0].state[key]
-        mean = torch.zeros(like.shape, dtype=torch.float64)
-        for update, count in zip(senders, counts):
-            mean.add_(update.state[key].to(torch.float64), alpha=count / total)
-        averaged[key] = mean.to(like.dtype) if like.is_floating_point() else mean.round().to(like.dtype)
+    for name, senders in contributors(updates).items():
+        averaged.update(mean_of(name, senders))
     return previous.updated(averaged)
+
+
+def mean_of(name: str, senders: Sequence[Update]) -> dict[str, Tensor]:
+    """One component's tensors, averaged by examples; ``senders`` in the order of the sums.
+
+    Raises:
+        FedkimError: no example at all.
+    """
+    counts = [update.num_examples[name] for update in senders]
+    total = sum(counts)
+    if total <= 0:
+        raise FedkimError(f"component {name!r}", found=f"{total} examples in all", expected="at least one")
+    weights = [count / total for count in counts]
+    keys = [key for key in senders[0].state if component(key) == name]
+    return {key: weighted_sum([update.state[key] for update in senders], weights) for key in keys}
 
 
 def proximal_term(mu: float) -> Penalty:
@@ -81,7 +103,3 @@ def fedavg(*, proximal_mu: float = 0.0) -> Algorithm:
 def fedprox(*, proximal_mu: float = 0.01) -> Algorithm:
     """FedAvg with a leash: sites pay (μ/2)·‖θ_n − θ‖² for drifting from the broadcast weights (Li et al. 2020)."""
     return Algorithm(name="fedprox", aggregate=_average, penalty=proximal_term(proximal_mu))
-
-
-ALGORITHMS: dict[str, Callable[..., Algorithm]] = {"fedavg": fedavg, "fedprox": fedprox}
-"""By name: makers that take the recipe's settings as keywords. Open: add your own."""

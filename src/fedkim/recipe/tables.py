@@ -155,9 +155,21 @@ class Federation(Table):
     norm_limit: float = 5.0
     """A site may move a component so many times as far as the round's median (more with more examples); 0: any distance."""
     algorithm: str = "fedavg"
-    """``fedavg``, ``fedprox`` or one added by a plug-in."""
+    """``fedavg``, a robust rule (docs/aggregation.md), either with FedProx's penalty (``fedprox``, ``fedprox-krum``), a plug-in's."""
     proximal_mu: float = 0.01
     """FedProx: weight of the pull back to the broadcast weights."""
+    byzantine: int = 1
+    """Robust rules: how many sites may lie about one component; it needs 2f + 1 contributors, for Krum 2f + 3."""
+    trim_share: float = 0.2
+    """``trimmed-mean``: share of the contributors cut at either end of each coordinate."""
+    selected: int = 0
+    """``multi-krum``: updates to average, at most contributors − f − 2; 0: that many."""
+    clip_factor: float = 2.0
+    """``clipped-mean``: a site moves a component at most so many times as far as the round's median."""
+    site_share: float = 0.5
+    """``clipped-mean``: the largest weight of one site, whatever its count of examples."""
+    too_few: Literal["keep", "mean"] = "keep"
+    """Robust rules: a component with too few contributors in a round stays as it was, or is averaged unguarded."""
     partition: Literal["iid", "dirichlet", "natural", "missing-modality", "table"] = "iid"
     """How private patients are dealt to the sites; the deal stays for the whole run."""
     dirichlet_alpha: float = 0.5
@@ -173,8 +185,13 @@ class Federation(Table):
         self._require("norm_limit", self.norm_limit == 0 or self.norm_limit > 1, "0, or a number above 1")
         self._require("participation", 0 < self.participation <= 1, "a share above 0 and at most 1")
         self._require("algorithm", bool(self.algorithm), "an algorithm's name")
-        if self.algorithm == "fedprox":
-            self._require("proximal_mu", self.proximal_mu > 0, "a number above 0 when algorithm is 'fedprox'")
+        if self.algorithm.startswith("fedprox"):
+            self._require("proximal_mu", self.proximal_mu > 0, f"a number above 0 when algorithm is {self.algorithm!r}")
+        self._at_least(1, "byzantine")
+        self._at_least(0, "selected")
+        self._require("trim_share", 0 < self.trim_share < 0.5, "above 0 and below 0.5")
+        self._require("clip_factor", self.clip_factor >= 1, "at least 1")
+        self._require("site_share", 0 < self.site_share <= 1, "above 0 and at most 1")
         self._positive("dirichlet_alpha")
         self._fraction("missing")
         if self.partition == "table":

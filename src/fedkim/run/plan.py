@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fedkim.aggregation import ALGORITHMS
+from fedkim.aggregation import make_algorithm
 from fedkim.data.registry import SOURCES
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor
@@ -70,12 +70,9 @@ def check_recipe(recipe: Recipe) -> Plan:
     """
     import_plugins(recipe.run.plugins)
     tasks = resolve_tasks(recipe)
-    for kind, name, known in (
-        ("data source", recipe.data.source, SOURCES),
-        ("algorithm", recipe.federation.algorithm, ALGORITHMS),
-    ):
-        if name not in known:
-            raise unknown(kind, name, known)
+    if recipe.data.source not in SOURCES:
+        raise unknown("data source", recipe.data.source, SOURCES)
+    make_algorithm(recipe.federation)
     shapes: dict[str, tuple[int, ...]] = {
         "image": (1, recipe.data.image_size, recipe.data.image_size),
         "signal": (_LEADS.get(recipe.data.source, 12), 1000),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fedkim.aggregation import Limits, Rejection
+from fedkim.aggregation import Limits, Rejection, Spool, short_of_sites
 from fedkim.engines import InProcess
 from fedkim.failpoints import reach
 from fedkim.federation import Contribution, Gathered, Round, federate
@@ -87,6 +87,7 @@ class Rounds:
 
     def _engine(self) -> Callable[[int, State], Iterator[Update | Rejection]]:
         recipe = self.world.recipe
+        spool = Spool(self.store.folder / "spool") if self.store else None
 
         def told(round: int, state: State) -> Iterator[Update | Rejection]:
             self._began = time.perf_counter()
@@ -103,7 +104,8 @@ class Rounds:
                     seed=recipe.run.seed,
                     on_update=lambda update: stage.advance(loss=update.metrics["loss"]),
                 )
-                yield from engine(round, state)
+                updates = engine(round, state)
+                yield from spool.through(updates) if spool else updates
 
         return told
 
@@ -197,6 +199,7 @@ class Rounds:
         self.history.append(entry)
         self.done = finished.number
         self._tell(finished, entry)
+        self._tell_short(finished)
         if "routes" in entry["injection"]:
             tell_routes(
                 entry["injection"]["routes"], told, round=finished.number, store=self.store, progress=self.progress
@@ -246,6 +249,20 @@ class Rounds:
             self.store.event("skipped", round=number, accepted=len(finished.contributions))
         else:
             self.store.event("injected", round=number, loss=float(np.mean(losses)), seconds=entry["seconds"])
+
+    def _tell_short(self, finished: Round) -> None:
+        """Components that too few sites sent for the robust rule, and what became of them."""
+        algorithm = self.world.algorithm
+        counts = [contribution.num_examples for contribution in finished.contributions]
+        for name, number in short_of_sites(algorithm, counts).items():
+            became = "averaged unguarded" if algorithm.otherwise == "mean" else "kept as broadcast"
+            self.progress.line(
+                f"{name}: {became}; {number} of the {algorithm.least} sites that {algorithm.name!r} needs"
+            )
+            if self.store:
+                self.store.event(
+                    "short_of_sites", round=finished.number, component=name, sites=number, reason=algorithm.otherwise
+                )
 
     def _site(self, contribution: Contribution) -> dict[str, Any]:
         return {

@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedkim.aggregation import ALGORITHMS, Algorithm
+from fedkim.aggregation import Algorithm, check_owners, make_algorithm
 from fedkim.data.partition import partition
 from fedkim.data.registry import SOURCES
 from fedkim.data.sample import Dataset, Sample
+from fedkim.engines.inprocess import participants
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor, owned_components
 from fedkim.recipe import Recipe, import_plugins
@@ -86,8 +87,7 @@ def build_world(recipe: Recipe) -> World:
     tasks = resolve_tasks(recipe)
     if recipe.data.source not in SOURCES:
         raise unknown("data source", recipe.data.source, SOURCES)
-    if recipe.federation.algorithm not in ALGORITHMS:
-        raise unknown("algorithm", recipe.federation.algorithm, ALGORITHMS)
+    algorithm = make_algorithm(recipe.federation)
     data = SOURCES[recipe.data.source](recipe)
     sites = _trainers(recipe, data)
     seen = [tasks[name] for name in recipe.tasks.seen]
@@ -125,6 +125,8 @@ def build_world(recipe: Recipe) -> World:
                 expected="a seen task with the same inputs",
                 remedy="take the task from tasks.unseen or add a seen task",
             )
+    in_a_round = participants(list(sites), share=recipe.federation.participation, seed=recipe.run.seed, round=1)
+    check_owners(algorithm, declared, a_round=len(in_a_round))
     shapes = {name: shape for name, shape in data.shapes().items() if f"encoder.{name}" in held}
     initial = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).state()
     return World(
@@ -135,7 +137,7 @@ def build_world(recipe: Recipe) -> World:
         declared=declared,
         public=data.split("public"),
         shapes=shapes,
-        algorithm=ALGORITHMS[recipe.federation.algorithm](proximal_mu=recipe.federation.proximal_mu),
+        algorithm=algorithm,
         initial=initial,
     )
 

@@ -1,0 +1,74 @@
+"""The spool: updates that wait for their round on disk instead of in memory.
+
+::
+
+    runs/demo/spool/
+      site-1.safetensors      the tensors of an update, as they arrived
+      site-2.safetensors
+
+A site's tensors are written out and mapped back: an :class:`~fedkim.state.Update` like any other, whose pages the system reads
+when a rule comes to them and drops when memory is short. The rules look at a piece of every site at a time, so aggregating
+needs memory for the pieces and the result, however many sites there are, and gives the same bits as from memory.
+Nothing here outlives its round, so nothing is flushed: after a crash the sites are asked again.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from fedkim.aggregation.gate import Rejection
+from fedkim.errors import FedkimError
+from fedkim.state import State, Update
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
+
+
+class Spool:
+    """A folder for the updates of one round.
+
+    Args:
+        folder: made if it isn't there; files of an earlier round are removed.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.clear()
+
+    def put(self, update: Update) -> Update:
+        """The same update with its tensors mapped from a file; the original's memory can go.
+
+        A site's second update in a round replaces the file's name, not what the first one is mapped from.
+
+        Raises:
+            FedkimError: a site's name that is no file name, or no room on the disk.
+        """
+        if not _NAME.fullmatch(update.site) or ".." in update.site:
+            raise FedkimError("a site's name", expected="letters, digits, '_', '-' and single dots, at most 64")
+        path = self.folder / f"{update.site}.safetensors"
+        waiting = path.with_suffix(".part")
+        try:
+            save_file(dict(update.state), waiting)
+            os.replace(waiting, path)
+        except Exception as error:  # safetensors tells a full disk in an exception of its own
+            waiting.unlink(missing_ok=True)
+            raise FedkimError(
+                f"spool {self.folder}",
+                found=f"an update that can't be written ({type(error).__name__})",
+                remedy=f"free {update.state.num_bytes:,} bytes a site there",
+            ) from None
+        return replace(update, state=State.from_file(path))
+
+    def through(self, updates: Iterable[Update | Rejection]) -> Iterator[Update | Rejection]:
+        """Each update as it arrives, put down; of those in memory only the one at hand stays."""
+        for update in updates:
+            yield update if isinstance(update, Rejection) else self.put(update)
+
+    def clear(self) -> None:
+        """Remove the files. What is still mapped stays readable until it is let go."""
+        for path in (*self.folder.glob("*.safetensors"), *self.folder.glob("*.part")):
+            path.unlink()
