@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all lint bench clean
+.PHONY: demo test test-all lint bench faults clean
 demo: $(STAMP)
 	$(BIN)/fedkim demo $(ARGS)
 
@@ -24,6 +24,10 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# break things on purpose: a table of what was tried and what survived, in half an hour on two cores
+faults: $(STAMP)
+	$(BIN)/python -m benchmarks.faults $(ARGS)
 
 # torch first and alone, the language model without its runtime's dependencies: see constraints.txt
 $(STAMP): pyproject.toml constraints.txt

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import safetensors
 import torch
 from safetensors import torch as safetensors_torch
 from torch import Tensor
@@ -15,6 +16,23 @@ from fedkim.errors import FedkimError
 
 _tensors_of = safetensors_torch.load
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}")
+
+
+_NO_SAFETENSORS = FedkimError("a message", found="something else", expected="safetensors")
+_LONGEST_HEADER = 1 << 20
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""safetensors' names of the types."""
 
 
 def component(key: str) -> str:
@@ -82,9 +100,30 @@ class State(Mapping[str, Tensor]):
         return safetensors_torch.save(self._tensors)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "State":
-        """The inverse of :meth:`to_bytes`."""
-        return cls(_tensors_of(data))
+    def from_bytes(cls, data: bytes, *, expected: "State | None" = None) -> "State":
+        """The inverse of :meth:`to_bytes`.
+
+        Args:
+            data: safetensors, perhaps from another institution.
+            expected: names, shapes and types that the header must announce; compared before a tensor is allocated.
+
+        Raises:
+            FedkimError: no safetensors, or not what is expected.
+        """
+        announced = _announced(data)
+        if expected is not None:
+            wanted = {key: (_NAMES[tensor.dtype], tuple(tensor.shape)) for key, tensor in expected.items()}
+            if announced != wanted:
+                differing = sum(announced.get(key) != wanted.get(key) for key in {*announced, *wanted})
+                raise FedkimError(
+                    "a message's tensors",
+                    found=f"{differing} of other names, shapes or types",
+                    expected=f"the {len(wanted)} that were asked for",
+                )
+        try:
+            return cls(_tensors_of(data))
+        except safetensors.SafetensorError:
+            raise _NO_SAFETENSORS from None
 
     @classmethod
     def from_file(cls, path: Path) -> "State":
@@ -112,6 +151,19 @@ class State(Mapping[str, Tensor]):
             hasher.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
         self._digest = hasher.hexdigest()
         return self._digest
+
+
+def _announced(data: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape by name, as a safetensors header says; nothing else of the data is looked at."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(_LONGEST_HEADER, len(data) - 8):
+        raise _NO_SAFETENSORS
+    try:
+        header = json.loads(data[8 : 8 + length])
+        header.pop("__metadata__", None)
+        return {str(key): (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for key, entry in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
+        raise _NO_SAFETENSORS from None
 
 
 @dataclass(frozen=True, kw_only=True)

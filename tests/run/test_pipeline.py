@@ -29,7 +29,7 @@ def forbid_training(monkeypatch):
     def never(*_):
         raise AssertionError("a model was made")
 
-    monkeypatch.setattr(pipeline, "_parts", never)
+    monkeypatch.setattr(pipeline, "load_parts", never)
 
 
 def test_a_result_holds_every_row_of_every_task(scored):

@@ -111,11 +111,11 @@ def objection(
         return Rejection(site=update.site, code=code, reason=reason)
 
     if update.round != round:
-        return reject("E-ROUND", f"sent for round {_number(update.round)}, this is round {round}")
+        return reject("E-ROUND", f"sent for {_number(update.round)}, this is round {round}")
     missing, foreign = sorted(set(broadcast) - set(update.state)), sorted(set(update.state) - set(broadcast))
     if missing or foreign:
-        which = f"{missing[0]!r} is missing" if missing else "such as one of another component"
-        return reject("E-KEYS", f"{len(missing)} tensors missing and {len(foreign)} foreign: {which}")
+        which = f", {missing[0]!r} among them" if missing else ""
+        return reject("E-KEYS", f"tensors missing: {len(missing)}{which}; not its own: {len(foreign)}")
     if update.base_digest != broadcast.digest():
         return reject("E-BASE", "trained from other weights than were broadcast")
     for key, tensor in update.state.items():
@@ -145,7 +145,7 @@ def _content(update: Update) -> tuple[str, dict[str, int]]:
 
 
 def _number(value: object) -> str:
-    return str(value) if isinstance(value, int) and abs(value) < 10**9 else "of no number"
+    return f"round {value}" if isinstance(value, int) and abs(value) < 10**9 else "no round"
 
 
 def _type(dtype: torch.dtype) -> str:

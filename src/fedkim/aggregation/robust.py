@@ -8,7 +8,7 @@ Counts of examples are claims: only the clipped mean uses them, and caps what th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
 from typing import Literal
 
@@ -56,7 +56,7 @@ def short_of_sites(algorithm: Algorithm, sent: Iterable[Iterable[str]]) -> dict[
     return {name: number for name, number in sorted(counted.items()) if number < algorithm.least}
 
 
-def check_owners(algorithm: Algorithm, owned: Mapping[str, Sequence[str]], *, a_round: int) -> None:
+def check_owners(algorithm: Algorithm, owned: Mapping[str, Collection[str]], *, a_round: int) -> None:
     """Refuse at the start what could never be aggregated as promised.
 
     Args:
