@@ -89,7 +89,9 @@ def write_image(path: Path, random: np.random.Generator, *, bright: int = 0, siz
     Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 
-def write_ecg(path: Path, random: np.random.Generator, *, leads=("II", "I"), seconds: float = 10, scale: float = 1.0) -> None:
+def write_ecg(
+    path: Path, random: np.random.Generator, *, leads=("II", "I"), seconds: float = 10, scale: float = 1.0
+) -> None:
     """A spike a second on noise, 100 samples a second, in mV times ``scale``."""
     path.parent.mkdir(exist_ok=True)
     num = round(100 * seconds)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fedkim.data.findings import Findings
+from fedkim.data.hospital.files import confined
 from fedkim.data.hospital.records import field_of, input_of, series_layout
 from fedkim.data.hospital.rows import Row, read_rows
 from fedkim.data.hospital.site_file import SiteFile, read_site_file
@@ -38,8 +39,9 @@ def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None
     """Read every file of every row as training would."""
     seen: Counter[tuple[str, tuple[int, ...]]] = Counter()
     stays: dict[str, Stays] = {}
+    unread = _without_table(site, findings)
     for row in rows:
-        for role in row.files:
+        for role in [role for role in row.files if role not in unread]:
             name, column = row.table, field_of(role, site)
             try:
                 item = input_of(role, row, site, image_size=64)
@@ -61,6 +63,21 @@ def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None
         findings.add(
             "E-ECG-LEADS", file=site.path.name, found=found, expected="one number", remedy="give all the same leads"
         )
+
+
+def _without_table(site: SiteFile, findings: Findings) -> set[str]:
+    """The roles that can't be read because their shared table isn't there: told once, not for every row."""
+    if not site.data.series.file:
+        return set()
+    try:
+        confined(site.folder, site.data.series.file)
+    except FedkimError as error:
+        findings.add(
+            error.code, file=site.path.name, field="data.series.file", found=error.found, expected=error.expected,
+            remedy=error.remedy,
+        )  # fmt: skip
+        return {"stay"}
+    return set()
 
 
 def _gather(

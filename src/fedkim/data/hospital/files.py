@@ -23,11 +23,12 @@ def open_regular(path: Path, name: str, findings: Findings, *, largest: int) -> 
     except (OSError, ValueError) as error:
         _add(findings, name, error)
         return None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        findings.add("E-FILE-KIND", file=name, found=_kind(status.st_mode), expected="a file")
+        return None
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            findings.add("E-FILE-KIND", file=name, found=_kind(status.st_mode), expected="a file")
-            return None
         if status.st_size > largest:
             found, expected = f"{status.st_size:,} bytes", f"at most {largest:,}"
             findings.add("E-FILE-SIZE", file=name, found=found, expected=expected, remedy="split the file")

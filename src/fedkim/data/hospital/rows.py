@@ -9,6 +9,7 @@ from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import confined
 from fedkim.data.hospital.site_file import HospitalData, SiteFile
 from fedkim.data.hospital.table import Table, read_table
+from fedkim.data.hospital.words import counted
 from fedkim.data.sample import SPLITS
 from fedkim.errors import FedkimError
 from fedkim.modalities.concepts import CONCEPTS
@@ -83,7 +84,7 @@ def _has_columns(table: Table, data: HospitalData, findings: Findings) -> bool:
     for key, header in _declared(data).items():
         if header not in table.columns:
             # a file without a header line shows patients where names should be: none of them is repeated
-            found = f"{len(table.columns)} columns, none of that name"
+            found = f"{counted(len(table.columns), 'column')}, none of that name"
             remedy = f"correct data.{key}, or the table's first line"
             findings.add("E-TABLE-COLUMN", file=table.name, field=header, found=found, remedy=remedy)
             missing = True
@@ -146,19 +147,19 @@ def _usable(table: Table, data: HospitalData, findings: Findings) -> list[Row]:
                 split=split, site=cell(columns.site, index),
             )
         )  # fmt: skip
-    for key, (code, found, remedy) in _COUNTED.items():
+    for key, (code, noun, found, remedy) in _COUNTED.items():
         if counts[key]:
-            findings.add(code, file=table.name, found=f"{counts[key]} {found}", remedy=remedy)
+            findings.add(code, file=table.name, found=f"{counted(counts[key], noun)} {found}", remedy=remedy)
     return rows
 
 
 _COUNTED = {
-    "blank": ("I-ROW-BLANK", "empty rows", "they are left out"),
-    "consent": ("I-ROW-CONSENT", "rows without a word of data.consent_given", "they are left out"),
-    "unlabelled": ("I-ROW-UNLABELLED", "rows without a label", "they are left out"),
-    "partial": ("W-ROW-PARTIAL", "rows with a label whose task needs more inputs", "that label isn't used"),
-    "escaped": ("I-TEXT-ESCAPED", "questions with special marks or control characters", "these were taken out"),
-    "shortened": ("I-TEXT-SHORTENED", "questions that are too long", "they are cut after 2000 characters"),
+    "blank": ("I-ROW-BLANK", "row", "without any cell", "left out"),
+    "consent": ("I-ROW-CONSENT", "row", "without a word of data.consent_given", "left out"),
+    "unlabelled": ("I-ROW-UNLABELLED", "row", "without a label", "left out"),
+    "partial": ("W-ROW-PARTIAL", "row", "with a label whose task needs more inputs", "that label isn't used"),
+    "escaped": ("I-TEXT-ESCAPED", "question", "with special marks or control characters", "these were taken out"),
+    "shortened": ("I-TEXT-SHORTENED", "question", "that is too long", "cut after 2000 characters"),
 }
 
 
@@ -230,16 +231,26 @@ def _check_whole(rows: list[Row], site: SiteFile, findings: Findings) -> None:
     if torn:
         remedy = "keep all rows of a patient in one split"
         findings.add(
-            "E-PATIENT-SPLITS", file=name, found=f"{torn} patients in two splits", expected="one", remedy=remedy
+            "E-PATIENT-SPLITS",
+            file=name,
+            found=f"{counted(torn, 'patient')} in two splits",
+            expected="one",
+            remedy=remedy,
         )
     shared = sum(len(patients) > 1 for patients in owners.values())
     if shared:
         remedy = "one of the rows names the wrong file or the wrong patient"
-        findings.add("E-FILE-SHARED", file=name, found=f"{shared} files of two patients", expected="one", remedy=remedy)
+        findings.add(
+            "E-FILE-SHARED",
+            file=name,
+            found=f"{counted(shared, 'file')} of two patients",
+            expected="one",
+            remedy=remedy,
+        )
     variants = Counter(_loose(patient) for patient in splits)
     alike = sum(number for number in variants.values() if number > 1)
     if alike:
-        found = f"{alike} ids that differ in case, zeros or punctuation alone"
+        found = f"{counted(alike, 'id')} that differ in case, zeros or punctuation alone"
         remedy = "they count as different patients; write an id in one way if they aren't"
         findings.add("W-ID-VARIANT", file=name, found=found, remedy=remedy)
     for task in site.data.labels:

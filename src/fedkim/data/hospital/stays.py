@@ -27,6 +27,7 @@ from torch import Tensor
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.table import Table, read_table
 from fedkim.data.hospital.units import conversion
+from fedkim.data.hospital.words import counted
 from fedkim.errors import FedkimError
 from fedkim.modalities.concepts import CONCEPTS, Concept
 from fedkim.modalities.series import HOURS, prepare_values
@@ -110,14 +111,14 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> dict[str, dict[
     needed += [layout.concept, layout.value] if layout.form == "long" else []
     absent = [header for header in needed if header not in table.columns]
     for header in absent:
-        found = f"{len(table.columns)} columns, none of that name"
+        found = f"{counted(len(table.columns), 'column')}, none of that name"
         findings.add("E-SERIES-COLUMN", file=table.name, field=header, found=found, remedy="correct [data.series]")
     if absent:
         return {}
     hours = _numbers(table, layout.hour, layout, findings)
     wrong = int((~np.isfinite(hours)).sum())
     if wrong:
-        found, expected = f"{wrong} rows without a number", "hours since admission: 0, 1, 2.5"
+        found, expected = f"{counted(wrong, 'row')} without a number", "hours since admission: 0, 1, 2.5"
         findings.add("E-SERIES-HOUR", file=table.name, field=layout.hour, found=found, expected=expected)
         return {}
     stays = table.columns[layout.stay] if layout.stay else [""] * table.num_rows
@@ -157,7 +158,7 @@ def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
             rows = np.flatnonzero(np.isfinite(values))
             cells[concept] = (rows, _plausible(values[rows] * rule[0] + rule[1], concept, table.name, findings))
     for concept in [ours for ours in named if ours not in cells and named[ours] not in table.columns]:
-        found = f"{len(table.columns)} columns, none of that name"
+        found = f"{counted(len(table.columns), 'column')}, none of that name"
         remedy = f"correct data.series.columns.{concept}"
         findings.add("E-SERIES-COLUMN", file=table.name, field=named[concept], found=found, remedy=remedy)
     if not cells and not findings.errors:
@@ -175,7 +176,10 @@ def _long(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
     values = _numbers(table, layout.value, layout, findings, wanted)
     other = int((~wanted).sum())
     if other:
-        found, remedy = f"{other} rows of other measurements", "they are left out; name yours in [data.series.columns]"
+        found, remedy = (
+            f"{counted(other, 'row')} of other measurements",
+            "they are left out; name yours in [data.series.columns]",
+        )
         findings.add("I-SERIES-OTHER", file=table.name, field=layout.concept, found=found, remedy=remedy)
     cells = {}
     for concept in sorted({concept for concept in concepts if concept}):
@@ -238,17 +242,17 @@ def _numbers(
         if counts[kind]:
             row_number = first.get(kind) if code.startswith("E-") else None
             findings.add(
-                code, file=table.name, row=row_number, field=header, found=f"{counts[kind]} {found}", expected=expected,
+                code, file=table.name, row=row_number, field=header, found=f"{counted(counts[kind], 'cell')} {found}", expected=expected,
                 remedy=remedy,
             )  # fmt: skip
     return values
 
 
 _KINDS = {
-    "sentinel": ("I-SERIES-SENTINEL", "cells that data.series.sentinels declares", "", "they count as not measured"),
-    "endless": ("W-SERIES-NONFINITE", "cells that are NaN or infinite", "", "they count as not measured"),
-    "comma": ("E-SERIES-DECIMAL", "numbers with a comma", "a point", 'declare decimal = "," if it is one'),
-    "number": ("E-SERIES-NUMBER", "cells that are no number", "numbers", "declare the words in data.series.sentinels"),
+    "sentinel": ("I-SERIES-SENTINEL", "declared in data.series.sentinels", "", "counted as not measured"),
+    "endless": ("W-SERIES-NONFINITE", "with NaN or infinity", "", "counted as not measured"),
+    "comma": ("E-SERIES-DECIMAL", "with a decimal comma", "a point", 'declare decimal = "," if it is one'),
+    "number": ("E-SERIES-NUMBER", "without a number", "numbers", "declare the words in data.series.sentinels"),
 }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import LARGEST_TABLE, open_regular
+from fedkim.data.hospital.words import counted
 
 MOST_COLUMNS = 10_000
 LARGEST_CELL = 1 << 20
@@ -83,7 +84,7 @@ def _decoded(content: bytes, encoding: str, name: str, findings: Findings) -> st
         match = pattern.search(text)
         if match:
             offset = len(text[: match.start()].encode(encoding, errors="replace"))
-            found = f"{len(pattern.findall(text))} {word} characters, the first at byte {offset}"
+            found = f"{counted(len(pattern.findall(text)), f'{word} character')}, the first at byte {offset}"
             findings.add(
                 code, file=name, found=found, expected="none", remedy="take them out, and look at how they came in"
             )
@@ -112,7 +113,7 @@ def _from_csv(text: str, delimiter: str, name: str, findings: Findings) -> Table
             number += 1
             if len(row) != len(headers):
                 ragged += 1
-                found, expected = f"{len(row)} cells", f"{len(headers)}"
+                found, expected = counted(len(row), "cell"), f"{len(headers)}"
                 remedy = "cells that hold the delimiter or a line break stand in quotes"
                 findings.add("E-TABLE-RAGGED", file=name, row=number, found=found, expected=expected, remedy=remedy)
                 row = [*row, *[""] * len(headers)][: len(headers)]
@@ -127,8 +128,8 @@ def _from_csv(text: str, delimiter: str, name: str, findings: Findings) -> Table
                     clean, written = unicodedata.normalize("NFC", clean), clean
                     composed += clean != written
                 column.append(clean)
-    _count(findings, "I-TABLE-SPACES", name, spaces, "cells with spaces around them", "they were taken off")
-    _count(findings, "I-TABLE-NFC", name, composed, "cells in a decomposed form of Unicode", "they were composed (NFC)")
+    _count(findings, "I-TABLE-SPACES", name, spaces, "cell", "with spaces around it", "the spaces were taken off")
+    _count(findings, "I-TABLE-NFC", name, composed, "cell", "in a decomposed form of Unicode", "it was composed (NFC)")
     return Table(name=name, columns=dict(zip(headers, columns, strict=True)), num_rows=number)
 
 
@@ -208,9 +209,9 @@ def _as_text(value: object) -> str:
     return "" if value is None else unicodedata.normalize("NFC", str(value).strip())
 
 
-def _count(findings: Findings, code: str, name: str, number: int, found: str, remedy: str) -> None:
+def _count(findings: Findings, code: str, name: str, number: int, noun: str, found: str, remedy: str) -> None:
     if number:
-        findings.add(code, file=name, found=f"{number} {found}", remedy=remedy)
+        findings.add(code, file=name, found=f"{counted(number, noun)} {found}", remedy=remedy)
 
 
 @contextmanager
