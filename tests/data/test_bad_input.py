@@ -1,6 +1,6 @@
 """What is wrong with a hospital's data is told word for word as the golden file says; a value never is.
 
-``python tests/data/test_bad_input.py`` writes the golden file anew: read what changed before keeping it.
+``PYTHONPATH=tests python tests/data/test_bad_input.py`` writes the golden file anew: read what changed before keeping it.
 """
 
 import atexit
@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from bad_input.cases import CANARY, CASES
-from hospital_files import PATIENT, write_hospital
 
 from fedkim.data import hospital
 from fedkim.errors import FedkimError
+from hospital_files import PATIENT, write_hospital
 
 GOLDEN = Path(__file__).parent / "golden" / "bad_input.json"
 

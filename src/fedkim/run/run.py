@@ -130,7 +130,18 @@ class Run:
     def evaluate(
         self, data: str | Path | None = None, *, reveal_test: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Score the final model again, on the recipe's data or on the same kind of data in another folder."""
+        """Score the final model again: on the recipe's data, on the same kind of data in another folder, or on a hospital's.
+
+        Args:
+            data: another folder, or a hospital's ``site.toml``, whose rows are then all scored as test patients; the
+                run's stored result stays as it is.
+            reveal_test: score the test split rather than development; a hospital's data are scored anyway.
+            progress: told of the steps.
+        """
+        if data is not None and Path(data).suffix == ".toml":
+            from fedkim.run.external import evaluate_elsewhere
+
+            return evaluate_elsewhere(self, Path(data), progress=progress or Silent())
         return score_again(self.folder, data=data, reveal_test=reveal_test, progress=progress or Silent())
 
     def export(

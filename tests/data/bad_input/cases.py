@@ -4,8 +4,9 @@ import os
 import struct
 
 import numpy as np
-from hospital_files import PATIENT, edit, write_ecg, write_image, write_rows
 from PIL import Image
+
+from hospital_files import PATIENT, edit, write_ecg, write_image, write_rows
 
 FIRST = f"{PATIENT}-00"
 CANARY = "Kowalczyk 1961-03-14"

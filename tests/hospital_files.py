@@ -55,7 +55,7 @@ address = "fl.example.org:9092"
 HEADER = ("patient", "film", "ecg", "stay", "consent", "ward", "pcr", "ecg_report", "died")
 
 
-def write_hospital(folder: Path, *, num_patients: int = 12) -> Path:
+def write_hospital(folder: Path, *, num_patients: int = 12, leads=("II", "I")) -> Path:
     """All files of a hospital in order; returns its site.toml."""
     random = np.random.default_rng(0)
     rows = []
@@ -64,7 +64,7 @@ def write_hospital(folder: Path, *, num_patients: int = 12) -> Path:
         has_ecg = number < 4
         write_image(folder / "films" / f"{name}.png", random, bright=number % 2)
         if has_ecg:
-            write_ecg(folder / "ecg" / f"{name}.csv", random)
+            write_ecg(folder / "ecg" / f"{name}.csv", random, leads=leads)
         ecg = f"ecg/{name}.csv" if has_ecg else ""
         report = ("No", "Yes")[number % 2] if has_ecg else ""
         covid, died = ("neg", "pos")[number % 2], "01"[number % 2]
