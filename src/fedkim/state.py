@@ -80,8 +80,16 @@ class State(Mapping[str, Tensor]):
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "State":
-        """The inverse of :meth:`to_bytes`."""
-        return cls(_tensors_of(data))
+        """The inverse of :meth:`to_bytes`.
+
+        Raises:
+            FedkimError: the bytes are no safetensors.
+        """
+        try:
+            tensors = _tensors_of(data)
+        except Exception as error:  # the reader's own, and what Python makes of odd headers
+            raise FedkimError("weights", found=f"unreadable ({type(error).__name__})", expected="safetensors") from None
+        return cls(tensors)
 
     @classmethod
     def from_file(cls, path: Path) -> "State":

@@ -62,7 +62,7 @@ def read_rows(site: SiteFile, findings: Findings) -> list[Row]:
 
 def _table_path(site: SiteFile, name: str, shown: str, findings: Findings) -> Path | None:
     try:
-        return confined(site.folder, name)
+        return confined(site.path.parent, name)
     except FedkimError as error:
         code, found, remedy = error.code, error.found, error.remedy
         findings.add(code, file=shown, found=found, expected=error.expected, remedy=remedy)

@@ -12,7 +12,7 @@
 
     [data.columns]                         # which column is what
     patient = "patient_id"
-    image = "film"                         # files, relative to the folder of site.toml
+    image = "film"                         # files, relative to data.folder (the site file's own)
     ecg = "ecg_file"
     consent = "research_consent"
 
@@ -132,12 +132,12 @@ class HospitalData:
     """The table ``[data]``."""
 
     tables: tuple[str, ...] = ()
-    """CSV or parquet, relative to ``folder``."""
+    """CSV or parquet, in the folder of the site file."""
     columns: Columns | None = None
     labels: Mapping[str, Label] = field(default_factory=dict)
     """By task."""
     folder: str = "."
-    """Where all paths start; nothing outside of it is read."""
+    """Where the paths in the tables start; nothing outside of it is read."""
     encoding: Literal["utf-8", "utf-16", "latin-1", "cp1252"] = "utf-8"
     delimiter: Literal[",", ";", "\t", "|"] = ","
     decimal: Literal[".", ","] = "."
@@ -176,7 +176,7 @@ class SiteFile:
 
     @property
     def folder(self) -> Path:
-        """Where the data lie."""
+        """Where the patients' files lie."""
         return self.path.parent / self.data.folder
 
 
