@@ -6,7 +6,11 @@ exposure of the scanner say as little as possible. Padding is black; nothing is 
 
 import itertools
 import math
+import os
+import stat
+import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -14,36 +18,58 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, unknown
+from fedkim.modalities import dicom
 from fedkim.modalities.modality import Modality
 
 SMALLEST_SIDE = 32
 """Pixels: below this no finding can be seen, and a file this small is a thumbnail or a mistake."""
+_SHARES = [float(value) for value in np.arange(256) / np.float32(255)]
+FORMATS = ("PNG", "JPEG", "TIFF")
+"""What Pillow may decode here; DICOM comes beside."""
 
 
-def read_image(path: str | Path, size: int = 64) -> Tensor:
+def read_image(path: str | Path, size: int = 64, *, frames: str = "") -> Tensor:
     """The picture file at ``path`` as the canonical ``[1, size, size]``.
 
-    8-bit, 16-bit and colour files are taken (colour as luminance); see :func:`prepare` for the rest.
+    PNG, JPEG, TIFF and DICOM, told by their content and not by their name; 8-bit, 16-bit and colour (as luminance).
+    See :func:`prepare` for the rest.
+
+    Args:
+        path: the file.
+        size: side of the result in pixels.
+        frames: which frame of a file with several, ``"first"`` or ``"middle"``; empty: such a file is refused.
 
     Raises:
-        FedkimError: the file is missing, no picture, cut short, or fails :func:`prepare`.
+        FedkimError: the file is missing, no picture, cut short, larger than 64 megapixels, of several frames, or fails
+            :func:`prepare`; with a code (``E-IMG-…``; ``E-DCM-…`` of :mod:`fedkim.modalities.dicom`).
+    """
+    return _canonical(open_grey(path, frames=frames), size, f"image {path}")
+
+
+def read(path: str | Path, *, size: int = 64, frames: str = "") -> dict[str, Tensor]:
+    """:func:`read_image` by modality, as a record's input is read: ``{"image": [1, size, size]}``."""
+    return {"image": read_image(path, size, frames=frames)}
+
+
+def open_grey(path: str | Path, *, frames: str = "") -> Image.Image:
+    """The file of :func:`read_image` decoded and no more: grey, at its full size, in Pillow's float mode ``F``.
+
+    Raises:
+        FedkimError: as :func:`read_image`, less what is wrong with the contents.
     """
     what = f"image {path}"
     try:
-        with Image.open(path) as picture:
-            picture.load()
-            pixels = _grey(picture)
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FedkimError(what, found="a folder or a device", expected="a file", code="E-IMG-FORMAT")
+        with open(path, "rb") as file:
+            if not dicom.is_dicom(file.read(132)):
+                return _picture(file, what, frames)
     except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="check the path") from None
-    except UnidentifiedImageError:
-        raise FedkimError(
-            what, found="no picture format", expected="PNG, JPEG or TIFF", remedy="convert the file"
-        ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        remedy = "copy the file again from its source"
-        raise FedkimError(what, found=f"unreadable ({type(error).__name__})", remedy=remedy) from None
-    return prepare(pixels, size, what=what)
+        raise FedkimError(what, found="no such file", remedy="check the path", code="E-IMG-MISSING") from None
+    except OSError as error:
+        raise _unreadable(what, error) from None
+    return _as_picture(dicom.read(path, frames).pixels)
 
 
 def prepare(pixels: np.ndarray, size: int = 64, *, what: str = "image") -> Tensor:
@@ -56,31 +82,11 @@ def prepare(pixels: np.ndarray, size: int = 64, *, what: str = "image") -> Tenso
         FedkimError: not two-dimensional, too small, NaN or infinite, or without any contrast.
     """
     if pixels.ndim != 2:
-        raise FedkimError(what, found=f"an array of shape {pixels.shape}", expected="grey pixels [height, width]")
-    if min(pixels.shape) < SMALLEST_SIDE:
-        raise FedkimError(
-            what,
-            found=f"{pixels.shape[1]} × {pixels.shape[0]} pixels",
-            expected=f"at least {SMALLEST_SIDE} a side",
-            remedy="give the full-size picture, not a thumbnail",
-        )
-    values = np.asarray(pixels, dtype=np.float32)
-    if not np.isfinite(values).all():
-        raise FedkimError(what, found="pixels that are NaN or infinite", remedy="export the picture anew")
-    height, width = values.shape
-    scale = size / max(height, width)
-    shrunk = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(values).resize(shrunk, Image.Resampling.BILINEAR), dtype=np.float32)
-    low, high = np.percentile(small, (1, 99))
-    small = np.clip(small, low, high)
-    spread = float(small.std())
-    if spread <= 1e-6 * max(1.0, abs(float(small.mean()))):
-        raise FedkimError(what, found="one constant grey", remedy="give a picture with contents")
-    small = (small - small.mean()) / spread
-    square = np.full((size, size), small.min(), dtype=np.float32)
-    top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
-    square[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return torch.from_numpy(square)[None]
+        found = f"an array of shape {pixels.shape}"
+        raise FedkimError(what, found=found, expected="grey pixels [height, width]", code="E-IMG-SHAPE")
+    if 0 in pixels.shape:
+        raise _too_small(what, pixels.shape[1], pixels.shape[0])
+    return _canonical(_as_picture(pixels), size, what)
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -158,15 +164,105 @@ def token_grid(tokens: int) -> tuple[int, int]:
     return rows, tokens // rows
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
-    """Luminance in 0…1 of any picture mode."""
+def _canonical(grey: Image.Image, size: int, what: str) -> Tensor:
+    """:func:`prepare`, of a picture in Pillow's mode F."""
+    width, height = grey.size
+    if min(width, height) < SMALLEST_SIDE:
+        raise _too_small(what, width, height)
+    scale = size / max(height, width)
+    shrunk = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(grey.resize(shrunk, Image.Resampling.BILINEAR))
+    if not np.isfinite(small).all():  # every pixel has a weight in the shrunk picture, so none can hide
+        remedy = "export the picture anew"
+        raise FedkimError(what, found="pixels that are NaN or infinite", remedy=remedy, code="E-IMG-NONFINITE")
+    clipped = np.clip(small.astype(np.float64), *_percentiles(small))
+    mean = float(clipped.mean())
+    centred = clipped - mean
+    spread = math.sqrt(np.square(centred).mean())
+    if spread <= 1e-6 * max(1.0, abs(mean)):
+        remedy = "give a picture with contents"
+        raise FedkimError(what, found="one constant grey", remedy=remedy, code="E-IMG-FLAT")
+    centred /= spread
+    square = np.full((size, size), centred.min(), dtype=np.float32)
+    top, left = (size - shrunk[1]) // 2, (size - shrunk[0]) // 2
+    square[top : top + shrunk[1], left : left + shrunk[0]] = centred
+    return torch.from_numpy(square)[None]
+
+
+def _as_picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.asarray(pixels, dtype=np.float32))
+
+
+def _too_small(what: str, width: int, height: int) -> FedkimError:
+    return FedkimError(
+        what,
+        found=f"{width} × {height} pixels",
+        expected=f"at least {SMALLEST_SIDE} a side",
+        remedy="give the full-size picture, not a thumbnail",
+        code="E-IMG-TOO-SMALL",
+    )
+
+
+def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
+    """The grey picture, in Pillow's mode F, in an open PNG, JPEG or TIFF file; no other format's decoder is ever started."""
+    try:
+        file.seek(0)
+        with Image.open(file, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > dicom.MAX_PIXELS:
+                found, expected = f"{width} × {height} pixels", f"at most {dicom.MAX_PIXELS // 10**6} million"
+                raise FedkimError(what, found=found, expected=expected, code="E-IMG-TOO-LARGE")
+            num = getattr(picture, "n_frames", 1)
+            if num > 1:
+                picture.seek(_frame(num, frames, what))
+            picture.load()
+            return _grey(picture)
+    except UnidentifiedImageError:
+        expected, remedy = "PNG, JPEG, TIFF or DICOM", "convert the file"
+        raise FedkimError(
+            what, found="no picture format", expected=expected, remedy=remedy, code="E-IMG-FORMAT"
+        ) from None
+    except FedkimError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        raise _unreadable(what, error) from None
+
+
+def _frame(num: int, frames: str, what: str) -> int:
+    if not frames:
+        remedy = 'declare frames = "first" or "middle", or give single frames'
+        raise FedkimError(what, found=f"{num} frames", expected="one", remedy=remedy, code="E-IMG-FRAMES")
+    if frames not in dicom.FRAMES:
+        raise unknown("choice of frames", frames, dicom.FRAMES)
+    return num // 2 if frames == "middle" else 0
+
+
+def _unreadable(what: str, error: Exception) -> FedkimError:
+    found, remedy = f"unreadable ({type(error).__name__})", "copy the file again from its source"
+    return FedkimError(what, found=found, remedy=remedy, code="E-IMG-UNREADABLE")
+
+
+def _percentiles(values: np.ndarray) -> list[float]:
+    """The 1st and the 99th, interpolated: ``numpy.percentile`` to the bit, at a fifth of its time on 64 × 64."""
+    places = [share * (values.size - 1) for share in (0.01, 0.99)]
+    neighbours = [(math.floor(place), min(math.floor(place) + 1, values.size - 1)) for place in places]
+    ordered = np.partition(values, [index for pair in neighbours for index in pair], axis=None)
+    found = []
+    for place, (below, above) in zip(places, neighbours, strict=True):
+        left, right, share = float(ordered[below]), float(ordered[above]), place - below
+        found.append(right - (right - left) * (1 - share) if share >= 0.5 else left + (right - left) * share)
+    return found
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    """Luminance in 0…1 of any picture mode, as mode F."""
     if picture.mode.startswith("I;16"):
-        return np.asarray(picture, dtype=np.float32) / 65535
+        return _as_picture(np.asarray(picture, dtype=np.float32) / 65535)
     if picture.mode in ("I", "F"):
-        return np.asarray(picture, dtype=np.float32)  # no fixed range; prepare() windows it
-    return np.asarray(
-        picture.convert("RGB").convert("L") if picture.mode == "P" else picture.convert("L")
-    ) / np.float32(255)
+        return picture.convert("F")  # no fixed range; it is windowed later
+    if picture.mode == "P":
+        picture = picture.convert("RGB")
+    return (picture if picture.mode == "L" else picture.convert("L")).point(_SHARES, "F")
 
 
 IMAGE = Modality(
