@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measure import Report, Settings, ratio, take_turns
-from fedkim.modalities import dicom, image
+from fedkim.modalities import dicom, image, picture
 
 SIZE = 64
 TARGET = 1.1
@@ -38,7 +38,7 @@ def run(settings: Settings, report: Report) -> None:
 
 def write(folder: Path) -> dict[str, Path]:
     """Synthetic pictures: smooth shapes under noise, of which a PNG encoder saves about a third."""
-    large, small = picture(1024), picture(299)
+    large, small = synthetic(1024), synthetic(299)
     paths = {
         "DICOM 1024 × 1024, 8 bit": folder / "large.dcm",
         "PNG 1024 × 1024": folder / "large.png",
@@ -50,7 +50,7 @@ def write(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def picture(side: int) -> np.ndarray:
+def synthetic(side: int) -> np.ndarray:
     rows, columns = np.mgrid[0:side, 0:side] / side
     noise = np.random.default_rng(0).normal(0, 4, (side, side))
     return np.clip(120 + 60 * np.sin(5 * columns) + 40 * np.cos(7 * rows) + noise, 0, 255).astype(np.uint8)
@@ -106,7 +106,7 @@ def png_variants(path: Path) -> dict[str, Callable[[], object]]:
             return np.asarray(opened)
 
     return {
-        "our decode only": lambda: image.open_grey(path),
+        "our decode only": lambda: picture.open_grey(path),
         "their decode only": theirs,
         "our decode + preprocessing": lambda: image.read_image(path, SIZE),
         "their decode + preprocessing": lambda: shrunk(theirs()),

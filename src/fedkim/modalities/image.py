@@ -6,27 +6,20 @@ exposure of the scanner say as little as possible. Padding is black; nothing is 
 
 import itertools
 import math
-import os
-import stat
-import struct
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedkim.errors import FedkimError, unknown
-from fedkim.modalities import dicom
+from fedkim.errors import FedkimError
 from fedkim.modalities.modality import Modality
+from fedkim.modalities.picture import as_picture, open_grey
 
 SMALLEST_SIDE = 32
 """Pixels: below this no finding can be seen, and a file this small is a thumbnail or a mistake."""
-_SHARES = [float(value) for value in np.arange(256) / np.float32(255)]
-FORMATS = ("PNG", "JPEG", "TIFF")
-"""What Pillow may decode here; DICOM comes beside."""
 
 
 def read_image(path: str | Path, size: int = 64, *, frames: str = "") -> Tensor:
@@ -42,7 +35,7 @@ def read_image(path: str | Path, size: int = 64, *, frames: str = "") -> Tensor:
 
     Raises:
         FedkimError: the file is missing, no picture, cut short, larger than 64 megapixels, of several frames, or fails
-            :func:`prepare`; with a code (``E-IMG-…``; ``E-DCM-…`` of :mod:`fedkim.modalities.dicom`).
+            :func:`prepare`; with a code (:mod:`fedkim.modalities.picture`).
     """
     return _canonical(open_grey(path, frames=frames), size, f"image {path}")
 
@@ -52,26 +45,6 @@ def read(path: str | Path, *, size: int = 64, frames: str = "") -> dict[str, Ten
     return {"image": read_image(path, size, frames=frames)}
 
 
-def open_grey(path: str | Path, *, frames: str = "") -> Image.Image:
-    """The file of :func:`read_image` decoded and no more: grey, at its full size, in Pillow's float mode ``F``.
-
-    Raises:
-        FedkimError: as :func:`read_image`, less what is wrong with the contents.
-    """
-    what = f"image {path}"
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FedkimError(what, found="a folder or a device", expected="a file", code="E-IMG-FORMAT")
-        with open(path, "rb") as file:
-            if not dicom.is_dicom(file.read(132)):
-                return _picture(file, what, frames)
-    except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="check the path", code="E-IMG-MISSING") from None
-    except OSError as error:
-        raise _unreadable(what, error) from None
-    return _as_picture(dicom.read(path, frames).pixels)
-
-
 def prepare(pixels: np.ndarray, size: int = 64, *, what: str = "image") -> Tensor:
     """Grey pixels ``[H, W]`` of any scale as ``[1, size, size]``.
 
@@ -79,14 +52,15 @@ def prepare(pixels: np.ndarray, size: int = 64, *, what: str = "image") -> Tenso
     (markers and collimator borders would otherwise set the contrast), then zero mean and unit variance.
 
     Raises:
-        FedkimError: not two-dimensional, too small, NaN or infinite, or without any contrast.
+        FedkimError: not two-dimensional (``E-IMG-SHAPE``), too small (``E-IMG-TOO-SMALL``), NaN or infinite
+            (``E-IMG-NONFINITE``), or without any contrast (``E-IMG-FLAT``).
     """
     if pixels.ndim != 2:
         found = f"an array of shape {pixels.shape}"
         raise FedkimError(what, found=found, expected="grey pixels [height, width]", code="E-IMG-SHAPE")
     if 0 in pixels.shape:
         raise _too_small(what, pixels.shape[1], pixels.shape[0])
-    return _canonical(_as_picture(pixels), size, what)
+    return _canonical(as_picture(pixels), size, what)
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -175,7 +149,8 @@ def _canonical(grey: Image.Image, size: int, what: str) -> Tensor:
     if not np.isfinite(small).all():  # every pixel has a weight in the shrunk picture, so none can hide
         remedy = "export the picture anew"
         raise FedkimError(what, found="pixels that are NaN or infinite", remedy=remedy, code="E-IMG-NONFINITE")
-    clipped = np.clip(small.astype(np.float64), *_percentiles(small))
+    low, high = _percentiles(small)
+    clipped = np.clip(small.astype(np.float64), low, high)
     mean = float(clipped.mean())
     centred = clipped - mean
     spread = math.sqrt(np.square(centred).mean())
@@ -189,10 +164,6 @@ def _canonical(grey: Image.Image, size: int, what: str) -> Tensor:
     return torch.from_numpy(square)[None]
 
 
-def _as_picture(pixels: np.ndarray) -> Image.Image:
-    return Image.fromarray(np.asarray(pixels, dtype=np.float32))
-
-
 def _too_small(what: str, width: int, height: int) -> FedkimError:
     return FedkimError(
         what,
@@ -201,45 +172,6 @@ def _too_small(what: str, width: int, height: int) -> FedkimError:
         remedy="give the full-size picture, not a thumbnail",
         code="E-IMG-TOO-SMALL",
     )
-
-
-def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
-    """The grey picture, in Pillow's mode F, in an open PNG, JPEG or TIFF file; no other format's decoder is ever started."""
-    try:
-        file.seek(0)
-        with Image.open(file, formats=FORMATS) as picture:
-            width, height = picture.size
-            if width * height > dicom.MAX_PIXELS:
-                found, expected = f"{width} × {height} pixels", f"at most {dicom.MAX_PIXELS // 10**6} million"
-                raise FedkimError(what, found=found, expected=expected, code="E-IMG-TOO-LARGE")
-            num = getattr(picture, "n_frames", 1)
-            if num > 1:
-                picture.seek(_frame(num, frames, what))
-            picture.load()
-            return _grey(picture)
-    except UnidentifiedImageError:
-        expected, remedy = "PNG, JPEG, TIFF or DICOM", "convert the file"
-        raise FedkimError(
-            what, found="no picture format", expected=expected, remedy=remedy, code="E-IMG-FORMAT"
-        ) from None
-    except FedkimError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
-        raise _unreadable(what, error) from None
-
-
-def _frame(num: int, frames: str, what: str) -> int:
-    if not frames:
-        remedy = 'declare frames = "first" or "middle", or give single frames'
-        raise FedkimError(what, found=f"{num} frames", expected="one", remedy=remedy, code="E-IMG-FRAMES")
-    if frames not in dicom.FRAMES:
-        raise unknown("choice of frames", frames, dicom.FRAMES)
-    return num // 2 if frames == "middle" else 0
-
-
-def _unreadable(what: str, error: Exception) -> FedkimError:
-    found, remedy = f"unreadable ({type(error).__name__})", "copy the file again from its source"
-    return FedkimError(what, found=found, remedy=remedy, code="E-IMG-UNREADABLE")
 
 
 def _percentiles(values: np.ndarray) -> list[float]:
@@ -252,17 +184,6 @@ def _percentiles(values: np.ndarray) -> list[float]:
         left, right, share = float(ordered[below]), float(ordered[above]), place - below
         found.append(right - (right - left) * (1 - share) if share >= 0.5 else left + (right - left) * share)
     return found
-
-
-def _grey(picture: Image.Image) -> Image.Image:
-    """Luminance in 0…1 of any picture mode, as mode F."""
-    if picture.mode.startswith("I;16"):
-        return _as_picture(np.asarray(picture, dtype=np.float32) / 65535)
-    if picture.mode in ("I", "F"):
-        return picture.convert("F")  # no fixed range; it is windowed later
-    if picture.mode == "P":
-        picture = picture.convert("RGB")
-    return (picture if picture.mode == "L" else picture.convert("L")).point(_SHARES, "F")
 
 
 IMAGE = Modality(
