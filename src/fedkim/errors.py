@@ -12,7 +12,7 @@ class FedkimError(ValueError):
         found: what stands there now.
         expected: what would have been right.
         remedy: what to do about it.
-        code: a stable name for this kind of mistake, as in a :class:`~fedkim.data.findings.Finding`.
+        code: of an error about data, as findings have it (``E-DCM-NO-PIXELS``); not part of the line.
     """
 
     def __init__(self, what: str, *, found: str = "", expected: str = "", remedy: str = "", code: str = ""):
