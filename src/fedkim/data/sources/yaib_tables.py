@@ -1,12 +1,12 @@
-"""YAIB's demo cohorts: hourly intensive-care tables from the open demos of MIMIC-III and eICU (van de Water et al., ICLR 2024).
+"""The tables of a YAIB cohort: hourly intensive care with labels, three parquet files in a folder (van de Water et al., ICLR 2024).
 
-    mortality24/eicu_demo/dyn.parquet    stay_id  time       hr    sbp   …  48 columns, 4 of 5 cells empty
-                                         141168   0 days 00  119   …
-    aki/eicu_demo/outc.parquet           stay_id  time       label     (hourly; True from 6 h before onset to 6 h after)
-    mortality24/eicu_demo/outc.parquet   stay_id  label      (one a stay: died in intensive care)
+    dyn.parquet    stay_id  time       hr    sbp   …  48 columns, an hour a row, most cells empty
+                   141168   0 days 00  119   …
+    outc.parquet   stay_id  time       label     (aki, sepsis: hourly; True from 6 h before onset to 6 h after)
+    outc.parquet   stay_id  label                (mortality24: one a stay, died in intensive care)
+    sta.parquet    stay_id  age  sex  height  weight
 
-There is no patient id: one patient can have several stays and nothing shows it, so the unit of splitting is the stay.
-ODbL 1.0 (the demos); the task definitions are YAIB's (MIT).
+There is no patient id: one patient can have several stays and nothing shows it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,9 +22,6 @@ from fedkim.errors import FedkimError
 from fedkim.modalities.concepts import CONCEPTS
 from fedkim.modalities.series import HOURS, prepare_values
 
-FOLDER = Path("icu") / "yaib_demo"
-SOURCES = ("mimic", "eicu")
-"""The folders are ``mimic_demo`` and ``eicu_demo``."""
 HOURS_BEFORE_ONSET = 6
 """An hourly label turns true so many hours before the onset itself."""
 FULL_LABEL = 2 * HOURS_BEFORE_ONSET + 1
@@ -67,69 +64,76 @@ class Course:
     """False where the onset can't be dated: the label is true from admission on and shorter than it should be."""
 
 
-def files(root: Path, task: str) -> list[Path]:
-    """The tables of one YAIB task (``mortality24``, ``sepsis``, ``aki``) that are read."""
-    return [Path(root) / FOLDER / task / f"{s}_demo" / f"{t}.parquet" for s in SOURCES for t in ("dyn", "outc")]
+def read_hourly(folder: Path, source: str) -> Hourly:
+    """The measurements of all stays of one cohort, ``dyn.parquet`` of its folder.
 
-
-def read_hourly(root: Path, task: str) -> Hourly:
-    """The measurements of all stays of one YAIB task, both sources.
+    Args:
+        folder: of the cohort, such as ``aki/eicu_demo``.
+        source: put before each stay's number, ``"eicu"`` → ``"eicu/141168"``.
 
     Raises:
-        FedkimError: a table is missing or unreadable, lacks a column, isn't numeric or isn't one row an hour from 0 on.
+        FedkimError: the table is missing or unreadable, lacks a column, isn't numeric or isn't one row an hour from 0 on.
     """
-    values: dict[str, np.ndarray] = {}
-    for source in SOURCES:
-        path = Path(root) / FOLDER / task / f"{source}_demo" / "dyn.parquet"
-        table = _read(path, ("stay_id", "time", *_NAMES))
-        what = f"table {path}"
-        text = [name for name in _NAMES if table[name].dtype.kind not in "fiu"]
-        if text:
-            raise FedkimError(
-                f"{what}: column {text[0]!r}", found="no numbers", expected="numbers, empty where not measured"
-            )
-        numbers = table[list(_NAMES)].to_numpy(dtype=np.float64)
-        if np.isinf(numbers).any():
-            raise FedkimError(what, found="an infinite value", expected="numbers, empty where not measured")
-        for stay, rows in _rows_by_stay(table, what):
-            values[f"{source}/{stay}"] = numbers[rows]
-    return Hourly(values=values)
+    path = Path(folder) / "dyn.parquet"
+    table = read_table(path, ("stay_id", "time", *_NAMES))
+    what = f"table {path}"
+    text = [name for name in _NAMES if table[name].dtype.kind not in "fiu"]
+    if text:
+        raise FedkimError(
+            f"{what}: column {text[0]!r}", found="no numbers", expected="numbers, empty where not measured"
+        )
+    numbers = table[list(_NAMES)].to_numpy(dtype=np.float64)
+    if np.isinf(numbers).any():
+        raise FedkimError(what, found="an infinite value", expected="numbers, empty where not measured")
+    return Hourly(values={f"{source}/{stay}": numbers[rows] for stay, rows in _rows_by_stay(table, what)})
 
 
-def read_deaths(root: Path) -> dict[str, bool]:
-    """Stay → died in intensive care, for the stays of ``mortality24``."""
-    died: dict[str, bool] = {}
-    for source in SOURCES:
-        path = Path(root) / FOLDER / "mortality24" / f"{source}_demo" / "outc.parquet"
-        table = _read(path, ("stay_id", "label"))
-        if not table["label"].isin([0, 1]).all() or table["stay_id"].duplicated().any():
-            raise FedkimError(
-                f"table {path}", found="other labels than 0 and 1, or a stay twice", expected="one label a stay"
-            )
-        died.update({f"{source}/{stay}": bool(label) for stay, label in zip(table["stay_id"], table["label"])})
-    return died
+def read_hours(folder: Path, source: str) -> dict[str, int]:
+    """Stay → how many hours ``dyn.parquet`` has of it; reads two columns, the measurements stay on the disk.
+
+    Raises:
+        FedkimError: the table is missing or unreadable, or isn't one row an hour from 0 on.
+    """
+    path = Path(folder) / "dyn.parquet"
+    table = read_table(path, ("stay_id", "time"), only=True)
+    return {f"{source}/{stay}": len(rows) for stay, rows in _rows_by_stay(table, f"table {path}")}
 
 
-def read_courses(root: Path, task: str) -> dict[str, Course]:
-    """Stay → its course, for the hourly labels of ``aki`` or ``sepsis``."""
-    courses: dict[str, Course] = {}
-    for source in SOURCES:
-        path = Path(root) / FOLDER / task / f"{source}_demo" / "outc.parquet"
-        table = _read(path, ("stay_id", "time", "label"))
-        if table["label"].isna().any() or not table["label"].isin([0, 1]).all():
-            raise FedkimError(f"table {path}: column 'label'", found="gaps or other values", expected="true or false")
-        labels = table["label"].to_numpy(dtype=bool)
-        for stay, rows in _rows_by_stay(table, f"table {path}"):
-            courses[f"{source}/{stay}"] = _course(labels[rows])
-    return courses
+def read_outcomes(folder: Path, source: str) -> dict[str, bool]:
+    """Stay → its one label (``mortality24``: died in intensive care), ``outc.parquet`` of the folder.
+
+    Raises:
+        FedkimError: the table is missing or unreadable, or holds other labels than 0 and 1 or a stay twice.
+    """
+    path = Path(folder) / "outc.parquet"
+    table = read_table(path, ("stay_id", "label"))
+    if not table["label"].isin([0, 1]).all() or table["stay_id"].duplicated().any():
+        raise FedkimError(
+            f"table {path}", found="other labels than 0 and 1, or a stay twice", expected="one label a stay"
+        )
+    return {f"{source}/{stay}": bool(label) for stay, label in zip(table["stay_id"], table["label"])}
 
 
-def check_same_stays(root: Path, task: str, labelled: Iterable[str], measured: Iterable[str]) -> None:
+def read_courses(folder: Path, source: str) -> dict[str, Course]:
+    """Stay → its course, for the hourly labels of ``aki`` or ``sepsis``.
+
+    Raises:
+        FedkimError: the table is missing or unreadable, has gaps, other labels or isn't one row an hour.
+    """
+    path = Path(folder) / "outc.parquet"
+    table = read_table(path, ("stay_id", "time", "label"))
+    if table["label"].isna().any() or not table["label"].isin([0, 1]).all():
+        raise FedkimError(f"table {path}: column 'label'", found="gaps or other values", expected="true or false")
+    labels = table["label"].to_numpy(dtype=bool)
+    return {f"{source}/{stay}": _course(labels[rows]) for stay, rows in _rows_by_stay(table, f"table {path}")}
+
+
+def check_same_stays(folder: Path, labelled: Iterable[str], measured: Iterable[str]) -> None:
     """Refuse tables of one task that speak of different stays."""
     differing = set(labelled) ^ set(measured)
     if differing:
         raise FedkimError(
-            f"tables in {Path(root) / FOLDER / task}",
+            f"tables in {folder}",
             found=f"{len(differing)} stays that only one of dyn and outc has",
             expected="the same stays",
             remedy="take both tables from one release",
@@ -157,22 +161,31 @@ def _course(labels: np.ndarray) -> Course:
     return Course(last_hour=last, onset=onset, usable=bool(dated and onset <= last))
 
 
-def _read(path: Path, columns: tuple[str, ...]) -> Any:
+def read_table(path: Path, columns: tuple[str, ...], only: bool = False) -> Any:
+    """A parquet table that has these columns; with ``only`` no others are read.
+
+    Raises:
+        FedkimError: pandas is missing, or the table is missing, unreadable or lacks a column.
+    """
     try:
         import pandas
+        from pyarrow.parquet import read_schema
     except ImportError:
         raise FedkimError("reading ICU tables needs pandas and pyarrow", remedy="pip install 'fedkim[icu]'") from None
     what = f"table {path}"
     try:
-        table = pandas.read_parquet(path)
+        lacking = [column for column in columns if column not in read_schema(path).names]
+        table = None if lacking else pandas.read_parquet(path, columns=list(columns) if only else None)
     except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="assemble the pack (docs/data/pack.md)") from None
+        raise FedkimError(
+            what, found="no such file", remedy="give the cohort's whole folder", code="E-ICU-MISSING"
+        ) from None
     except Exception as error:  # pandas and pyarrow raise dozens of kinds
-        found = f"unreadable ({type(error).__name__})"
-        raise FedkimError(what, found=found, remedy="copy the table again from its source") from None
-    lacking = [column for column in columns if column not in table.columns]
+        found, remedy = f"unreadable ({type(error).__name__})", "copy the table again from its source"
+        raise FedkimError(what, found=found, remedy=remedy, code="E-ICU-UNREADABLE") from None
     if lacking:
-        raise FedkimError(what, found=f"no column {lacking[0]!r}", remedy="take the table as YAIB publishes it")
+        found, remedy = f"no column {lacking[0]!r}", "take the table as YAIB publishes it"
+        raise FedkimError(what, found=found, remedy=remedy, code="E-ICU-COLUMN")
     return table
 
 

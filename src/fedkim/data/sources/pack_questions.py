@@ -1,13 +1,9 @@
-"""ECG-QA: questions about ECGs in many wordings, here those about noise (Oh et al., NeurIPS 2023 D&B; CC BY 4.0).
-
-    {"template_id": 26, "question_type": "single-verify", "attribute_type": "noise", "attribute": ["static noise"],
-     "question": "Is static noise present in lead aVL based on the ECG?", "answer": ["no"], "ecg_id": [3637], …}
+"""The pack's part of ECG-QA: one file of questions about noise in ECGs, in many wordings, without the ECGs.
 
 The file holds text only; its ``ecg_id`` point to PTB-XL recordings that aren't in the pack. So it serves two ends: the
 questions by themselves (:func:`load`), and the wordings, put to real ECG windows with known noise (:func:`wordings`).
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkim.data.sample import Dataset, Sample
+from fedkim.data.sources.ecgqa_questions import read_questions
 from fedkim.errors import FedkimError
 
 FOLDER = Path("text") / "ecgqa"
@@ -23,7 +20,6 @@ ANY_NOISE = "any kind of noises"
 """The attribute of template 28, which asks for noise of whatever kind."""
 TASK = "ecg_qa"
 _LEAD = re.compile(r"\blead (I{1,3}|aV[RLF]|V[1-6])\b")
-_KEYS = ("template_id", "sample_id", "question", "answer", "ecg_id", "attribute")
 
 
 def questions_file(root: Path) -> Path:
@@ -32,26 +28,16 @@ def questions_file(root: Path) -> Path:
 
 
 def read(root: Path) -> list[dict[str, Any]]:
-    """All entries of the file.
+    """All entries of the pack's file.
 
     Raises:
         FedkimError: it is missing, unreadable, no list of entries, or an entry lacks a key.
     """
     path = questions_file(root)
-    what = f"questions {path}"
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="assemble the pack (docs/data/pack.md)") from None
-    except (OSError, ValueError) as error:
-        found = f"unreadable ({type(error).__name__})"
-        raise FedkimError(what, found=found, remedy="copy the file again from its source") from None
-    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise FedkimError(what, found="no list of questions", remedy="copy the file again from its source")
+    entries = read_questions(path, remedy="assemble the pack (docs/data/pack.md)")
     for number, entry in enumerate(entries):
-        lacking = [key for key in _KEYS if not entry.get(key) and entry.get(key) != 0]
-        if lacking:
-            raise FedkimError(f"{what}, entry {number}", found=f"no {lacking[0]!r}", expected=", ".join(_KEYS))
+        if not entry.get("attribute"):
+            raise FedkimError(f"questions {path}, entry {number}", found="no 'attribute'", expected="a kind of noise")
     return entries
 
 
