@@ -94,7 +94,7 @@ def test_a_change_that_leaves_size_and_time_alone_is_seen(root):
     with path.open("r+b") as file:  # the same inode, the same size
         file.write(other)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert contents.hashes([path])[path] == hashlib.sha256(other).hexdigest()
+    assert contents.hashes([str(path)])[str(path)] == hashlib.sha256(other).hexdigest()
 
 
 def test_an_unchanged_file_is_not_read_again(root, monkeypatch):

@@ -12,6 +12,7 @@ from scipy.signal import resample_poly
 
 from fedkim.data.leaks import Twins, check_ids, find_leaks, persons, twins
 from fedkim.data.record import Record
+from fedkim.data.sources import pack
 from fedkim.data.split_registry import register
 from fedkim.modalities import image, signal
 
@@ -182,3 +183,12 @@ def test_films_of_other_shapes_are_compared_with_their_like(planting):
     wide = torch.cat([tensors[0]["image"]] * 2, dim=2)
     records = [Record(id=f"a/{i}", patient=f"a/{i}", inputs=(), labels={}) for i in range(4)]
     assert len(twins(records, [tensors[0], {"image": wide}, {"image": wide.clone()}, tensors[1]])) == 1
+
+
+@pytest.mark.data_pack
+def test_no_two_patients_of_the_real_data_pack_are_taken_for_one(data_pack):
+    data = pack.load(pack.PackSettings(root=data_pack, fold=0))
+    records = [Record(id=s.id, patient=s.patient, inputs=(), labels=s.labels) for s in data]
+    assert len({record.patient for record in records}) > 2000
+    assert twins(records, [sample.inputs for sample in data]) == []
+    assert list(check_ids([record.patient for record in records])) == []

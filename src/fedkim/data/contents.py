@@ -24,14 +24,14 @@ SETTLED = 2_000_000_000
 _Facts = list[int | str]
 
 
-def hashes(files: Iterable[Path]) -> dict[Path, str]:
-    """sha256 by file.
+def hashes(files: Iterable[str]) -> dict[str, str]:
+    """sha256 by path, each as it was given.
 
     Raises:
         FedkimError: a file is missing or unreadable.
     """
     known: dict[str, dict[str, _Facts]] = {}
-    found: dict[Path, str] = {}
+    found: dict[str, str] = {}
     learned: set[str] = set()
     for file in files:
         if file in found:

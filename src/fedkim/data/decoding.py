@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +50,8 @@ class _Job:
     """JSON."""
     companions: tuple[str, ...]
 
-    @property
-    def name(self) -> str:
-        """What the shard is chosen by, and what stands in the key beside the contents."""
-        return f"{self.reader} {Path(self.path).name} {self.settings}"
+    name: str
+    """What the shard is chosen by, and what stands in the key beside the contents: no folder, so that a copy is known."""
 
     def read(self) -> dict[str, Tensor]:
         """The input's tensors by modality."""
@@ -99,13 +97,17 @@ def _job(given: Input) -> _Job:
     except (TypeError, ValueError):
         raise FedkimError(f"reader {reader}: settings", expected="plain values that JSON holds") from None
     return _Job(
-        reader=reader, path=str(given.path), settings=settings, companions=tuple(str(path) for path in given.companions)
+        reader=reader,
+        path=str(given.path),
+        settings=settings,
+        companions=tuple(map(str, given.companions)),
+        name=f"{reader} {given.path.name} {settings}",
     )
 
 
 def _decoded(jobs: list[_Job], *, workers: int, progress: Progress, name: str) -> dict[_Job, dict[str, Tensor]]:
     _sweep()
-    content = hashes(Path(path) for job in jobs for path in (job.path, *job.companions))
+    content = hashes(path for job in jobs for path in (job.path, *job.companions))
     rules = _rules({job.reader.partition(":")[0] for job in jobs})
     shards = [(_key(shard, content, rules), shard) for shard in _dealt(jobs)]
     label = f"decoded-{name}"
@@ -144,8 +146,8 @@ def _dealt(jobs: list[_Job]) -> list[list[_Job]]:
     return [shard for shard in shards if shard]
 
 
-def _key(shard: list[_Job], content: Mapping[Path, str], rules: str) -> str:
-    parts = [[job.name, *(content[Path(path)] for path in (job.path, *job.companions))] for job in shard]
+def _key(shard: list[_Job], content: Mapping[str, str], rules: str) -> str:
+    parts = [[job.name, *(content[path] for path in (job.path, *job.companions))] for job in shard]
     return hashlib.sha256(json.dumps([rules, parts]).encode()).hexdigest()
 
 
@@ -208,8 +210,7 @@ def _by_processes(missing: list[tuple[str, list[_Job]]], label: str, processes: 
         key, shard = work
         worker = idle.get()
         try:
-            rows = [[job.reader, job.path, job.settings, list(job.companions)] for job in shard]
-            worker.ask({"label": label, "key": key, "shard": rows})
+            worker.ask({"label": label, "key": key, "shard": [asdict(job) for job in shard]})
         finally:
             idle.put(worker)
 
@@ -225,10 +226,7 @@ def _by_processes(missing: list[tuple[str, list[_Job]]], label: str, processes: 
 
 
 def _serve(request: Mapping[str, Any]) -> None:
-    shard = [
-        _Job(reader=reader, path=path, settings=settings, companions=tuple(companions))
-        for reader, path, settings, companions in request["shard"]
-    ]
+    shard = [_Job(**job | {"companions": tuple(job["companions"])}) for job in request["shard"]]
     cache.cached(request["label"], request["key"], lambda: _packed(shard))
 
 

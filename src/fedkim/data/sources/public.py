@@ -7,13 +7,15 @@ the normal films of one set can't be trained on here and tested there.
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from fedkim.data import cache, fingerprints, leaks
 from fedkim.data.decoding import decode
+from fedkim.data.fingerprints import digest
 from fedkim.data.leaks import Twins, check_ids, twins
 from fedkim.data.paper_split import exposure, place_by_row
 from fedkim.data.public_sets import Reading, find_set, known_sets
@@ -122,7 +124,19 @@ def gather(recipe: "Recipe", *, progress: Progress | None = None) -> Cohort:
                     expected=f"{shape} as sample {first}",
                     remedy="leave one of the two sets out of [data] roots",
                 )
-    return Cohort(records=records, tensors=tensors, same=twins(records, tensors), name=name)
+    return Cohort(records=records, tensors=tensors, same=_same(records, tensors, name), name=name)
+
+
+def _same(records: Sequence[Record], tensors: Sequence[Mapping[str, Tensor]], name: str) -> list[Twins]:
+    """:func:`~fedkim.data.leaks.twins`, remembered: comparing everything with everything grows with the square."""
+    facts = [[record.patient, *(digest(tensor) for tensor in inputs.values())] for record, inputs in zip(records, tensors)]
+    key = cache.content_key([], facts, rules=(fingerprints, leaks))
+    entry = cache.cached(
+        f"twins-{name}",
+        key,
+        lambda: cache.Entry(tensors={}, facts=[asdict(pair) for pair in twins(records, tensors)]),
+    )
+    return [Twins(**pair) for pair in entry.facts]
 
 
 def deal(cohort: Cohort, recipe: "Recipe") -> Registry:
