@@ -1,4 +1,4 @@
-"""``python -m benchmarks [m3oe] [model_step] [decoding] [growth] [--device cuda --dtype bf16 --dim 4096 ...]``; all by default."""
+"""``python -m benchmarks [m3oe] [model_step] [decoding] [growth] [loading] [--device cuda --dtype bf16 --dim 4096 ...]``; all by default."""
 
 import argparse
 import importlib
@@ -8,7 +8,7 @@ import torch
 from benchmarks.measure import DTYPES, LEAST_PAIRS, Report, Settings, environment
 
 BENCHMARKS = ("m3oe", "model_step", "decoding")
-ON_REQUEST = ("growth",)
+ON_REQUEST = ("growth", "loading")
 
 
 def main() -> None:

@@ -147,7 +147,7 @@ def test_loading_again_decodes_nothing_and_gives_the_same_bits(loaded, written, 
     def decoded(*arguments):
         raise AssertionError("decoded although it was in the cache")
 
-    for module, name in ((nih, "read_images"), (mitbih, "read"), (pack_stays, "read_hourly")):
+    for module, name in ((image, "read_image"), (mitbih, "read"), (pack_stays, "read_hourly")):
         monkeypatch.setattr(module, name, decoded)
     again = pack.load(pack.PackSettings(root=written, image_size=32))
     for first, second in zip(loaded[0], again, strict=True):

@@ -49,13 +49,25 @@ def _hospital(recipe: "Recipe") -> Dataset:
     )
 
 
+def _public(recipe: "Recipe") -> Dataset:
+    from fedkim.data.sources import public
+
+    return public.load(recipe)
+
+
 DATA_SETS: dict[str, str] = {
     "phantom": "synthetic patients drawn by a program from made-up factors; no data set of patients",
     "pack": "NIH ChestX-ray14 (images), MIT-BIH Arrhythmia Database with noise of known kinds (ECG), MIMIC-III and eICU "
     "demo stays in YAIB's hourly form (intensive care): all public and de-identified, each under its own terms",
+    "public": "published data sets of de-identified patients, each under its own terms (docs/data)",
     "hospital": "a hospital's own records, described in its site file, which stays there",
 }
 """What a source is made of, for model cards. Open: add your own."""
 
-SOURCES: dict[str, Callable[["Recipe"], Dataset]] = {"phantom": _phantom, "pack": _pack, "hospital": _hospital}
+SOURCES: dict[str, Callable[["Recipe"], Dataset]] = {
+    "phantom": _phantom,
+    "pack": _pack,
+    "public": _public,
+    "hospital": _hospital,
+}
 """Loaders: a recipe to its whole data set, splits assigned. Open: add your own."""
