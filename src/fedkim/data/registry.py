@@ -45,7 +45,7 @@ def _hospital(recipe: "Recipe") -> Dataset:
         remedy = 'give the site file, root = "site.toml"'
         raise FedkimError("[data] root", found="nothing", expected="a hospital's site file", remedy=remedy)
     return hospital.load_site(
-        data.root, image_size=data.image_size, seed=recipe.run.seed, unseen_tasks=recipe.tasks.unseen
+        data.root, image_size=data.image_size, unseen_tasks=recipe.tasks.unseen, workers=recipe.run.workers
     )
 
 

@@ -40,9 +40,10 @@ def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> di
     data = load_site(
         site_file,
         image_size=recipe.data.image_size,
-        seed=recipe.run.seed,
         unseen_tasks=recipe.tasks.unseen,
         split="test",
+        workers=recipe.run.workers,
+        progress=progress,
     ).split("test")
     tasks = _tasks(run, data, site.site.name)
     clock.lap("data")

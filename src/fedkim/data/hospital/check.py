@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+from torch import Tensor
 
 from fedkim.data.findings import Findings
-from fedkim.data.hospital.files import confined
-from fedkim.data.hospital.records import field_of, input_of, series_layout
+from fedkim.data.hospital.records import input_of
 from fedkim.data.hospital.rows import Row, read_rows
 from fedkim.data.hospital.site_file import SiteFile, read_site_file
-from fedkim.data.hospital.stays import Stays, check_scale, read_stays
+from fedkim.data.hospital.stay_tables import field_of, open_stays
+from fedkim.data.hospital.words import counted
+from fedkim.data.leaks import find_leaks, twins
+from fedkim.data.record import Record
 from fedkim.errors import FedkimError
+from fedkim.modalities import dicom
 
 
 def check(path: str | Path) -> Findings:
@@ -37,27 +40,28 @@ def check(path: str | Path) -> Findings:
 
 def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None:
     """Read every file of every row as training would."""
-    seen: Counter[tuple[str, tuple[int, ...]]] = Counter()
-    stays: dict[str, Stays] = {}
-    unread = _without_table(site, findings)
+    tensors: list[dict[str, Tensor]] = []
+    inverted = 0
+    unread = open_stays(rows, site, findings)
     for row in rows:
-        for role in [role for role in row.files if role not in unread]:
+        tensors.append({})
+        for role in row.files:
             name, column = row.table, field_of(role, site)
+            if (role, row.files[role]) in unread or (role == "stay" and ("stay", "") in unread):
+                continue  # told already
             try:
                 item = input_of(role, row, site, image_size=64)
-                if role in ("series", "stay"):
-                    _gather(stays, item.path, site, role, row, column, findings)
-                    if stays[str(item.path)].findings.errors:
-                        continue  # told once for the table
-                tensors = item.read(item.path, **item.settings)
-                seen.update((modality, tuple(tensor.shape)) for modality, tensor in tensors.items())
+                tensors[-1] |= item.read(item.path, **item.settings)
+                inverted += role == "image" and _is_inverted(item.path)
             except FedkimError as error:
                 findings.add(
                     error.code, file=name, row=row.number, field=column, found=error.found, expected=error.expected,
                     remedy=error.remedy,
                 )  # fmt: skip
-    check_scale(_medians(stays), site.path.name, findings)
-    shapes = {shape for modality, shape in seen if modality == "signal"}
+    _tell_inverted(inverted, site, findings)
+    if not findings.errors:
+        _check_twins(rows, tensors, site, findings)
+    shapes = {tuple(inputs["signal"].shape) for inputs in tensors if "signal" in inputs}
     if len(shapes) > 1:
         found = f"ECGs with {' and '.join(str(shape[0]) for shape in sorted(shapes))} leads"
         findings.add(
@@ -65,45 +69,35 @@ def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None
         )
 
 
-def _without_table(site: SiteFile, findings: Findings) -> set[str]:
-    """The roles that can't be read because their shared table isn't there: told once, not for every row."""
-    if not site.data.series.file:
-        return set()
-    try:
-        confined(site.folder, site.data.series.file)
-    except FedkimError as error:
-        findings.add(
-            error.code, file=site.path.name, field="data.series.file", found=error.found, expected=error.expected,
-            remedy=error.remedy,
-        )  # fmt: skip
-        return {"stay"}
-    return set()
+def _tell_inverted(inverted: int, site: SiteFile, findings: Findings) -> None:
+    if inverted:
+        found = f"{counted(inverted, 'DICOM file')} with white for nothing (MONOCHROME1)"
+        findings.add("I-DCM-INVERTED", file=site.path.name, found=found, remedy="turned, so that dense is bright")
 
 
-def _gather(
-    stays: dict[str, Stays], path: Path, site: SiteFile, role: str, row: Row, column: str, findings: Findings
-) -> None:
-    """Read a table of stays the first time it is met, and pass on what is wrong with it."""
-    if str(path) in stays:
+def _is_inverted(path: Path) -> bool:
+    with open(path, "rb") as file:
+        if not dicom.is_dicom(file.read(132)):
+            return False
+    return dicom.header(path, "PhotometricInterpretation")["PhotometricInterpretation"].strip() == "MONOCHROME1"
+
+
+def _check_twins(rows: Sequence[Row], tensors: Sequence[dict[str, Tensor]], site: SiteFile, findings: Findings) -> None:
+    """The same content under two patients: merged by the split registry, forbidden where the splits are declared."""
+    records = [
+        Record(id=f"site/{place}", patient=row.patient, inputs=(), labels=row.labels) for place, row in enumerate(rows)
+    ]
+    same = twins(records, tensors)
+    if not same:
         return
-    shared = role == "stay"
-    name = site.data.series.file if shared else "a table of a stay"
-    stays[str(path)] = read_stays(path, series_layout(site, shared=shared), name)
-    for finding in stays[str(path)].findings:
-        place = {"file": finding.file, "row": finding.row, "field": finding.field}
-        if not shared:  # the file's name may be a patient's: say where it is named
-            place = {"file": row.table, "row": row.number, "field": column}
-        found = finding.found if shared or not finding.field else f"{finding.found} (in its column {finding.field!r})"
-        findings.add(finding.code, found=found, expected=finding.expected, remedy=finding.remedy, **place)  # type: ignore[arg-type]
-
-
-def _medians(stays: dict[str, Stays]) -> dict[str, float]:
-    values: dict[str, list[np.ndarray]] = {}
-    for table in stays.values():
-        for measured in table.by_stay.values():
-            for concept, (_, numbers) in measured.items():
-                values.setdefault(concept, []).append(numbers)
-    return {concept: float(np.median(np.concatenate(parts))) for concept, parts in values.items()}
+    declared = any(row.split for row in rows)
+    leaks = find_leaks(records, same, [row.split for row in rows]) if declared else Findings()
+    for code, number in sorted(Counter(finding.code for finding in leaks).items()):
+        found = f"{counted(number, 'pair')} of rows with the same content in two splits"
+        findings.add(code, file=site.path.name, found=found, expected="each in one", remedy="they may be one patient's")
+    found = f"{counted(len(same), 'pair')} of rows of two patients with the same content"
+    remedy = "they are kept in one split; look whether they are one patient's"
+    findings.add("W-CONTENT-TWICE", file=site.path.name, found=found, remedy=remedy)
 
 
 def _summary(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None:

@@ -3,10 +3,9 @@
 from typing import TYPE_CHECKING
 
 from fedkim.data.findings import Findings
-from fedkim.data.hospital.units import conversion
 from fedkim.data.sample import SPLITS
-from fedkim.errors import unknown
-from fedkim.modalities.concepts import CONCEPTS
+from fedkim.errors import FedkimError, unknown
+from fedkim.modalities.units import BY_NAME, conversion
 from fedkim.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -32,6 +31,9 @@ def check_meaning(data: "HospitalData", file: str, findings: Findings) -> None:
             field, expected = f"data.splits.{word}", " or ".join(SPLITS)
             findings.add("E-SITE-MEANING", file=file, field=field, found="no split of ours", expected=expected)
     _check_series(data, file, findings)
+    if data.ecg.missing == "mask" and not data.ecg.leads:
+        remedy = "say which leads there should be, in data.ecg.leads"
+        findings.add("E-SITE-MEANING", file=file, field="data.ecg.missing", found="no leads", remedy=remedy)
     if data.ecg.sampling_rate < 0 or data.ecg.start < 0 or data.ecg.sampling_rate > 100_000:
         findings.add(
             "E-SITE-MEANING", file=file, field="data.ecg", found="a number out of range", expected="0 or above"
@@ -86,23 +88,20 @@ def _check_labels(data: "HospitalData", file: str, findings: Findings) -> None:
 
 
 def _check_series(data: "HospitalData", file: str, findings: Findings) -> None:
-    known = {concept.name: concept for group in CONCEPTS.values() for concept in group}
     for key in ("columns", "units"):
         for name, word in getattr(data.series, key).items():
             field = f"data.series.{key}.{name}"
-            if name not in known:
-                remedy = unknown("measurement", name, known).remedy
+            if name not in BY_NAME:
+                remedy = unknown("measurement", name, BY_NAME).remedy
                 findings.add("E-SITE-MEANING", file=file, field=field, found="no such measurement", remedy=remedy)
-            elif key == "units" and conversion(known[name], word) is None:
-                remedy = "convert the column"
-                findings.add(
-                    "E-UNIT-UNKNOWN",
-                    file=file,
-                    field=field,
-                    found="a unit without a conversion",
-                    expected=known[name].unit,
-                    remedy=remedy,
-                )
+            elif key == "units":
+                try:
+                    conversion(name, word)
+                except FedkimError as error:
+                    found, expected = "a unit without a conversion", error.expected
+                    findings.add(
+                        error.code, file=file, field=field, found=found, expected=expected, remedy="convert it"
+                    )
     if not 1 <= data.series.until_hour <= 24 * 365:
         findings.add(
             "E-SITE-MEANING", file=file, field="data.series.until_hour", found="another number", expected="1 to 8760"

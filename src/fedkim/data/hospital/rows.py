@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedkim.data.findings import Findings
+from fedkim.data.findings import Finding, Findings
 from fedkim.data.hospital.files import confined
 from fedkim.data.hospital.site_file import HospitalData, SiteFile
 from fedkim.data.hospital.table import Table, read_table
 from fedkim.data.hospital.words import counted
+from fedkim.data.leaks import check_ids
 from fedkim.data.sample import SPLITS
 from fedkim.errors import FedkimError
 from fedkim.modalities.concepts import CONCEPTS
@@ -215,6 +216,14 @@ def _split(table: Table, data: HospitalData, index: int, findings: Findings) -> 
     return words[word]
 
 
+_WAYS = {
+    "E-ID-UNICODE": "forms of Unicode",
+    "E-ID-SPACE": "blanks",
+    "E-ID-CASE": "capitals",
+    "W-ID-VARIANT": "leading zeros",
+}
+
+
 def _check_whole(rows: list[Row], site: SiteFile, findings: Findings) -> None:
     """What only all rows together show."""
     name = site.path.name
@@ -223,6 +232,7 @@ def _check_whole(rows: list[Row], site: SiteFile, findings: Findings) -> None:
         return
     splits: dict[str, set[str]] = {}
     owners: dict[tuple[str, str], set[str]] = {}
+    ids: dict[str, list[Finding]] = {}
     for row in rows:
         splits.setdefault(row.patient, set()).add(row.split)
         for role, file in row.files.items():
@@ -247,12 +257,11 @@ def _check_whole(rows: list[Row], site: SiteFile, findings: Findings) -> None:
             expected="one",
             remedy=remedy,
         )
-    variants = Counter(_loose(patient) for patient in splits)
-    alike = sum(number for number in variants.values() if number > 1)
-    if alike:
-        found = f"{counted(alike, 'id')} that differ in case, zeros or punctuation alone"
-        remedy = "they count as different patients; write an id in one way if they aren't"
-        findings.add("W-ID-VARIANT", file=name, found=found, remedy=remedy)
+    for finding in check_ids(list(splits), file=name):
+        ids.setdefault(finding.code, []).append(finding)
+    for code, alike in ids.items():
+        found, remedy = f"{counted(len(alike), 'id')} also written in another way ({_WAYS[code]})", alike[0].remedy
+        findings.add(code, file=name, field="data.columns.patient", found=found, remedy=remedy)
     for task in site.data.labels:
         answers = TASKS[task].answers
         seen = {row.labels[task] for row in rows if task in row.labels}
@@ -263,9 +272,3 @@ def _check_whole(rows: list[Row], site: SiteFile, findings: Findings) -> None:
             findings.add("W-CLASS-ABSENT", file=name, field=f"data.labels.{task}", found=found, remedy=remedy)
         elif not seen:
             findings.add("W-TASK-ABSENT", file=name, field=f"data.labels.{task}", found="no label of the task")
-
-
-def _loose(patient: str) -> str:
-    """An id without what typists leave out: two of one loose form may be one patient."""
-    letters = "".join(mark for mark in patient.casefold() if mark.isalnum())
-    return letters.lstrip("0") or letters

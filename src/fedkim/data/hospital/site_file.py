@@ -96,9 +96,14 @@ class EcgRules:
 
     sampling_rate: float = 0.0
     """Samples a second."""
-    unit: Literal["", "mV", "µV", "uV"] = ""
+    unit: Literal["", "mV", "µV", "uV", "V"] = ""
+    """Of leads whose file states none."""
     start: float = 0.0
     """Where the ten seconds begin, in seconds."""
+    leads: tuple[str, ...] = ()
+    """Leads by name in the order wanted; without it those of the file as they stand."""
+    missing: Literal["refuse", "mask"] = "refuse"
+    """What to do about a lead that a file lacks: mask makes it a line of zeros."""
 
 
 @dataclass(frozen=True, kw_only=True)

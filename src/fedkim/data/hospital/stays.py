@@ -10,7 +10,8 @@ long, a row a measurement::
     stay_id,hour,concept,value
     4711,0.5,hr,88
 
-Of several values in one hour the latest counts.
+Of several values in one hour the median counts, of urine the sum, as in every other table of stays. Unlike
+:mod:`fedkim.modalities.series_tables`, which reads one patient's table, this notes everything that is wrong.
 """
 
 import math
@@ -26,13 +27,13 @@ from torch import Tensor
 
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.table import Table, read_table
-from fedkim.data.hospital.units import conversion
 from fedkim.data.hospital.words import counted
 from fedkim.errors import FedkimError
-from fedkim.modalities.concepts import CONCEPTS, Concept
+from fedkim.modalities.concepts import CONCEPTS
 from fedkim.modalities.series import HOURS, prepare_values
+from fedkim.modalities.series_tables import SUMMED
+from fedkim.modalities.units import BY_NAME, Conversion, conversion, suspicion
 
-_KNOWN: Mapping[str, Concept] = {concept.name: concept for group in CONCEPTS.values() for concept in group}
 _HEADER = re.compile(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
 _COMMA = re.compile(r"[-+]?\d+,\d+", re.ASCII)
@@ -80,10 +81,10 @@ class Stays:
             values = np.full((HOURS, len(concepts)), np.nan)
             for column, concept in enumerate(concepts):
                 hours, numbers = self.by_stay[stay].get(concept.name, (np.empty(0), np.empty(0)))
-                order = np.argsort(hours, kind="stable")  # the latest of an hour is written last
-                places = np.floor(hours[order]).astype(int) - (until_hour - HOURS)
-                inside = (places >= 0) & (places < HOURS) & (hours[order] >= 0)
-                values[places[inside], column] = numbers[order][inside]
+                places = np.floor(hours).astype(int) - (until_hour - HOURS)
+                for place in np.unique(places[(places >= 0) & (places < HOURS) & (hours >= 0)]):
+                    inside = numbers[places == place]
+                    values[place, column] = inside.sum() if concept.name in SUMMED else np.median(inside)
             tensors[modality] = prepare_values(values, concepts)
         if not any(tensor.any() for tensor in tensors.values()):
             remedy = "check its hours and units"
@@ -138,7 +139,7 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> dict[str, dict[
 def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Rows and values in our units by concept."""
     named, units = dict(layout.columns), dict(layout.units)
-    theirs_to_ours = {named.get(concept, concept): concept for concept in _KNOWN}
+    theirs_to_ours = {named.get(concept, concept): concept for concept in BY_NAME}
     cells: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for header in table.columns:
         match = _HEADER.fullmatch(header)
@@ -156,7 +157,7 @@ def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
         values = _numbers(table, header, layout, findings)
         if rule is not None:
             rows = np.flatnonzero(np.isfinite(values))
-            cells[concept] = (rows, _plausible(values[rows] * rule[0] + rule[1], concept, table.name, findings))
+            cells[concept] = (rows, _plausible(values[rows] * rule.factor + rule.offset, concept, table.name, findings))
     for concept in [ours for ours in named if ours not in cells and named[ours] not in table.columns]:
         found = f"{counted(len(table.columns), 'column')}, none of that name"
         remedy = f"correct data.series.columns.{concept}"
@@ -170,7 +171,7 @@ def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
 
 def _long(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     named, units = dict(layout.columns), dict(layout.units)
-    theirs_to_ours = {named.get(concept, concept): concept for concept in _KNOWN}
+    theirs_to_ours = {named.get(concept, concept): concept for concept in BY_NAME}
     concepts = [theirs_to_ours.get(word) for word in table.columns[layout.concept]]
     wanted = np.array([concept is not None for concept in concepts], dtype=bool)
     values = _numbers(table, layout.value, layout, findings, wanted)
@@ -188,25 +189,25 @@ def _long(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
             continue
         mine = np.array([name == concept for name in concepts], dtype=bool)
         rows = np.flatnonzero(mine & np.isfinite(values))
-        cells[concept] = (rows, _plausible(values[rows] * rule[0] + rule[1], concept, table.name, findings))
+        cells[concept] = (rows, _plausible(values[rows] * rule.factor + rule.offset, concept, table.name, findings))
     if not cells and not findings.errors:
         remedy = "name yours in [data.series.columns]"
         findings.add("E-SERIES-COLUMN", file=table.name, found="no known measurement", remedy=remedy)
     return cells
 
 
-def _rule(concept: str, unit: str | None, name: str, findings: Findings) -> tuple[float, float] | None:
-    own = _KNOWN[concept].unit
+def _rule(concept: str, unit: str | None, name: str, findings: Findings) -> Conversion | None:
+    own = BY_NAME[concept].unit
     if unit is None:
         remedy = f'declare it, data.series.units = {{ {concept} = "…" }}, or in the header, "{concept} [{own}]"'
         findings.add("E-UNIT-MISSING", file=name, field=concept, found="no unit", expected=own, remedy=remedy)
         return None
-    rule = conversion(_KNOWN[concept], unit)
-    if rule is None:
-        remedy = "convert the column"
+    try:
+        return conversion(concept, unit)
+    except FedkimError as error:
         found = "a unit without a conversion"
-        findings.add("E-UNIT-UNKNOWN", file=name, field=concept, found=found, expected=own, remedy=remedy)
-    return rule
+        findings.add(error.code, file=name, field=concept, found=found, expected=error.expected, remedy="convert it")
+        return None
 
 
 def _numbers(
@@ -265,31 +266,26 @@ def _float(word: str) -> float:
 
 def _plausible(values: np.ndarray, concept: str, name: str, findings: Findings) -> np.ndarray:
     """The values as they are; those outside of the plausible range, which the preprocessing drops, are counted."""
-    low, high = _KNOWN[concept].low, _KNOWN[concept].high
+    low, high = BY_NAME[concept].low, BY_NAME[concept].high
     outside = int(((values < low) | (values > high)).sum())
     if outside:
-        found, expected = f"{outside} of {len(values)} values outside", f"{low:g} to {high:g} {_KNOWN[concept].unit}"
+        found, expected = f"{outside} of {len(values)} values outside", f"{low:g} to {high:g} {BY_NAME[concept].unit}"
         remedy = "they count as not measured; declare sentinels and units"
         findings.add("W-SERIES-RANGE", file=name, field=concept, found=found, expected=expected, remedy=remedy)
     return values
 
 
-def check_scale(medians: Mapping[str, float], name: str, findings: Findings) -> None:
-    """Compare a site's medians with what adults in intensive care have: 20 times off is another unit.
+def check_scale(values: Mapping[str, np.ndarray], name: str, findings: Findings) -> None:
+    """Compare a site's values with what adults in intensive care have: another unit shows in their middle.
 
     Args:
-        medians: by concept, over all values of the site, plausible or not.
+        values: by concept, all of the site, plausible or not.
         name: what the findings call the data.
         findings: where they go.
     """
-    for concept, median in medians.items():
-        known = _KNOWN[concept]
-        usual = math.expm1(known.mean) if known.log else known.mean
-        if usual <= 0 or median <= 0:
-            continue
-        ratio = max(median / usual, usual / median)
-        if ratio > 4:
-            code = "E-UNIT" if ratio > 20 else "W-UNIT"
-            found, expected = f"a median {ratio:.0f} times off", f"about {usual:.3g} {known.unit}"
+    for concept, numbers in sorted(values.items()):
+        doubt = suspicion(BY_NAME[concept], numbers)
+        if doubt is not None:
+            code, found = doubt
             remedy = f"correct data.series.units.{concept}"
-            findings.add(code, file=name, field=concept, found=found, expected=expected, remedy=remedy)
+            findings.add(code, file=name, field=concept, found=found, expected=BY_NAME[concept].unit, remedy=remedy)
