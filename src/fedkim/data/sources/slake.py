@@ -18,7 +18,7 @@ from typing import Any
 from fedkim.data.findings import Findings
 from fedkim.data.public_sets import PUBLIC_SETS, PublicSet, Reading
 from fedkim.data.record import Input, Record
-from fedkim.data.sources.published import Checker, plain_name, read_list, require_files, subfolder, text
+from fedkim.data.sources.published import Checker, answered, plain_name, read_list, require_files, subfolder, text
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities import image
 
@@ -31,7 +31,7 @@ _NUM_QUESTIONS, _NUM_IMAGES, _NUM_TEST = 14_028, 642, 2_094
 
 
 def read(root: Path, reading: Reading) -> Sequence[Record]:
-    """One record a question in the language asked for; questions about one image share its file.
+    """One record a question in the language asked for that has an answer; questions about one image share its file.
 
     Label rule ``paper`` takes every language, as the published code did.
 
@@ -47,13 +47,13 @@ def read(root: Path, reading: Reading) -> Sequence[Record]:
         paths = _pictures(root, entries, f"{part}.json")
         require_files(paths, f"slake's {part}.json")
         for row, (entry, path) in enumerate(zip(entries, paths), start=1):
-            if text(entry["q_lang"]).lower() in wanted:
+            if text(entry["q_lang"]).lower() in wanted and answered(entry):
                 records.append(_record(entry, path, part, row, reading.image_size))
     return records
 
 
 def check(root: Path) -> Findings:
-    """Keys, counts, languages, missing images, empty questions, images in two published parts."""
+    """Keys, counts, languages, missing images, questions without an answer, images in two published parts."""
     root, checker = _folder(root), Checker()
     images: dict[str, set[str]] = {}
     num = 0
@@ -69,8 +69,7 @@ def check(root: Path) -> Findings:
         images[file] = {str(path) for path in paths}
         languages = [text(entry["q_lang"]).lower() for entry in entries]
         checker.values(file, "q_lang", languages, LANGUAGES)
-        for field in ("question", "answer"):
-            checker.values(file, field, ("set" if text(entry[field]) else "" for entry in entries), ("set",))
+        checker.answered(file, entries)
         checker.count(file, "English questions", languages.count("en"), _NUM_ENGLISH[part])
         if part == "test":
             checker.count(file, "questions in all languages", len(entries), _NUM_TEST)
