@@ -1,12 +1,12 @@
 """CheXpert: the validation set alone unless asked for more, labels by policy, the published code's wrong column."""
 
 import pytest
-from fixtures.writers import chexpert as writer
 
 from fedkim.data.public_sets import PUBLIC_SETS, Reading
 from fedkim.data.sources import chexpert
 from fedkim.errors import FedkimError
 from fedkim.tasks import TASKS
+from fixtures.writers import chexpert as writer
 
 
 @pytest.fixture(scope="module")

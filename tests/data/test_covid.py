@@ -1,12 +1,12 @@
 """COVID-19 Radiography: labels by folder, source by the spreadsheet, and the shortcut between them told."""
 
 import pytest
-from fixtures.writers import covid as writer
 
 from fedkim.data.public_sets import PUBLIC_SETS, Reading
 from fedkim.data.sources import covid
 from fedkim.errors import FedkimError
 from fedkim.tasks import TASKS
+from fixtures.writers import covid as writer
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from fixtures.writers import rsna as writer
 
 from fedkim.data.public_sets import PUBLIC_SETS, Reading
 from fedkim.data.sources import rsna
 from fedkim.data.sources.rsna import MIDDLE, NORMAL, OPACITY, Film
 from fedkim.errors import FedkimError
 from fedkim.tasks import TASKS
+from fixtures.writers import rsna as writer
 
 
 @pytest.fixture(scope="module")

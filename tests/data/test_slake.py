@@ -1,12 +1,12 @@
 """SLAKE: English unless asked otherwise, published parts kept, one file for all questions about an image."""
 
 import pytest
-from fixtures.writers import slake as writer
 
 from fedkim.data.public_sets import PUBLIC_SETS, Reading
 from fedkim.data.sources import slake
 from fedkim.errors import FedkimError
 from fedkim.tasks import TASKS
+from fixtures.writers import slake as writer
 
 
 @pytest.fixture(scope="module")

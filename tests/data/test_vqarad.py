@@ -1,12 +1,12 @@
 """VQA-RAD: two versions that are never mixed up, answers as text, one file for all questions about an image."""
 
 import pytest
-from fixtures.writers import vqarad as writer
 
 from fedkim.data.public_sets import PUBLIC_SETS, Reading
 from fedkim.data.sources import vqarad
 from fedkim.errors import FedkimError
 from fedkim.tasks import TASKS
+from fixtures.writers import vqarad as writer
 
 
 @pytest.fixture(scope="module", params=["public", "mevf"])
