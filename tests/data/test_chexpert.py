@@ -9,9 +9,13 @@ from fedkim.tasks import TASKS
 from fixtures.writers import chexpert as writer
 
 
+def write(root, damage="", **options):
+    return writer.write(root, damage, **({"num_patients": 10} | options))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return writer.write(tmp_path_factory.mktemp("chexpert"), train=True)
+    return write(tmp_path_factory.mktemp("chexpert"), train=True)
 
 
 def row(**values):
@@ -92,7 +96,7 @@ def test_a_check_tells_counts_and_passes(root):
 
 
 def test_a_copy_of_valid_alone_is_whole(tmp_path):
-    findings = chexpert.check(writer.write(tmp_path))
+    findings = chexpert.check(write(tmp_path))
     assert findings.errors == []
     assert "I-PART" in [finding.code for finding in findings]
 
@@ -109,7 +113,7 @@ def test_a_copy_of_valid_alone_is_whole(tmp_path):
     ],
 )
 def test_each_damage_is_found(tmp_path, damage, code, readable):
-    root = writer.write(tmp_path, damage=damage)
+    root = write(tmp_path, damage=damage)
     assert code in [finding.code for finding in chexpert.check(root).errors]
     if not readable:
         with pytest.raises(FedkimError) as caught:

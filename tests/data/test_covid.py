@@ -9,9 +9,13 @@ from fedkim.tasks import TASKS
 from fixtures.writers import covid as writer
 
 
+def write(root, damage="", **options):
+    return writer.write(root, damage, **({"num_patients": 10} | options))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return writer.write(tmp_path_factory.mktemp("covid"))
+    return write(tmp_path_factory.mktemp("covid"))
 
 
 @pytest.mark.parametrize("labels", ["fixed", "paper"])
@@ -89,7 +93,7 @@ def test_a_check_tells_counts_and_that_the_source_gives_the_answer_away(root):
     ],
 )
 def test_each_damage_is_found(tmp_path, damage, code, readable):
-    root = writer.write(tmp_path, damage=damage)
+    root = write(tmp_path, damage=damage)
     assert code in [finding.code for finding in covid.check(root)]
     if readable:
         assert not all(record.site for record in covid.read(root, Reading()))

@@ -11,9 +11,13 @@ from fedkim.tasks import TASKS
 from fixtures.writers import rsna as writer
 
 
+def write(root, damage="", **options):
+    return writer.write(root, damage, **({"num_patients": 10} | options))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return writer.write(tmp_path_factory.mktemp("rsna"))
+    return write(tmp_path_factory.mktemp("rsna"))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +91,7 @@ def test_a_fixture_gives_warnings_about_counts_and_no_error(root):
     ],
 )
 def test_each_damage_is_found_and_none_is_read_over(tmp_path, damage, code):
-    root = writer.write(tmp_path, damage=damage)
+    root = write(tmp_path, damage=damage)
     assert code in [finding.code for finding in rsna.check(root).errors]
     if damage == "unknown class":  # no rule has an answer for it
         assert "lung_opacity" not in rsna.read(root, Reading())[-1].labels
@@ -99,7 +103,7 @@ def test_each_damage_is_found_and_none_is_read_over(tmp_path, damage, code):
 
 
 def test_ids_are_strings_that_are_never_merged(tmp_path):
-    writer.write(tmp_path, num_patients=2)
+    write(tmp_path, num_patients=2)
     pictures = sorted((tmp_path / rsna.IMAGES).iterdir())
     for path, name in zip(pictures, ("007", "7")):
         path.rename(path.with_name(f"{name}.dcm"))
@@ -113,7 +117,7 @@ def test_ids_are_strings_that_are_never_merged(tmp_path):
 
 
 def test_a_patient_id_cannot_lead_out_of_the_folder(tmp_path):
-    writer.write(tmp_path, num_patients=2)
+    write(tmp_path, num_patients=2)
     table = tmp_path / rsna.LABELS
     table.write_text(table.read_text() + "../secret,,,,,0\n")
     with pytest.raises(FedkimError, match="row 4, found a patientId that is no file's name"):
@@ -122,7 +126,7 @@ def test_a_patient_id_cannot_lead_out_of_the_folder(tmp_path):
 
 def test_synthetic_opacities_can_be_learned(tmp_path):
     """Without this a recipe's test on this fixture couldn't tell training from none."""
-    records = rsna.read(writer.write(tmp_path, 60), Reading(image_size=32))
+    records = rsna.read(write(tmp_path, num_patients=60), Reading(image_size=32))
     asked = [record for record in records if "lung_opacity" in record.labels]
     pictures = torch.stack([r.inputs[0].read(r.inputs[0].path, size=32)["image"] for r in asked]).flatten(1)
     sick = torch.tensor([record.labels["lung_opacity"] == "Yes" for record in asked])

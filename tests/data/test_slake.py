@@ -9,9 +9,13 @@ from fedkim.tasks import TASKS
 from fixtures.writers import slake as writer
 
 
+def write(root, damage="", **options):
+    return writer.write(root, damage, **({"num_patients": 10} | options))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    return writer.write(tmp_path_factory.mktemp("slake"))
+    return write(tmp_path_factory.mktemp("slake"))
 
 
 def languages(records):
@@ -68,7 +72,7 @@ def test_a_check_tells_counts_and_passes(root):
     ],
 )
 def test_each_damage_is_found(tmp_path, damage, code, readable):
-    root = writer.write(tmp_path, damage=damage)
+    root = write(tmp_path, damage=damage)
     assert code in [finding.code for finding in slake.check(root)]
     if not readable:
         with pytest.raises(FedkimError) as caught:

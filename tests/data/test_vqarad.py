@@ -9,6 +9,10 @@ from fedkim.tasks import TASKS
 from fixtures.writers import vqarad as writer
 
 
+def write(root, damage="", **options):
+    return writer.write(root, damage, **({"num_patients": 10} | options))
+
+
 @pytest.fixture(scope="module", params=["public", "mevf"])
 def version(request):
     return request.param
@@ -16,7 +20,7 @@ def version(request):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, version):
-    return writer.write(tmp_path_factory.mktemp("vqarad"), version=version)
+    return write(tmp_path_factory.mktemp("vqarad"), version=version)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,7 @@ def test_the_other_version_is_named_and_not_read(root, version):
 
 
 def test_the_public_version_is_the_first(tmp_path):
-    assert vqarad.read(writer.write(tmp_path), Reading())[0].strata["version"] == "public"
+    assert vqarad.read(write(tmp_path), Reading())[0].strata["version"] == "public"
     assert PUBLIC_SETS["vqarad"].versions[0] == "public"
 
 
@@ -97,7 +101,7 @@ def test_an_empty_folder_is_told_what_was_expected(tmp_path):
     ],
 )
 def test_each_damage_is_found(tmp_path, damage, code):
-    root = writer.write(tmp_path, damage=damage)
+    root = write(tmp_path, damage=damage)
     assert code in [finding.code for finding in vqarad.check(root).errors]
     with pytest.raises(FedkimError) as caught:
         vqarad.read(root, Reading())
@@ -106,7 +110,7 @@ def test_each_damage_is_found(tmp_path, damage, code):
 
 
 def test_a_question_without_an_answer_is_left_out_and_counted(tmp_path):
-    root = writer.write(tmp_path, damage="no answer")
+    root = write(tmp_path, damage="no answer")
     assert len(vqarad.read(root, Reading())) == 29
     findings = vqarad.check(root)
     assert findings.errors == []
