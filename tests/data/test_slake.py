@@ -79,3 +79,10 @@ def test_each_damage_is_found(tmp_path, damage, code, readable):
             slake.read(root, Reading())
         assert caught.value.code == code
         assert "secret" not in str(caught.value)
+
+
+def test_the_second_part_may_be_called_validation(root, tmp_path):
+    renamed = write(tmp_path)
+    (renamed / "validate.json").rename(renamed / "validation.json")
+    assert [r.id for r in slake.read(renamed, Reading())] == [r.id for r in slake.read(root, Reading())]
+    assert slake.check(renamed).errors == []

@@ -1,6 +1,6 @@
 """SLAKE 1.0: questions about CT, MRI and X-ray images, in English and Chinese (Liu et al., ISBI 2021).
 
-    train.json validate.json test.json
+    train.json validate.json test.json     (validation.json in some copies)
     imgs/xmlab1/source.jpg            beside it mask.png, detection.json, question.json, which aren't read
 
     {"img_id": 1, "img_name": "xmlab1/source.jpg", "question": "What modality is used to take this image?", "answer": "MRI",
@@ -43,9 +43,10 @@ def read(root: Path, reading: Reading) -> Sequence[Record]:
     root, records = _folder(root), []
     wanted = LANGUAGES if reading.labels == "paper" or reading.language == "all" else (reading.language,)
     for part in PARTS:
-        entries = read_list(root / f"{part}.json", KEYS)
-        paths = _pictures(root, entries, f"{part}.json")
-        require_files(paths, f"slake's {part}.json")
+        file = _file(root, part)
+        entries = read_list(root / file, KEYS)
+        paths = _pictures(root, entries, file)
+        require_files(paths, f"slake's {file}")
         for row, (entry, path) in enumerate(zip(entries, paths), start=1):
             if text(entry["q_lang"]).lower() in wanted and answered(entry):
                 records.append(_record(entry, path, part, row, reading.image_size))
@@ -58,7 +59,7 @@ def check(root: Path) -> Findings:
     images: dict[str, set[str]] = {}
     num = 0
     for part in PARTS:
-        file = f"{part}.json"
+        file = _file(root, part)
         entries = checker.attempt(file, read_list, root / file, KEYS)
         if entries is None:
             continue
@@ -112,6 +113,11 @@ def _pictures(root: Path, entries: Sequence[Mapping[str, Any]], file: str) -> li
             found, expected = "an img_name of another shape", "such as xmlab1/source.jpg"
             raise FedkimError(f"{file}, entry {row}", found=found, expected=expected, code="E-VALUE")
     return [root / "imgs" / name for name in names]
+
+
+def _file(root: Path, part: str) -> str:
+    other = "validation.json"
+    return other if part == "validate" and (root / other).is_file() else f"{part}.json"
 
 
 def _folder(root: Path) -> Path:
