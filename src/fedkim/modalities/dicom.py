@@ -13,7 +13,8 @@ Notes aren't errors: ``I-DCM-INVERTED``.
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -62,13 +63,14 @@ def read(path: str | Path, frames: str = "") -> Picture:
     if frames and frames not in FRAMES:
         raise unknown("choice of frames", frames, FRAMES)
     pydicom, what = _pydicom(), f"image {path}"
-    if os.stat(path).st_size > _LARGE_FILE:  # a small file is read in one go, a large one only after its header
-        _claims(_dataset(pydicom, path, what, stop_before_pixels=True), what, frames)
-    dataset = _dataset(pydicom, path, what)
-    _require_pixels(dataset, what)
-    claims = _claims(dataset, what, frames)
-    _require_length(dataset, claims, what)
-    return _grey(_decode(pydicom, dataset, claims, what), dataset, claims, what)
+    with _damage_told(what):
+        if os.stat(path).st_size > _LARGE_FILE:  # a small file is read in one go, a large one only after its header
+            _claims(pydicom.dcmread(path, stop_before_pixels=True), what, frames)
+        dataset = pydicom.dcmread(path)
+        _require_pixels(dataset, what)
+        claims = _claims(dataset, what, frames)
+        _require_length(dataset, claims, what)
+        return _grey(_decode(pydicom, dataset, claims, what), dataset, claims, what)
 
 
 def header(path: str | Path, *keywords: str) -> Mapping[str, str]:
@@ -77,12 +79,10 @@ def header(path: str | Path, *keywords: str) -> Mapping[str, str]:
     Raises:
         FedkimError: no such file, no DICOM, a damaged header, or pydicom isn't installed.
     """
-    what = f"image {path}"
-    dataset = _dataset(_pydicom(), path, what, stop_before_pixels=True, specific_tags=list(keywords))
-    try:
+    pydicom, what = _pydicom(), f"image {path}"
+    with _damage_told(what):
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
         return {word: str(value) if (value := dataset.get(word)) is not None else "" for word in keywords}
-    except Exception as error:  # a raw element is parsed when it is asked for, and pydicom's parsers raise anything
-        raise _damaged(what, error) from None
 
 
 def _pydicom() -> ModuleType:
@@ -96,20 +96,18 @@ def _pydicom() -> ModuleType:
     return pydicom
 
 
-def _dataset(pydicom: ModuleType, path: str | Path, what: str, **options: Any) -> Any:
+@contextmanager
+def _damage_told(what: str) -> Iterator[None]:
+    """An element is parsed when it is first asked for, and a damaged one makes pydicom raise anything."""
     try:
-        return pydicom.dcmread(path, **options)
+        yield
+    except (FedkimError, MemoryError):
+        raise
     except FileNotFoundError:
         raise FedkimError(what, found="no such file", remedy="check the path", code="E-IMG-MISSING") from None
-    except MemoryError:
-        raise
-    except Exception as error:  # whatever its parsers stumble over
-        raise _damaged(what, error) from None
-
-
-def _damaged(what: str, error: Exception) -> FedkimError:
-    found = f"no DICOM that can be read ({type(error).__name__})"
-    return FedkimError(what, found=found, remedy=_COPY_AGAIN, code="E-DCM-UNREADABLE")
+    except Exception as error:
+        found = f"no DICOM that can be read ({type(error).__name__})"
+        raise FedkimError(what, found=found, remedy=_COPY_AGAIN, code="E-DCM-UNREADABLE") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +208,7 @@ def _decode(pydicom: ModuleType, dataset: Any, claims: _Claims, what: str) -> np
             pixels = pydicom.pixels.apply_modality_lut(pixels, dataset)
     except MemoryError:
         raise
-    except Exception as error:  # pydicom and its decoders raise what they like
+    except Exception as error:
         raise _undecodable(pydicom, dataset, error, what) from None
     shape = (claims.rows, claims.columns)
     if pixels.shape[:2] != shape or pixels.shape[2:] not in ((), (3,)):

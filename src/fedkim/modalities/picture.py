@@ -7,7 +7,6 @@ counts. Errors carry a code: ``E-IMG-MISSING`` · ``E-IMG-FORMAT`` · ``E-IMG-UN
 
 import os
 import stat
-import struct
 from pathlib import Path
 from typing import BinaryIO
 
@@ -72,9 +71,9 @@ def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
         raise FedkimError(
             what, found="no picture format", expected=expected, remedy=remedy, code="E-IMG-FORMAT"
         ) from None
-    except FedkimError:
+    except (FedkimError, MemoryError):
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file makes Pillow's parsers raise anything
         raise _unreadable(what, error) from None
 
 

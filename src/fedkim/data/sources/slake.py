@@ -1,6 +1,6 @@
 """SLAKE 1.0: questions about CT, MRI and X-ray images, in English and Chinese (Liu et al., ISBI 2021).
 
-    train.json validate.json test.json
+    train.json validate.json test.json     (validation.json in some copies)
     imgs/xmlab1/source.jpg            beside it mask.png, detection.json, question.json, which aren't read
 
     {"img_id": 1, "img_name": "xmlab1/source.jpg", "question": "What modality is used to take this image?", "answer": "MRI",
@@ -18,7 +18,7 @@ from typing import Any
 from fedkim.data.findings import Findings
 from fedkim.data.public_sets import PUBLIC_SETS, PublicSet, Reading
 from fedkim.data.record import Input, Record
-from fedkim.data.sources.published import Checker, plain_name, read_list, require_files, subfolder, text
+from fedkim.data.sources.published import Checker, answered, plain_name, read_list, require_files, subfolder, text
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities import image
 
@@ -31,7 +31,7 @@ _NUM_QUESTIONS, _NUM_IMAGES, _NUM_TEST = 14_028, 642, 2_094
 
 
 def read(root: Path, reading: Reading) -> Sequence[Record]:
-    """One record a question in the language asked for; questions about one image share its file.
+    """One record a question in the language asked for that has an answer; questions about one image share its file.
 
     Label rule ``paper`` takes every language, as the published code did.
 
@@ -43,22 +43,23 @@ def read(root: Path, reading: Reading) -> Sequence[Record]:
     root, records = _folder(root), []
     wanted = LANGUAGES if reading.labels == "paper" or reading.language == "all" else (reading.language,)
     for part in PARTS:
-        entries = read_list(root / f"{part}.json", KEYS)
-        paths = _pictures(root, entries, f"{part}.json")
-        require_files(paths, f"slake's {part}.json")
+        file = _file(root, part)
+        entries = read_list(root / file, KEYS)
+        paths = _pictures(root, entries, file)
+        require_files(paths, f"slake's {file}")
         for row, (entry, path) in enumerate(zip(entries, paths), start=1):
-            if text(entry["q_lang"]).lower() in wanted:
+            if text(entry["q_lang"]).lower() in wanted and answered(entry):
                 records.append(_record(entry, path, part, row, reading.image_size))
     return records
 
 
 def check(root: Path) -> Findings:
-    """Keys, counts, languages, missing images, empty questions, images in two published parts."""
+    """Keys, counts, languages, missing images, questions without an answer, images in two published parts."""
     root, checker = _folder(root), Checker()
     images: dict[str, set[str]] = {}
     num = 0
     for part in PARTS:
-        file = f"{part}.json"
+        file = _file(root, part)
         entries = checker.attempt(file, read_list, root / file, KEYS)
         if entries is None:
             continue
@@ -69,8 +70,7 @@ def check(root: Path) -> Findings:
         images[file] = {str(path) for path in paths}
         languages = [text(entry["q_lang"]).lower() for entry in entries]
         checker.values(file, "q_lang", languages, LANGUAGES)
-        for field in ("question", "answer"):
-            checker.values(file, field, ("set" if text(entry[field]) else "" for entry in entries), ("set",))
+        checker.answered(file, entries)
         checker.count(file, "English questions", languages.count("en"), _NUM_ENGLISH[part])
         if part == "test":
             checker.count(file, "questions in all languages", len(entries), _NUM_TEST)
@@ -113,6 +113,11 @@ def _pictures(root: Path, entries: Sequence[Mapping[str, Any]], file: str) -> li
             found, expected = "an img_name of another shape", "such as xmlab1/source.jpg"
             raise FedkimError(f"{file}, entry {row}", found=found, expected=expected, code="E-VALUE")
     return [root / "imgs" / name for name in names]
+
+
+def _file(root: Path, part: str) -> str:
+    other = "validation.json"
+    return other if part == "validate" and (root / other).is_file() else f"{part}.json"
 
 
 def _folder(root: Path) -> Path:

@@ -20,7 +20,7 @@ from typing import Any
 from fedkim.data.findings import Findings
 from fedkim.data.public_sets import PUBLIC_SETS, PublicSet, Reading
 from fedkim.data.record import Input, Record
-from fedkim.data.sources.published import Checker, plain_name, read_list, require_files, text
+from fedkim.data.sources.published import Checker, answered, plain_name, read_list, require_files, text
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities import image
 
@@ -33,7 +33,7 @@ _NUM_TEST, _NUM_IMAGES, _NUM_IMAGES_USED = 451, 315, 314
 
 
 def read(root: Path, reading: Reading) -> Sequence[Record]:
-    """One record a question; questions about one image share its file.
+    """One record a question that has an answer; questions about one image share its file.
 
     Raises:
         FedkimError: an unknown version or one that isn't in the folder, a file that can't be used, or missing images.
@@ -51,12 +51,13 @@ def read(root: Path, reading: Reading) -> Sequence[Record]:
         paths = _pictures(root, version, entries, file)
         require_files(paths, f"vqarad's {file}")
         for row, (entry, path) in enumerate(zip(entries, paths), start=1):
-            records.append(_record(entry, path, f"{Path(file).stem}-{row}", version, reading.image_size))
+            if answered(entry):
+                records.append(_record(entry, path, f"{Path(file).stem}-{row}", version, reading.image_size))
     return records
 
 
 def check(root: Path) -> Findings:
-    """Keys, counts of the version that is there, missing images, empty questions, images in both published parts."""
+    """Keys, counts of the version that is there, missing images, questions without an answer, images in both published parts."""
     root, checker = Path(root), Checker()
     there = [version for version, files in FILES.items() if any((root / file).is_file() for file in files)]
     if not there:
@@ -79,8 +80,7 @@ def _check_version(checker: Checker, root: Path, version: str) -> None:
             continue
         checker.count(file, "questions", len(entries), expected)
         checker.files(file, paths)
-        for field in ("question", "answer"):
-            checker.values(file, field, ("set" if text(entry[field]) else "" for entry in entries), ("set",))
+        checker.answered(file, entries)
         for entry, path in zip(entries, paths):
             images.setdefault(_published(entry), set()).add(path.name)
             num_test += _published(entry) == "test"
