@@ -17,7 +17,7 @@ UNSEEN = ("atelectasis", "sepsis")
 
 def record(index, *tasks, name="a", answer="No"):
     return Record(
-        id=f"{name}/{index}", patient=f"{name}/{index}", inputs=(), labels={task: answer for task in tasks or ("covid",)}
+        id=f"{name}/{index}", patient=f"{name}/{index}", inputs=(), labels=dict.fromkeys(tasks or ("covid",), answer)
     )
 
 
@@ -50,7 +50,10 @@ def reversed_(records):
 
 
 def test_patients_who_share_a_content_are_one():
-    same = [Twins(first=0, second=1, modality="image", exact=True), Twins(first=1, second=2, modality="image", exact=False)]
+    same = [
+        Twins(first=0, second=1, modality="image", exact=True),
+        Twins(first=1, second=2, modality="image", exact=False),
+    ]
     registry = register(COHORT, seed=0, unseen_tasks=UNSEEN, same=same)
     assert registry.merged == 2
     assert len({registry.splits[f"a/{index}"] for index in range(3)}) == 1

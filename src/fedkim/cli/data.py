@@ -100,7 +100,7 @@ def _check_set(name: str, root: Path, contents: bool) -> "Findings":
         findings.put(finding)
     if findings.errors:
         return findings  # the tables can't be trusted any further
-    records = known.read(root, Reading())
+    records = list(known.read(root, Reading()))
     for finding in check_ids([record.patient for record in records]):
         findings.put(finding)
     if contents:
