@@ -365,7 +365,7 @@ def test_no_canary_in_messages_logs_events_or_results(tmp_path, capsys, caplog):
 def test_findings_as_json_hold_their_fields(site, capsys):
     edit(site.parent / "patients.csv", ",neg,", ",maybe,", times=1)
     assert main(["data", "check", str(site), "--json"]) == 2
-    (finding,) = json.loads(capsys.readouterr().out)
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
     assert (finding["code"], finding["file"], finding["row"], finding["field"]) == (
         "E-LABEL-WORD",
         "patients.csv",

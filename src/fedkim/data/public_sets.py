@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class PublicSet:
     citation: str
     tasks: tuple[str, ...]
     """Names of the tasks it has labels for."""
-    read: Callable[[Path, Reading], Sequence[Record]]
+    read: Callable[[Path, Reading], Iterable[Record]]
     """Its records in its own order; raises FedkimError where the tables can't be used."""
     check: Callable[[Path], Findings]
     """Headers, counts of known releases, value policies: everything at once, opens no more than it must."""

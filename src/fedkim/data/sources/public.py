@@ -129,7 +129,9 @@ def gather(recipe: "Recipe", *, progress: Progress | None = None) -> Cohort:
 
 def _same(records: Sequence[Record], tensors: Sequence[Mapping[str, Tensor]], name: str) -> list[Twins]:
     """:func:`~fedkim.data.leaks.twins`, remembered: comparing everything with everything grows with the square."""
-    facts = [[record.patient, *(digest(tensor) for tensor in inputs.values())] for record, inputs in zip(records, tensors)]
+    facts = [
+        [record.patient, *(digest(tensor) for tensor in inputs.values())] for record, inputs in zip(records, tensors)
+    ]
     key = cache.content_key([], facts, rules=(fingerprints, leaks))
     entry = cache.cached(
         f"twins-{name}",
