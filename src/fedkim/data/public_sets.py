@@ -1,7 +1,7 @@
 """The public data sets by name: how each is read from its published layout, and what a whole copy holds."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedkim.data.findings import Findings
@@ -19,6 +19,8 @@ class Reading:
     language: str = "en"
     """Of sets in several languages (SLAKE); ``all`` takes every one."""
     image_size: int = 64
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """The recipe's ``[data] roots``: a set may need another (ECG-QA's questions are about PTB-XL's recordings)."""
 
 
 @dataclass(frozen=True, kw_only=True)
