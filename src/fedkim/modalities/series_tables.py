@@ -13,7 +13,7 @@ header, in the column ``unit`` or in the argument ``units``; another one than th
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,7 +147,11 @@ def _read(path: Path, what: str) -> "pandas.DataFrame":
         import pandas
     except ImportError:
         raise FedkimError("reading tables needs pandas", remedy="pip install 'fedkim[icu]'") from None
-    readers: dict[str, Any] = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
+    as_written = dict.fromkeys(("stay_id", "concept", "unit"), str.strip)  # 007 and 7 are two stays, NA is a name
+    readers: dict[str, Any] = {
+        ".csv": partial(pandas.read_csv, converters=as_written),
+        ".parquet": pandas.read_parquet,
+    }
     if path.suffix not in readers:
         raise FedkimError(what, found=f"ending {path.suffix!r}", expected=".csv or .parquet", code="E-SERIES-FORMAT")
     try:
