@@ -35,6 +35,7 @@ def read_table(
     *,
     units: str | Mapping[str, str] = "",
     sentinels: Sequence[float | str] = (),
+    require_measurement: bool = True,
 ) -> dict[str, Tensor]:
     """The stay in a ``.csv`` or ``.parquet`` table as one ``[24, 2F]`` tensor per modality with any of its columns.
 
@@ -44,6 +45,7 @@ def read_table(
         until_hour: the window ends just before this hour; default 24, the first day.
         units: where the table states none: a unit by concept; a wide table without any is in the concepts' units.
         sentinels: cells that stand for "not measured".
+        require_measurement: refuse a window in which nothing was measured.
 
     Raises:
         FedkimError: missing or unreadable file, unknown stay, unknown unit, hours out of order or twice, no known
@@ -51,23 +53,26 @@ def read_table(
     """
     stays = open_table(path, units=units, sentinels=sentinels)
     what = stays.what
-    table = window(stays.one(stay), HOURS if until_hour is None else until_hour)
-    present = {name: group for name, group in CONCEPTS.items() if any(c.name in table.columns for c in group)}
-    if not present:
+    values = stays.window(stay, HOURS if until_hour is None else until_hour, HOURS)
+    tensors, first = {}, 0
+    for name, group in CONCEPTS.items():
+        if any(concept.name in stays.present for concept in group):
+            tensors[name] = prepare_values(values[:, first : first + len(group)], group)
+        first += len(group)
+    if not tensors:
         raise FedkimError(
             what,
             found="none of the known columns",
             expected="such as hr, sbp, crea, urine",
             remedy="rename its columns",
-            code="E-ICU-COLUMN",
+            code="E-SERIES-COLUMN",
         )
-    tensors = {name: prepare(table, group) for name, group in present.items()}
-    if not any(tensor.any() for tensor in tensors.values()):
+    if require_measurement and not any(tensor.any() for tensor in tensors.values()):
         raise FedkimError(
             what,
             found="no plausible measurement in the window",
             remedy="check stay, hours and units of the table",
-            code="E-ICU-EMPTY",
+            code="E-SERIES-EMPTY",
         )
     return tensors
 

@@ -13,7 +13,7 @@ header, in the column ``unit`` or in the argument ``units``; another one than th
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,31 +37,51 @@ _HEADER = re.compile(r"\s*(\w+)\s*(?:[\[(]\s*(.*?)\s*[\])])?\s*(?:\.\d+)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Stays:
-    """A table whose columns are the concepts, in their units, with the rows of each stay."""
+    """A table as numbers: all 48 concepts in their units and order, a row an hour of a stay."""
 
     what: str
-    table: "pandas.DataFrame"
+    values: np.ndarray
+    """``[rows, 48]``, NaN where not measured."""
+    hours: np.ndarray
+    """Whole hours since admission, ``[rows]``."""
+    present: frozenset[str]
+    """Concepts that have a column, or in a long table a row."""
     rows: Mapping[str, np.ndarray] | None
     """Row positions by stay; None for a table without ``stay_id``."""
 
-    def one(self, stay: int | str | None) -> "pandas.DataFrame":
-        """The rows of one stay with whole hours since admission in column ``hour``, each at most once.
+    def window(self, stay: int | str | None, until_hour: int, num_hours: int) -> np.ndarray:
+        """The ``num_hours`` that end just before ``until_hour``, ``[num_hours, 48]``; hours without a row are NaN.
 
         Raises:
-            FedkimError: no such stay, several and none named, or hours that are missing, no numbers or twice.
+            FedkimError: no such stay, several and none named, or an hour twice.
         """
+        rows = self._rows_of(stay)
+        hours = self.hours[rows]
+        if len(np.unique(hours)) != len(hours):
+            expected, remedy = "one row an hour", "aggregate by hour"
+            what = f"{self.what}: hours"
+            raise FedkimError(what, found="an hour twice", expected=expected, remedy=remedy, code="E-SERIES-HOURS")
+        place = hours - (until_hour - num_hours)
+        inside = (place >= 0) & (place < num_hours) & (hours >= 0)
+        window = np.full((num_hours, self.values.shape[1]), np.nan)
+        window[place[inside]] = self.values[rows[inside]]
+        return window
+
+    def _rows_of(self, stay: int | str | None) -> np.ndarray:
         if self.rows is None:
             if stay is not None:
-                raise FedkimError(self.what, found="no column stay_id", remedy="leave out the stay", code="E-ICU-STAY")
-            return _by_hour(self.table, self.what)
+                remedy = "leave out the stay"
+                raise FedkimError(self.what, found="no column stay_id", remedy=remedy, code="E-SERIES-STAY")
+            return np.arange(len(self.hours))
         if stay is None:
             if len(self.rows) != 1:
-                found = f"{len(self.rows)} stays"
-                raise FedkimError(self.what, found=found, expected="one", remedy="say which stay", code="E-ICU-STAY")
-            stay = next(iter(self.rows))
+                found, remedy = f"{len(self.rows)} stays", "say which stay"
+                raise FedkimError(self.what, found=found, expected="one", remedy=remedy, code="E-SERIES-STAY")
+            return next(iter(self.rows.values()))
         if str(stay) not in self.rows:
-            raise FedkimError(self.what, found=f"no stay {stay}", remedy="check the stay's number", code="E-ICU-STAY")
-        return _by_hour(self.table.iloc[self.rows[str(stay)]], self.what)
+            remedy = "check the stay's number"
+            raise FedkimError(self.what, found=f"no stay {stay}", remedy=remedy, code="E-SERIES-STAY")
+        return self.rows[str(stay)]
 
 
 def open_table(
@@ -108,13 +128,18 @@ def _open(
         table = _widened(table, given, bool(units == "yaib"), what)
     else:
         table = _renamed(table, given, what)
-    if "stay_id" not in table.columns:
-        return Stays(what=what, table=table, rows=None)
-    names = table["stay_id"].astype(str).to_numpy()
-    order = np.argsort(names, kind="stable")
-    stays, starts = np.unique(names[order], return_index=True)
-    groups = np.split(order, starts[1:])
-    return Stays(what=what, table=table, rows={str(stay): rows for stay, rows in zip(stays, groups)})
+    hours = _whole_hours(table, what)
+    values = np.full((len(table), len(BY_NAME)), np.nan)
+    for column, name in enumerate(BY_NAME):
+        if name in table.columns:
+            values[:, column] = table[name].to_numpy(dtype=np.float64)
+    rows = None
+    if "stay_id" in table.columns:
+        names = table["stay_id"].astype(str).to_numpy()
+        order = np.argsort(names, kind="stable")
+        stays, starts = np.unique(names[order], return_index=True)
+        rows = {str(stay): group for stay, group in zip(stays, np.split(order, starts[1:]))}
+    return Stays(what=what, values=values, hours=hours, present=frozenset(BY_NAME) & set(table.columns), rows=rows)
 
 
 def _read(path: Path, what: str) -> "pandas.DataFrame":
@@ -122,23 +147,27 @@ def _read(path: Path, what: str) -> "pandas.DataFrame":
         import pandas
     except ImportError:
         raise FedkimError("reading tables needs pandas", remedy="pip install 'fedkim[icu]'") from None
-    readers: dict[str, Any] = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
+    as_written = dict.fromkeys(("stay_id", "concept", "unit"), str.strip)  # 007 and 7 are two stays, NA is a name
+    readers: dict[str, Any] = {
+        ".csv": partial(pandas.read_csv, converters=as_written),
+        ".parquet": pandas.read_parquet,
+    }
     if path.suffix not in readers:
-        raise FedkimError(what, found=f"ending {path.suffix!r}", expected=".csv or .parquet", code="E-ICU-UNREADABLE")
+        raise FedkimError(what, found=f"ending {path.suffix!r}", expected=".csv or .parquet", code="E-SERIES-FORMAT")
     try:
         table = readers[path.suffix](path)
     except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="check the path", code="E-ICU-MISSING") from None
+        raise FedkimError(what, found="no such file", remedy="check the path", code="E-FILE-MISSING") from None
     except Exception as error:  # pandas and pyarrow raise dozens of kinds
         found = f"unreadable ({type(error).__name__})"
-        raise FedkimError(what, found=found, remedy="export the table anew", code="E-ICU-UNREADABLE") from None
+        raise FedkimError(what, found=found, remedy="export the table anew", code="E-SERIES-FORMAT") from None
     if len(table.columns) > MOST_COLUMNS:
         found = f"{len(table.columns)} columns"
-        raise FedkimError(what, found=found, expected=f"at most {MOST_COLUMNS}", code="E-ICU-UNREADABLE")
+        raise FedkimError(what, found=found, expected=f"at most {MOST_COLUMNS}", code="E-SERIES-FORMAT")
     if len(table.columns) == 1 and ";" in str(table.columns[0]):
         remedy = "export it with commas between the columns"
         raise FedkimError(
-            what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-ICU-DELIMITER"
+            what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-SERIES-FORMAT"
         )
     return table
 
@@ -176,9 +205,9 @@ def _renamed(table: "pandas.DataFrame", given: Mapping[str, str], what: str) -> 
         rule = _conversion(concept.name, unit if unit is not None else given.get(concept.name), place)
         if table[header].dtype.kind not in "fiub":
             expected = f"numbers in {concept.unit}"
-            raise FedkimError(place, found="text", expected=expected, code="E-ICU-TEXT")
+            raise FedkimError(place, found="text", expected=expected, code="E-SERIES-TEXT")
         if concept.name in renamed.values():
-            raise FedkimError(place, found="it twice", remedy="keep one", code="E-ICU-COLUMN")
+            raise FedkimError(place, found="it twice", remedy="keep one", code="E-SERIES-COLUMN")
         renamed[header] = concept.name
         if rule != Conversion():
             converted[header] = table[header] * rule.factor + rule.offset
@@ -188,7 +217,7 @@ def _renamed(table: "pandas.DataFrame", given: Mapping[str, str], what: str) -> 
 def _widened(table: "pandas.DataFrame", given: Mapping[str, str], own: bool, what: str) -> "pandas.DataFrame":
     """A long table as a wide one, an hour a row."""
     if table["value"].dtype.kind not in "fiub":
-        raise FedkimError(f"{what}: column 'value'", found="text", expected="numbers", code="E-ICU-TEXT")
+        raise FedkimError(f"{what}: column 'value'", found="text", expected="numbers", code="E-SERIES-TEXT")
     names = table["concept"].astype(str).str.strip()
     known = names.isin(list(BY_NAME))
     table = table.assign(concept=names).loc[known]
@@ -214,7 +243,7 @@ def _widened(table: "pandas.DataFrame", given: Mapping[str, str], own: bool, wha
         parts.append((cells.sum(min_count=1) if concept in SUMMED else cells.median()).rename(concept))
     if not parts:
         raise FedkimError(
-            what, found="none of the known concepts", expected="such as hr, sbp, crea, urine", code="E-ICU-COLUMN"
+            what, found="none of the known concepts", expected="such as hr, sbp, crea, urine", code="E-SERIES-COLUMN"
         )
     import pandas
 
@@ -232,20 +261,6 @@ def _conversion(concept: str, unit: str | None, place: str, shown: bool = True) 
         raise FedkimError(place, found=found, expected=error.expected, remedy="convert it", code=error.code) from None
 
 
-def _by_hour(table: "pandas.DataFrame", what: str) -> "pandas.DataFrame":
-    """The table with whole hours since admission in column ``hour``, each at most once."""
-    whole = _whole_hours(table, what)
-    if len(set(whole.tolist())) != len(whole):
-        raise FedkimError(
-            f"{what}: hours",
-            found="an hour twice",
-            expected="one row an hour",
-            remedy="aggregate by hour",
-            code="E-ICU-HOURS",
-        )
-    return table.assign(hour=whole)
-
-
 def _whole_hours(table: "pandas.DataFrame", what: str) -> np.ndarray:
     if "hour" in table.columns:
         hours = table["hour"]
@@ -253,9 +268,9 @@ def _whole_hours(table: "pandas.DataFrame", what: str) -> np.ndarray:
         hours = table["time"]
     else:
         expected = "hours since admission in column hour"
-        raise FedkimError(what, found="neither column hour nor time", expected=expected, code="E-ICU-HOURS")
+        raise FedkimError(what, found="neither column hour nor time", expected=expected, code="E-SERIES-HOURS")
     if hours.dtype.kind == "m":
         hours = hours.dt.total_seconds() / 3600
     if hours.dtype.kind not in "fiu" or not np.isfinite(hours.to_numpy(dtype=np.float64)).all():
-        raise FedkimError(f"{what}: hours", found="text or gaps", expected="numbers: 0, 1, 2, …", code="E-ICU-HOURS")
+        raise FedkimError(f"{what}: hours", found="text or gaps", expected="numbers: 0, 1, 2, …", code="E-SERIES-HOURS")
     return np.floor(np.clip(hours.to_numpy(dtype=np.float64), -1e9, 1e9)).astype(int)

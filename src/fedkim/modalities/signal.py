@@ -79,7 +79,7 @@ def prepare(wave: np.ndarray, sampling_rate: float, *, what: str = "signal") -> 
     if wave.shape[1] < needed:
         seconds = wave.shape[1] / sampling_rate
         expected, remedy = f"{SECONDS} s", "give a longer recording"
-        raise FedkimError(what, found=f"{seconds:.2f} s", expected=expected, remedy=remedy, code="E-ECG-SHORT")
+        raise FedkimError(what, found=f"{seconds:.2f} s", expected=expected, remedy=remedy, code="E-ECG-LENGTH")
     values = np.asarray(wave[:, :needed], dtype=np.float64)
     if not np.isfinite(values).all():
         remedy = "choose a window without missing samples"

@@ -117,7 +117,7 @@ def _read_wfdb(path: str | Path, start: float, seconds: float, sampling_rate: fl
     if not Path(record + ".hea").is_file():
         expected = f"{record}.hea"
         raise FedkimError(
-            what, found="no header file", expected=expected, remedy="check the path", code="E-ECG-MISSING"
+            what, found="no header file", expected=expected, remedy="check the path", code="E-FILE-MISSING"
         )
     try:
         header = wfdb.rdheader(record)
@@ -131,7 +131,7 @@ def _read_wfdb(path: str | Path, start: float, seconds: float, sampling_rate: fl
     except Exception as error:  # wfdb raises whatever its parser stumbles over
         remedy = "copy the record again from its source, with its .dat file"
         raise FedkimError(
-            what, found=f"unreadable ({type(error).__name__})", remedy=remedy, code="E-ECG-UNREADABLE"
+            what, found=f"unreadable ({type(error).__name__})", remedy=remedy, code="E-ECG-FORMAT"
         ) from None
     # a header without units means mV in WFDB; an undeclared unit of the caller's is of no use then
     factors = [_millivolts(what, name, unit or units or "mV") for name, unit in zip(names, stated)]
@@ -173,15 +173,15 @@ def _csv(path: Path, what: str) -> tuple[list[str], list[str], np.ndarray, np.nd
             header = file.readline(1 << 16)
             body = [line for line in file if line.strip()]
     except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="check the path", code="E-ECG-MISSING") from None
+        raise FedkimError(what, found="no such file", remedy="check the path", code="E-FILE-MISSING") from None
     except (OSError, UnicodeDecodeError) as error:
         found = f"unreadable ({type(error).__name__})"
-        raise FedkimError(what, found=found, expected="a UTF-8 table", code="E-ECG-UNREADABLE") from None
+        raise FedkimError(what, found=found, expected="a UTF-8 table", code="E-ECG-FORMAT") from None
     columns = [cell.strip().strip('"') for cell in header.rstrip("\n").split(",")]
     if len(columns) == 1 and ";" in header:
         remedy = "export it with commas between the columns"
         raise FedkimError(
-            what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-ECG-UNREADABLE"
+            what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-ECG-FORMAT"
         )
     matches = [_COLUMN.fullmatch(column) for column in columns]
     if not all(matches) or any(_is_number(column) for column in columns):
@@ -191,9 +191,9 @@ def _csv(path: Path, what: str) -> tuple[list[str], list[str], np.ndarray, np.nd
     except ValueError:
         ragged = next((n for n, line in enumerate(body, 1) if line.count(",") != len(columns) - 1), None)
         place = f"row {ragged} with another number of columns" if ragged else "a cell that is no number"
-        raise FedkimError(what, found=place, expected="a number in every cell", code="E-ECG-UNREADABLE") from None
+        raise FedkimError(what, found=place, expected="a number in every cell", code="E-ECG-FORMAT") from None
     if table.ndim != 2 or table.shape[1] != len(columns):
-        raise FedkimError(what, found="no rows, or rows unlike the header", code="E-ECG-UNREADABLE")
+        raise FedkimError(what, found="no rows, or rows unlike the header", code="E-ECG-FORMAT")
     parts = [match.groups() for match in matches if match]
     clock = next((place for place, (name, _) in enumerate(parts) if name.lower() == "time"), None)
     kept = [place for place in range(len(parts)) if place != clock]
@@ -219,7 +219,7 @@ def _window(what: str, rate: float, length: int, start: float, seconds: float) -
             found=f"{length / rate:.1f} s",
             expected=f"at least {start + seconds:g} s for a {seconds:g} s window at {start:g} s",
             remedy="choose another start or a longer record",
-            code="E-ECG-SHORT",
+            code="E-ECG-LENGTH",
         )
     return first, last
 

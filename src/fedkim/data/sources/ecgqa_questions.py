@@ -26,21 +26,21 @@ def read_questions(path: Path, *, remedy: str = "clone the repository again") ->
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy=remedy, code="E-ECGQA-MISSING") from None
+        raise FedkimError(what, found="no such file", remedy=remedy, code="E-FILE-MISSING") from None
     except (OSError, ValueError, RecursionError) as error:
         found, remedy = f"unreadable ({type(error).__name__})", "copy the file again from its source"
-        raise FedkimError(what, found=found, remedy=remedy, code="E-ECGQA-UNREADABLE") from None
+        raise FedkimError(what, found=found, remedy=remedy, code="E-TABLE") from None
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         remedy = "copy the file again from its source"
-        raise FedkimError(what, found="no list of questions", remedy=remedy, code="E-ECGQA-UNREADABLE")
+        raise FedkimError(what, found="no list of questions", remedy=remedy, code="E-TABLE")
     for number, entry in enumerate(entries):
         lacking = [key for key in KEYS if not entry.get(key) and entry.get(key) != 0]
         if lacking:
             place, expected = f"{what}, entry {number}", ", ".join(KEYS)
-            raise FedkimError(place, found=f"no {lacking[0]!r}", expected=expected, code="E-ECGQA-ENTRY")
+            raise FedkimError(place, found=f"no {lacking[0]!r}", expected=expected, code="E-VALUE")
         if not (_texts(entry["answer"]) and _numbers(entry["ecg_id"]) and isinstance(entry["question"], str)):
             found, expected = "another type", "a question, a list of answers, a list of recordings"
-            raise FedkimError(f"{what}, entry {number}", found=found, expected=expected, code="E-ECGQA-ENTRY")
+            raise FedkimError(f"{what}, entry {number}", found=found, expected=expected, code="E-VALUE")
     return entries
 
 

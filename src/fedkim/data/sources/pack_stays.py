@@ -27,10 +27,8 @@ def files(root: Path, task: str) -> list[Path]:
 
 def read_hourly(root: Path, task: str) -> Hourly:
     """The measurements of all stays of one YAIB task, both sources."""
-    values = {}
-    for source in SOURCES:
-        values.update(yaib_tables.read_hourly(folder(root, task, source), source).values)
-    return Hourly(values=values)
+    parts = [yaib_tables.read_hourly(folder(root, task, source), source).values for source in SOURCES]
+    return Hourly(values={stay: values for part in parts for stay, values in part.items()})
 
 
 def read_deaths(root: Path) -> dict[str, bool]:

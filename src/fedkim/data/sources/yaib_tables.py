@@ -80,23 +80,15 @@ def read_hourly(folder: Path, source: str) -> Hourly:
     text = [name for name in _NAMES if table[name].dtype.kind not in "fiu"]
     if text:
         raise FedkimError(
-            f"{what}: column {text[0]!r}", found="no numbers", expected="numbers, empty where not measured"
+            f"{what}: column {text[0]!r}",
+            found="no numbers",
+            expected="numbers, empty where not measured",
+            code="E-SERIES-TEXT",
         )
     numbers = table[list(_NAMES)].to_numpy(dtype=np.float64)
     if np.isinf(numbers).any():
-        raise FedkimError(what, found="an infinite value", expected="numbers, empty where not measured")
+        raise FedkimError(what, found="an infinite value", expected="numbers, empty where not measured", code="E-VALUE")
     return Hourly(values={f"{source}/{stay}": numbers[rows] for stay, rows in _rows_by_stay(table, what)})
-
-
-def read_hours(folder: Path, source: str) -> dict[str, int]:
-    """Stay → how many hours ``dyn.parquet`` has of it; reads two columns, the measurements stay on the disk.
-
-    Raises:
-        FedkimError: the table is missing or unreadable, or isn't one row an hour from 0 on.
-    """
-    path = Path(folder) / "dyn.parquet"
-    table = read_table(path, ("stay_id", "time"), only=True)
-    return {f"{source}/{stay}": len(rows) for stay, rows in _rows_by_stay(table, f"table {path}")}
 
 
 def read_outcomes(folder: Path, source: str) -> dict[str, bool]:
@@ -109,7 +101,10 @@ def read_outcomes(folder: Path, source: str) -> dict[str, bool]:
     table = read_table(path, ("stay_id", "label"))
     if not table["label"].isin([0, 1]).all() or table["stay_id"].duplicated().any():
         raise FedkimError(
-            f"table {path}", found="other labels than 0 and 1, or a stay twice", expected="one label a stay"
+            f"table {path}",
+            found="other labels than 0 and 1, or a stay twice",
+            expected="one label a stay",
+            code="E-VALUE",
         )
     return {f"{source}/{stay}": bool(label) for stay, label in zip(table["stay_id"], table["label"])}
 
@@ -123,7 +118,9 @@ def read_courses(folder: Path, source: str) -> dict[str, Course]:
     path = Path(folder) / "outc.parquet"
     table = read_table(path, ("stay_id", "time", "label"))
     if table["label"].isna().any() or not table["label"].isin([0, 1]).all():
-        raise FedkimError(f"table {path}: column 'label'", found="gaps or other values", expected="true or false")
+        raise FedkimError(
+            f"table {path}: column 'label'", found="gaps or other values", expected="true or false", code="E-VALUE"
+        )
     labels = table["label"].to_numpy(dtype=bool)
     return {f"{source}/{stay}": _course(labels[rows]) for stay, rows in _rows_by_stay(table, f"table {path}")}
 
@@ -137,6 +134,7 @@ def check_same_stays(folder: Path, labelled: Iterable[str], measured: Iterable[s
             found=f"{len(differing)} stays that only one of dyn and outc has",
             expected="the same stays",
             remedy="take both tables from one release",
+            code="E-CONTRADICTION",
         )
 
 
@@ -161,31 +159,30 @@ def _course(labels: np.ndarray) -> Course:
     return Course(last_hour=last, onset=onset, usable=bool(dated and onset <= last))
 
 
-def read_table(path: Path, columns: tuple[str, ...], only: bool = False) -> Any:
-    """A parquet table that has these columns; with ``only`` no others are read.
+def read_table(path: Path, columns: tuple[str, ...]) -> Any:
+    """A parquet table that has these columns.
 
     Raises:
         FedkimError: pandas is missing, or the table is missing, unreadable or lacks a column.
     """
     try:
         import pandas
-        from pyarrow.parquet import read_schema
     except ImportError:
         raise FedkimError("reading ICU tables needs pandas and pyarrow", remedy="pip install 'fedkim[icu]'") from None
     what = f"table {path}"
     try:
-        lacking = [column for column in columns if column not in read_schema(path).names]
-        table = None if lacking else pandas.read_parquet(path, columns=list(columns) if only else None)
+        table = pandas.read_parquet(path)
     except FileNotFoundError:
         raise FedkimError(
-            what, found="no such file", remedy="give the cohort's whole folder", code="E-ICU-MISSING"
+            what, found="no such file", remedy="give the cohort's whole folder", code="E-FILE-MISSING"
         ) from None
     except Exception as error:  # pandas and pyarrow raise dozens of kinds
         found, remedy = f"unreadable ({type(error).__name__})", "copy the table again from its source"
-        raise FedkimError(what, found=found, remedy=remedy, code="E-ICU-UNREADABLE") from None
+        raise FedkimError(what, found=found, remedy=remedy, code="E-SERIES-FORMAT") from None
+    lacking = [column for column in columns if column not in table.columns]
     if lacking:
         found, remedy = f"no column {lacking[0]!r}", "take the table as YAIB publishes it"
-        raise FedkimError(what, found=found, remedy=remedy, code="E-ICU-COLUMN")
+        raise FedkimError(what, found=found, remedy=remedy, code="E-SERIES-COLUMN")
     return table
 
 
@@ -194,7 +191,12 @@ def _rows_by_stay(table: Any, what: str) -> list[tuple[int, np.ndarray]]:
     times = table["time"]
     hours = times.dt.total_seconds() / 3600 if times.dtype.kind == "m" else times
     if hours.dtype.kind not in "fiu" or hours.isna().any():
-        raise FedkimError(f"{what}: column 'time'", found="no hours", expected="time since admission, a row an hour")
+        raise FedkimError(
+            f"{what}: column 'time'",
+            found="no hours",
+            expected="time since admission, a row an hour",
+            code="E-SERIES-HOURS",
+        )
     stays, hour = table["stay_id"].to_numpy(), hours.to_numpy(dtype=np.float64)
     order = np.lexsort((hour, stays))
     names, starts = np.unique(stays[order], return_index=True)
@@ -202,6 +204,9 @@ def _rows_by_stay(table: Any, what: str) -> list[tuple[int, np.ndarray]]:
     for rows in groups:
         if not np.array_equal(hour[rows], np.arange(len(rows))):
             raise FedkimError(
-                f"{what}: column 'time'", found="hours missing or twice", expected="0, 1, 2, … in each stay"
+                f"{what}: column 'time'",
+                found="hours missing or twice",
+                expected="0, 1, 2, … in each stay",
+                code="E-SERIES-HOURS",
             )
     return [(int(name), rows) for name, rows in zip(names, groups)]
