@@ -47,7 +47,7 @@ def read_ecg_input(
             path, start, leads=tuple(leads) or None, missing=missing, sampling_rate=sampling_rate, units=unit
         )
     except FedkimError as error:
-        raise _quiet(error, path, "an ECG", "E-ECG-UNREADABLE") from None
+        raise _quiet(error, path, "an ECG", "E-ECG-FORMAT") from None
     return {"signal": wave}
 
 
@@ -92,7 +92,7 @@ def _check_header(path: Path) -> None:
     try:
         lines = header.read_text(encoding="utf-8", errors="replace")[: 1 << 16].splitlines()
     except OSError as error:
-        raise FedkimError("an ECG", found=f"no header ({type(error).__name__})", code="E-ECG-UNREADABLE") from None
+        raise FedkimError("an ECG", found=f"no header ({type(error).__name__})", code="E-ECG-FORMAT") from None
     lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
     first = lines[0].split() if lines else []
     try:
@@ -101,10 +101,10 @@ def _check_header(path: Path) -> None:
         num_samples = int(first[3])
     except (IndexError, ValueError):
         remedy = "the first line names the record, its leads, rate and length"
-        raise FedkimError("an ECG", found="no WFDB header", remedy=remedy, code="E-ECG-UNREADABLE") from None
+        raise FedkimError("an ECG", found="no WFDB header", remedy=remedy, code="E-ECG-FORMAT") from None
     if not (0 < num_signals <= 64 and 0 < num_samples * num_signals <= MOST_SAMPLES):
         expected = "1 to 64 leads and at most 100 million samples"
-        raise FedkimError("an ECG", found="a header with another size", expected=expected, code="E-ECG-UNREADABLE")
+        raise FedkimError("an ECG", found="a header with another size", expected=expected, code="E-ECG-FORMAT")
     if not math.isfinite(rate) or not 10 <= rate <= 100_000:
         raise FedkimError("an ECG", found="an impossible sampling rate", expected="10 to 100,000", code="E-ECG-RATE")
     for line in lines[1 : num_signals + 1]:
