@@ -120,7 +120,7 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> dict[str, dict[
     wrong = int((~np.isfinite(hours)).sum())
     if wrong:
         found, expected = f"{counted(wrong, 'row')} without a number", "hours since admission: 0, 1, 2.5"
-        findings.add("E-SERIES-HOUR", file=table.name, field=layout.hour, found=found, expected=expected)
+        findings.add("E-SERIES-HOURS", file=table.name, field=layout.hour, found=found, expected=expected)
         return {}
     stays = table.columns[layout.stay] if layout.stay else [""] * table.num_rows
     cells = _long(table, layout, findings) if layout.form == "long" else _wide(table, layout, findings)
