@@ -16,6 +16,7 @@ from fedkim.injection import Injector, Route
 from fedkim.modalities.image import read_image
 from fedkim.modalities.series import CONCEPTS, prepare, read_table
 from fedkim.modalities.signal import read_record
+from fedkim.modalities.text import safe_question
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.export import export_run
@@ -99,6 +100,7 @@ class Run:
         if task not in TASKS:
             raise unknown("task", task, TASKS)
         record = TASKS[task]
+        question = safe_question(question)[0] if question else None
         if record.answers is None and not question:
             raise FedkimError(f"task {task!r}", found="no question", remedy='give question="…"')
         sample = Sample(
