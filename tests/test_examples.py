@@ -12,7 +12,9 @@ from PIL import Image
 
 import fedkim
 from fedkim.aggregation import ALGORITHMS, weighted_mean
+from fedkim.data.public_sets import PUBLIC_SETS
 from fedkim.data.registry import SOURCES
+from fedkim.errors import FedkimError
 from fedkim.injection import LLMS
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import load
@@ -36,7 +38,7 @@ SMALL = (
 def _registries(monkeypatch):
     """The examples' folder on the path; afterwards every registry as it was."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    registries = (TASKS, MODALITIES, SOURCES, ALGORITHMS, LLMS)
+    registries = (TASKS, MODALITIES, SOURCES, ALGORITHMS, LLMS, PUBLIC_SETS)
     before = [dict(registry) for registry in registries]
     yield
     for registry, content in zip(registries, before):
@@ -123,3 +125,39 @@ def test_a_source_of_ones_own_is_read_split_by_patient_and_trained(tmp_path):
     assert set(splits.values()) == {"private", "public", "development", "test"}
     *_, last = fedkim.federate(recipe)
     assert last.state["encoder.image.stages.0.weight"].isfinite().all()
+
+
+def write_fractures(root, number=80, first=0):
+    """``number`` pictures of half as many patients, a bright corner where the answer is yes."""
+    root.mkdir()
+    rows = [("file", "patient", "fracture")]
+    for index in range(first, first + number):
+        pixels = np.random.default_rng(index).integers(0, 255, (40, 40), dtype=np.uint8)
+        pixels[:10, :10] = 255 * (index % 4 > 1)
+        Image.fromarray(pixels).save(root / f"{index}.png")
+        rows.append((f"{index}.png", f"p{index // 2}", ("No", "Yes")[index % 4 > 1]))
+    with (root / "answers.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def test_a_public_set_of_ones_own_is_split_trained_and_never_scored_on_patients_it_taught(tmp_path):
+    write_fractures(tmp_path / "mine")
+    roots = f'data.roots={{ mine = "{tmp_path / "mine"}" }}'
+    recipe = small("add_data_set", "data.source=public", roots, 'tasks.seen=["fracture"]', "federation.sites=2")
+    world = build_world(recipe)
+    assert {sample.split for sample in world.data} == {"private", "public", "development", "test"}
+    for _ in fedkim.federate(recipe, out=tmp_path / "run"):
+        pass
+    run = fedkim.load(tmp_path / "run")
+    assert run.committed.tensors["state.encoder.image.stages.0.weight"].isfinite().all()
+    answer = run.answer(task="fracture", image=tmp_path / "mine" / "3.png")
+    assert answer.text in ("No", "Yes")
+    write_fractures(tmp_path / "again", number=60)  # the same patients in a smaller copy are dealt otherwise
+    with pytest.raises(FedkimError, match=r"of the \d+ development patients among those it has learned from") as caught:
+        run.evaluate(tmp_path / "again")
+    assert "p1" not in str(caught.value)
+    kept = (tmp_path / "run" / "trained.json").read_text()
+    assert "mine/" not in kept
+    write_fractures(tmp_path / "others", number=60, first=1000)
+    result = run.evaluate(tmp_path / "others")
+    assert result["metrics"]["fracture"]["seen"]

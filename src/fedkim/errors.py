@@ -12,10 +12,11 @@ class FedkimError(ValueError):
         found: what stands there now.
         expected: what would have been right.
         remedy: what to do about it.
+        code: of an error about data, as findings have it (``E-DCM-NO-PIXELS``); not part of the line.
     """
 
-    def __init__(self, what: str, *, found: str = "", expected: str = "", remedy: str = ""):
-        self.what, self.found, self.expected, self.remedy = what, found, expected, remedy
+    def __init__(self, what: str, *, found: str = "", expected: str = "", remedy: str = "", code: str = ""):
+        self.what, self.found, self.expected, self.remedy, self.code = what, found, expected, remedy, code
         parts = [what]
         if found:
             parts.append(f"found {found}")

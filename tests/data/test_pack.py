@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fedkim.data.sources import ecgqa, folds, mitbih, nih, pack, pubmedqa, yaib
+from fedkim.data.sources import folds, mitbih, nih, pack, pack_questions, pack_stays, pubmedqa
 from fedkim.modalities import image, series, signal
 from fedkim.tasks.pack import PACK_SEEN, PACK_UNSEEN
 
@@ -64,17 +64,17 @@ def test_stays_count_as_published(datasets):
 
 
 def test_courses_count_as_published(data_pack):
-    aki, sepsis = (yaib.read_courses(data_pack, task) for task in ("aki", "sepsis"))
+    aki, sepsis = (pack_stays.read_courses(data_pack, task) for task in ("aki", "sepsis"))
     assert (len(aki), sum(course.onset is not None for course in aki.values())) == (2101, 742)
     assert (len(sepsis), sum(course.onset is not None for course in sepsis.values())) == (1011, 64)
-    assert len(set(aki) & set(yaib.read_deaths(data_pack))) == 1261
+    assert len(set(aki) & set(pack_stays.read_deaths(data_pack))) == 1261
 
 
 def test_text_sets_count_as_published(data_pack):
     questions = pubmedqa.load(data_pack)
     assert Counter(s.labels["pubmedqa"] for s in questions) == {"yes": 552, "no": 338, "maybe": 110}
     assert Counter(s.labels["pubmedqa"] for s in questions.split("test")) == {"yes": 276, "no": 169, "maybe": 55}
-    asked = ecgqa.load(data_pack)
+    asked = pack_questions.load(data_pack)
     assert Counter(s.labels["ecg_qa"] for s in asked) == {"no": 6927, "yes": 3073}
     assert len({s.patient for s in asked}) == 4774
 
@@ -140,7 +140,7 @@ def test_matched_windows_give_nothing_away_by_their_length(datasets, task, contr
 
 
 def test_a_window_does_not_hold_the_hour_of_onset(datasets, data_pack):
-    courses = yaib.read_courses(data_pack, "aki")
+    courses = pack_stays.read_courses(data_pack, "aki")
     for sample in datasets[0].labelled("aki"):
         if sample.labels["aki"] == "Yes":
             assert int(sample.id.split("@")[1]) == courses[sample.patient].onset
@@ -158,7 +158,7 @@ def test_inputs_are_what_the_predict_readers_give(datasets, data_pack):
         source, stay, cut = sample.id.split("/")
         folder = "mortality24" if hour is None else task
         read = series.read_table(
-            data_pack / yaib.FOLDER / folder / f"{source}_demo" / "dyn.parquet",
+            data_pack / pack_stays.FOLDER / folder / f"{source}_demo" / "dyn.parquet",
             stay=stay,
             until_hour=None if hour is None else int(cut.removeprefix(hour)),
         )

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from fedkim.data import cache
 from fedkim.data.sources import folds, matching, noise
-from fedkim.data.sources.yaib import Course, Hourly, _course
+from fedkim.data.sources.yaib_tables import Course, Hourly, _course
 from fedkim.errors import FedkimError
 from fedkim.modalities import signal
 

@@ -12,7 +12,7 @@ import wfdb
 from PIL import Image
 from tiny_pack import NUM_STAYS, edit_csv, write_pack
 
-from fedkim.data.sources import ecgqa, folds, mitbih, nih, nih_vqa, pack, pubmedqa, yaib
+from fedkim.data.sources import folds, mitbih, nih, nih_vqa, pack, pack_questions, pack_stays, pubmedqa
 from fedkim.errors import FedkimError
 from fedkim.modalities import image, series, signal
 from fedkim.tasks import TASKS
@@ -99,11 +99,11 @@ def test_inputs_are_the_tensors_that_the_predict_readers_give(loaded, written):
     assert torch.equal(by_id["nih/00000003_001"].inputs["image"], film)
     record = signal.read_record(written / mitbih.FOLDER / "105", start_seconds=20)
     assert torch.equal(by_id["mitbih/105/002"].inputs["signal"], record)
-    day = series.read_table(written / yaib.FOLDER / "mortality24" / "eicu_demo" / "dyn.parquet", stay=7)
+    day = series.read_table(written / pack_stays.FOLDER / "mortality24" / "eicu_demo" / "dyn.parquet", stay=7)
     assert all(torch.equal(by_id["eicu/7/day1"].inputs[modality], day[modality]) for modality in day)
     window = next(sample for sample in loaded[0] if "aki" in sample.labels)
     source, stay, cut = window.id.split("/")
-    table = written / yaib.FOLDER / "aki" / f"{source}_demo" / "dyn.parquet"
+    table = written / pack_stays.FOLDER / "aki" / f"{source}_demo" / "dyn.parquet"
     read = series.read_table(table, stay=stay, until_hour=int(cut.removeprefix("aki@")))
     assert all(torch.equal(window.inputs[modality], read[modality]) for modality in read)
 
@@ -147,7 +147,7 @@ def test_loading_again_decodes_nothing_and_gives_the_same_bits(loaded, written, 
     def decoded(*arguments):
         raise AssertionError("decoded although it was in the cache")
 
-    for module, name in ((nih, "read_images"), (mitbih, "read"), (yaib, "read_hourly")):
+    for module, name in ((image, "read_image"), (mitbih, "read"), (pack_stays, "read_hourly")):
         monkeypatch.setattr(module, name, decoded)
     again = pack.load(pack.PackSettings(root=written, image_size=32))
     for first, second in zip(loaded[0], again, strict=True):
@@ -173,15 +173,15 @@ def test_questions_of_the_two_text_sets_never_show_the_long_answer(written):
     assert sorted(sample.split for sample in questions)[-2:] == ["test", "test"]
     assert all("It works." not in sample.questions["pubmedqa"] for sample in questions)
     assert {sample.labels["pubmedqa"] for sample in questions} == {"yes", "no", "maybe"}
-    assert len(ecgqa.load(written)) == 7
+    assert len(pack_questions.load(written)) == 7
 
 
 def test_a_question_that_names_a_lead_is_asked_of_that_lead_alone(written):
-    entries = ecgqa.read(written)
-    assert ecgqa.wordings(entries, "MLII")[ecgqa.ANY_NOISE] == [
+    entries = pack_questions.read(written)
+    assert pack_questions.wordings(entries, "MLII")[pack_questions.ANY_NOISE] == [
         ("28", "Are there any noises detected in lead II on this ECG?")
     ]
-    assert ecgqa.wordings(entries, "V5")[ecgqa.ANY_NOISE] == [
+    assert pack_questions.wordings(entries, "V5")[pack_questions.ANY_NOISE] == [
         ("28", "Are there any noises detected in lead V5 on this ECG?")
     ]
 
@@ -252,20 +252,20 @@ def test_a_record_with_missing_samples_is_refused(broken):
 
 
 def test_a_damaged_parquet_is_named(broken):
-    path = broken / yaib.FOLDER / "aki" / "eicu_demo" / "dyn.parquet"
+    path = broken / pack_stays.FOLDER / "aki" / "eicu_demo" / "dyn.parquet"
     path.write_bytes(b"PAR1" + path.read_bytes()[40:])
     assert "aki/eicu_demo/dyn.parquet" in refused(broken)
 
 
 @pytest.mark.parametrize("column", ["crea", "stay_id", "time"])
 def test_a_parquet_without_a_column_is_named(broken, column):
-    path = broken / yaib.FOLDER / "mortality24" / "mimic_demo" / "dyn.parquet"
+    path = broken / pack_stays.FOLDER / "mortality24" / "mimic_demo" / "dyn.parquet"
     pandas.read_parquet(path).drop(columns=column).to_parquet(path)
     assert f"no column '{column}'" in refused(broken)
 
 
 def test_infinite_measurements_and_missing_hours_are_refused(broken):
-    path = broken / yaib.FOLDER / "mortality24" / "mimic_demo" / "dyn.parquet"
+    path = broken / pack_stays.FOLDER / "mortality24" / "mimic_demo" / "dyn.parquet"
     table = pandas.read_parquet(path)
     table.drop(index=4).to_parquet(path)
     assert "hours missing or twice" in refused(broken)
@@ -275,19 +275,19 @@ def test_infinite_measurements_and_missing_hours_are_refused(broken):
 
 
 def test_tables_that_speak_of_different_stays_are_refused(broken):
-    path = broken / yaib.FOLDER / "sepsis" / "mimic_demo" / "outc.parquet"
+    path = broken / pack_stays.FOLDER / "sepsis" / "mimic_demo" / "outc.parquet"
     table = pandas.read_parquet(path)
     table[table["stay_id"] != 0].to_parquet(path)
     assert "expected the same stays" in refused(broken)
 
 
 def test_missing_questions_are_named(broken):
-    ecgqa.questions_file(broken).unlink()
-    assert ecgqa.QUESTIONS in refused(broken)
+    pack_questions.questions_file(broken).unlink()
+    assert pack_questions.QUESTIONS in refused(broken)
 
 
 def test_questions_without_an_answer_are_refused(broken):
-    path = ecgqa.questions_file(broken)
+    path = pack_questions.questions_file(broken)
     entries = json.loads(path.read_text())
     del entries[2]["answer"]
     path.write_text(json.dumps(entries))

@@ -9,7 +9,7 @@ import pandas
 import wfdb
 from PIL import Image
 
-from fedkim.data.sources import ecgqa, mitbih, nih, pubmedqa, yaib
+from fedkim.data.sources import mitbih, nih, pack_questions, pack_stays, pubmedqa
 from fedkim.modalities.concepts import CONCEPTS
 
 HEADER = (
@@ -71,7 +71,7 @@ def write_stays(root: Path) -> None:
     generator = np.random.default_rng(1)
     for task in ("mortality24", "aki", "sepsis"):
         for source, num in NUM_STAYS.items():
-            folder = root / yaib.FOLDER / task / f"{source}_demo"
+            folder = root / pack_stays.FOLDER / task / f"{source}_demo"
             folder.mkdir(parents=True)
             stays = [stay for stay in range(num) if task == "mortality24" or stay % 4 != 1]
             stays += [] if task == "mortality24" else list(range(num, num + num // 2))
@@ -97,13 +97,13 @@ def write_stays(root: Path) -> None:
 
 def write_texts(root: Path) -> None:
     """One wording for every kind of noise and lead, and four research questions."""
-    (root / ecgqa.FOLDER).mkdir(parents=True)
+    (root / pack_questions.FOLDER).mkdir(parents=True)
     asked = [
         (27, kind, f"Is {kind} visible in this ECG?")
         for kind in ("static noise", "burst noise", "baseline drift", "electrodes problems")
     ]
     asked += [
-        (28, ecgqa.ANY_NOISE, f"Are there any noises detected in lead {lead} on this ECG?")
+        (28, pack_questions.ANY_NOISE, f"Are there any noises detected in lead {lead} on this ECG?")
         for lead in ("II", "V5", "I")
     ]
     entries = [
@@ -113,7 +113,7 @@ def write_texts(root: Path) -> None:
         }
         for number, (template, kind, question) in enumerate(asked)
     ]  # fmt: skip
-    ecgqa.questions_file(root).write_text(json.dumps(entries))
+    pack_questions.questions_file(root).write_text(json.dumps(entries))
     folder = root / pubmedqa.FOLDER
     folder.mkdir(parents=True)
     articles = {

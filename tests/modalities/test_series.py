@@ -135,7 +135,11 @@ def write(tmp_path, frame: pd.DataFrame):
         (pd.DataFrame({"hr": [80.0]}), {}, "neither column hour nor time"),
         (pd.DataFrame({"hour": [0], "pulse": 80.0}), {}, "none of the known columns"),
         (pd.DataFrame({"hour": [0], "hr": "fast"}), {}, "column 'hr', found text, expected numbers in beats/min"),
-        (pd.DataFrame({"hour": [0], "crea [µmol/L]": 90.0}), {}, "'crea', found unit 'µmol/L', expected mg/dL"),
+        (
+            pd.DataFrame({"hour": [0], "crea [g/L]": 90.0}),
+            {},
+            "'crea', found unit 'g/L', expected mg/dL, or one that converts: umol/l",
+        ),
         (pd.DataFrame({"hour": [0], "hr": 80.0, "hr [beats/min]": 80.0}), {}, "'hr', found it twice"),
         (pd.DataFrame({"hour": [0], "hr": 1e6}), {}, "no plausible measurement"),
         (pd.DataFrame({"hour": [30], "hr": 80.0}), {}, "no plausible measurement"),

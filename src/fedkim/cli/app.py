@@ -11,6 +11,8 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 from fedkim import __version__
+from fedkim.cli.data import data
+from fedkim.cli.hospital import import_fedmeki
 from fedkim.cli.interrupts import Terminated, interruptible
 from fedkim.cli.llm import llm
 from fedkim.cli.models import export, predict
@@ -26,8 +28,9 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for verb in (demo, run, evaluate, predict, export, tasks, report, llm):
+for verb in (demo, run, evaluate, predict, export, tasks, report, llm, data):
     app.command(verb)
+data.command(import_fedmeki)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -43,7 +43,7 @@ def read_inputs(
         elif modality in series.CONCEPTS and table:
             if tables is None:
                 require_units(table, units, [c.name for group in series.CONCEPTS.values() for c in group])
-                tables = series.read_table(table, stay=stay, until_hour=until_hour)
+                tables = series.read_table(table, stay=stay, until_hour=until_hour, units=units or "")
             if modality not in tables:
                 columns = ", ".join(concept.name for concept in series.CONCEPTS[modality])
                 raise FedkimError(

@@ -33,7 +33,7 @@ def predict(
     Args:
         run: The run's folder.
         task: What to ask; fedkim tasks lists them.
-        image: An image file (PNG, JPEG, TIFF).
+        image: An image file (PNG, JPEG, TIFF or DICOM, told by its content).
         signal: An ECG record in WFDB form, without extension.
         start: Where the ten seconds of the record begin, in seconds.
         table: An hourly ICU table (.csv or .parquet).

@@ -95,11 +95,11 @@ def evaluate(
     reveal_test: bool = False,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
 ) -> None:
-    """Score a run's final model again, on its own data or on the same kind of data elsewhere.
+    """Score a run's final model again: on its own data, on the same kind elsewhere, or on a hospital's own patients.
 
     Args:
         run: The run's folder.
-        data: Folder with the same kind of data; then the run's stored result stays as it is.
+        data: Folder with the same kind of data, or a hospital's site.toml; the run's stored result stays as it is.
         reveal_test: Score the test split rather than development. Each use is recorded in the result.
         as_json: Print JSON.
     """
@@ -110,6 +110,8 @@ def evaluate(
         result = fedkim.load(run).evaluate(data, reveal_test=reveal_test, progress=progress)
     if as_json:
         print(json.dumps(result, indent=1))
+    elif result.get("meta_info", {}).get("external"):
+        _show_external(result)
     else:
         _show(result, run)
 
@@ -157,6 +159,16 @@ def _keep(results: Path | None, recipe: "Recipe", result: dict[str, Any]) -> Non
         from fedkim.run import keep_result
 
         print(f"kept in {keep_result(results, recipe, result)}")
+
+
+def _show_external(result: dict[str, Any]) -> None:
+    from fedkim.evaluation.tables import render_table
+
+    render_table(result, console())
+    told, hidden = result["meta_info"], result["meta_info"]["suppressed"]
+    print(f"patients of {told['data']}; nothing below {hidden['smallest_cell']} patients is shown")
+    for task in hidden["tasks"]:
+        print(f"{task}: fewer than {hidden['smallest_cell']} patients")
 
 
 def _show(result: dict[str, Any], folder: Path) -> None:

@@ -72,7 +72,7 @@ def cached(name: str, key: str, build: Callable[[], Entry]) -> Entry:
     """The entry ``name`` under ``key``, from the cache if it's whole there, else from ``build()`` and then kept.
 
     The file is written under another name and moved into place, so that a reader never sees half of one, and two
-    processes that build the same entry end with the same bytes.
+    processes that build the same entry end with the same contents.
 
     Args:
         name: a word or two for whoever looks into the folder, such as ``"nih-images"``.
@@ -82,7 +82,7 @@ def cached(name: str, key: str, build: Callable[[], Entry]) -> Entry:
     Raises:
         FedkimError: the cache folder can't be written.
     """
-    path = cache_folder() / "tensors" / f"{name}-{key[:32]}.safetensors"
+    path = _path(name, key)
     entry = _read(path, key)
     if entry is None:
         _write(path, key, build())
@@ -92,6 +92,15 @@ def cached(name: str, key: str, build: Callable[[], Entry]) -> Entry:
                 f"cache file {path}", found="damaged right after writing", remedy="check the disk, or set FEDKIM_CACHE"
             )
     return entry
+
+
+def find(name: str, key: str) -> Entry | None:
+    """The entry ``name`` under ``key`` if it's whole in the cache; a damaged one is removed."""
+    return _read(_path(name, key), key)
+
+
+def _path(name: str, key: str) -> Path:
+    return cache_folder() / "tensors" / f"{name}-{key[:32]}.safetensors"
 
 
 def _read(path: Path, key: str) -> Entry | None:

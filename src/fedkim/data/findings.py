@@ -57,6 +57,10 @@ class Findings:
         finding = Finding(code=code, file=file, row=row, field=field, found=found, expected=expected, remedy=remedy)
         self._findings.append(finding)
 
+    def put(self, finding: Finding) -> None:
+        """Note one that another check has found."""
+        self._findings.append(finding)
+
     def __iter__(self) -> Iterator[Finding]:
         return iter(self._findings)
 

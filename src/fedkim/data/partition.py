@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedkim.data import partitioners
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.randomness import numpy_generator_for
 from fedkim.tasks import TASKS
 
-KINDS = ("iid", "dirichlet", "natural", "missing-modality", "table")
+KINDS = ("iid", "dirichlet", "natural", "missing-modality", "table", *partitioners.KINDS)
 
 
 def partition(
@@ -23,6 +24,8 @@ def partition(
     seed: int = 0,
     missing: float = 0.3,
     table: Mapping[str, str] | None = None,
+    classes_per_site: int = 2,
+    shards_per_site: int = 2,
 ) -> dict[str, Dataset]:
     """Deal the private patients of ``dataset`` to sites ``"site-1"``, ``"site-2"``, …; all samples of a patient together.
 
@@ -31,12 +34,14 @@ def partition(
         kind: ``iid`` (every site gets its share of every label) · ``dirichlet`` (the sites' shares of each label are
             Dirichlet(alpha): the smaller, the more they differ) · ``natural`` (``Sample.site`` is the site, by its own
             name) · ``missing-modality`` (IID, then each site lacks each modality with chance ``missing``; one
-            site keeps them all) · ``table``.
+            site keeps them all) · ``table`` · those of :mod:`fedkim.data.partitioners`.
         num_sites: how many sites; ``natural`` and ``table`` bring their own.
-        alpha: of ``dirichlet``.
+        alpha: of ``dirichlet`` and ``inner-dirichlet``.
         seed: the run's seed.
         missing: of ``missing-modality``.
         table: of ``table``: site by patient.
+        classes_per_site: of ``pathological``.
+        shards_per_site: of ``shard``.
 
     Raises:
         FedkimError: unknown kind, a patient missing from the table, or a site that ends without a usable row.
@@ -54,7 +59,18 @@ def partition(
     elif kind == "table":
         shards = _by_table(private, table)
     else:
-        owner = _dirichlet(private, names, alpha, seed) if kind == "dirichlet" else _iid(private, names, seed)
+        if kind in partitioners.KINDS:
+            owner = partitioners.deal(
+                _classes(private),
+                names,
+                kind=kind,
+                seed=seed,
+                alpha=_positive(alpha),
+                classes_per_site=classes_per_site,
+                shards_per_site=shards_per_site,
+            )
+        else:
+            owner = _dirichlet(private, names, alpha, seed) if kind == "dirichlet" else _iid(private, names, seed)
         shards = {name: [] for name in names} | _grouped(private, lambda sample: owner[sample.patient])
         if kind == "missing-modality":
             shards = _without_modalities(shards, missing, seed)
@@ -82,8 +98,7 @@ def _iid(private: Dataset, names: list[str], seed: int) -> dict[str, str]:
 
 def _dirichlet(private: Dataset, names: list[str], alpha: float, seed: int) -> dict[str, str]:
     """Owner by patient: each label class is cut into contiguous shares drawn from Dirichlet(alpha)."""
-    if not alpha > 0:
-        raise FedkimError("alpha", found=str(alpha), expected="a number above 0")
+    _positive(alpha)
     owner = {}
     for label, patients in sorted(_classes(private).items()):
         random = numpy_generator_for(seed, "partition", "dirichlet", label)
@@ -93,6 +108,12 @@ def _dirichlet(private: Dataset, names: list[str], alpha: float, seed: int) -> d
         for position, patient in enumerate(shuffled):
             owner[patient] = names[min(int(np.searchsorted(ends, position, side="right")), len(names) - 1)]
     return owner
+
+
+def _positive(alpha: float) -> float:
+    if not alpha > 0:
+        raise FedkimError("alpha", found=str(alpha), expected="a number above 0")
+    return alpha
 
 
 def _classes(private: Dataset) -> dict[str, list[str]]:

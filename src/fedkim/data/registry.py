@@ -36,12 +36,38 @@ def _pack(recipe: "Recipe") -> Dataset:
     return pack.load(pack.PackSettings(root=pack.find_root(data.root), fold=data.fold, image_size=data.image_size))
 
 
+def _hospital(recipe: "Recipe") -> Dataset:
+    from fedkim.data import hospital
+    from fedkim.errors import FedkimError
+
+    data = recipe.data
+    if not data.root:
+        remedy = 'give the site file, root = "site.toml"'
+        raise FedkimError("[data] root", found="nothing", expected="a hospital's site file", remedy=remedy)
+    return hospital.load_site(
+        data.root, image_size=data.image_size, unseen_tasks=recipe.tasks.unseen, workers=recipe.run.workers
+    )
+
+
+def _public(recipe: "Recipe") -> Dataset:
+    from fedkim.data.sources import public
+
+    return public.load(recipe)
+
+
 DATA_SETS: dict[str, str] = {
     "phantom": "synthetic patients drawn by a program from made-up factors; no data set of patients",
     "pack": "NIH ChestX-ray14 (images), MIT-BIH Arrhythmia Database with noise of known kinds (ECG), MIMIC-III and eICU "
     "demo stays in YAIB's hourly form (intensive care): all public and de-identified, each under its own terms",
+    "public": "published data sets of de-identified patients, each under its own terms (docs/data)",
+    "hospital": "a hospital's own records, described in its site file, which stays there",
 }
 """What a source is made of, for model cards. Open: add your own."""
 
-SOURCES: dict[str, Callable[["Recipe"], Dataset]] = {"phantom": _phantom, "pack": _pack}
+SOURCES: dict[str, Callable[["Recipe"], Dataset]] = {
+    "phantom": _phantom,
+    "pack": _pack,
+    "public": _public,
+    "hospital": _hospital,
+}
 """Loaders: a recipe to its whole data set, splits assigned. Open: add your own."""

@@ -11,7 +11,7 @@ from fedkim.data.sample import SPLITS, Sample
 from fedkim.errors import FedkimError
 from fedkim.randomness import seed_for
 
-_PATTERN = (
+PATTERN = (
     "private",
     "private",
     "test",
@@ -24,7 +24,7 @@ _PATTERN = (
     "private",
 )
 """7 : 1 : 1 : 1, spread out, so that any run of neighbours has nearly these shares."""
-_UNSEEN_PATTERN = ("test", "test", "development", "test", "test")
+UNSEEN_PATTERN = ("test", "test", "development", "test", "test")
 
 
 def assign_splits(
@@ -59,7 +59,7 @@ def assign_splits(
         return tasks, strata.get(patient, ""), seed_for(seed, "split", patient), patient
 
     splits: dict[str, str] = {}
-    for only_unseen, pattern in ((False, _PATTERN), (True, _UNSEEN_PATTERN)):
+    for only_unseen, pattern in ((False, PATTERN), (True, UNSEEN_PATTERN)):
         group = [patient for patient, tasks in patients.items() if (unseen >= set(tasks)) is only_unseen]
         start = seed_for(seed, "split start", int(only_unseen))
         for position, patient in enumerate(sorted(group, key=place)):

@@ -125,6 +125,11 @@ def score_rows(
     }
 
 
+def score_at(predictions: Predictions, threshold: float, *, draws: int = 1000, seed: int = 0) -> dict[str, ScoreResult]:
+    """The scores that depend on a threshold, at one that was chosen elsewhere."""
+    return _decisions(predictions.primary(), threshold, draws, seed)
+
+
 def score_sites(predictions: Predictions, *, draws: int = 1000, seed: int = 0) -> dict[str, Any]:
     """The primary score at each site, and the worst: ``{"by_site": {site: {n, patients, value, …}}, "worst": …}``."""
     part = predictions.primary()

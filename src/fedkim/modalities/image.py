@@ -10,40 +10,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fedkim.errors import FedkimError
 from fedkim.modalities.modality import Modality
+from fedkim.modalities.picture import as_picture, open_grey
 
 SMALLEST_SIDE = 32
 """Pixels: below this no finding can be seen, and a file this small is a thumbnail or a mistake."""
 
 
-def read_image(path: str | Path, size: int = 64) -> Tensor:
+def read_image(path: str | Path, size: int = 64, *, frames: str = "") -> Tensor:
     """The picture file at ``path`` as the canonical ``[1, size, size]``.
 
-    8-bit, 16-bit and colour files are taken (colour as luminance); see :func:`prepare` for the rest.
+    PNG, JPEG, TIFF and DICOM, told by their content and not by their name; 8-bit, 16-bit and colour (as luminance).
+    See :func:`prepare` for the rest.
+
+    Args:
+        path: the file.
+        size: side of the result in pixels.
+        frames: which frame of a file with several, ``"first"`` or ``"middle"``; empty: such a file is refused.
 
     Raises:
-        FedkimError: the file is missing, no picture, cut short, or fails :func:`prepare`.
+        FedkimError: the file is missing, no picture, cut short, larger than 64 megapixels, of several frames, or fails
+            :func:`prepare`; with a code (:mod:`fedkim.modalities.picture`).
     """
-    what = f"image {path}"
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            pixels = _grey(picture)
-    except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="check the path") from None
-    except UnidentifiedImageError:
-        raise FedkimError(
-            what, found="no picture format", expected="PNG, JPEG or TIFF", remedy="convert the file"
-        ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        remedy = "copy the file again from its source"
-        raise FedkimError(what, found=f"unreadable ({type(error).__name__})", remedy=remedy) from None
-    return prepare(pixels, size, what=what)
+    return _canonical(open_grey(path, frames=frames), size, f"image {path}")
+
+
+def read(path: str | Path, *, size: int = 64, frames: str = "") -> dict[str, Tensor]:
+    """:func:`read_image` by modality, as a record's input is read: ``{"image": [1, size, size]}``."""
+    return {"image": read_image(path, size, frames=frames)}
 
 
 def prepare(pixels: np.ndarray, size: int = 64, *, what: str = "image") -> Tensor:
@@ -53,34 +52,15 @@ def prepare(pixels: np.ndarray, size: int = 64, *, what: str = "image") -> Tenso
     (markers and collimator borders would otherwise set the contrast), then zero mean and unit variance.
 
     Raises:
-        FedkimError: not two-dimensional, too small, NaN or infinite, or without any contrast.
+        FedkimError: not two-dimensional (``E-IMG-SHAPE``), too small (``E-IMG-TOO-SMALL``), NaN or infinite
+            (``E-IMG-NONFINITE``), or without any contrast (``E-IMG-FLAT``).
     """
     if pixels.ndim != 2:
-        raise FedkimError(what, found=f"an array of shape {pixels.shape}", expected="grey pixels [height, width]")
-    if min(pixels.shape) < SMALLEST_SIDE:
-        raise FedkimError(
-            what,
-            found=f"{pixels.shape[1]} × {pixels.shape[0]} pixels",
-            expected=f"at least {SMALLEST_SIDE} a side",
-            remedy="give the full-size picture, not a thumbnail",
-        )
-    values = np.asarray(pixels, dtype=np.float32)
-    if not np.isfinite(values).all():
-        raise FedkimError(what, found="pixels that are NaN or infinite", remedy="export the picture anew")
-    height, width = values.shape
-    scale = size / max(height, width)
-    shrunk = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(values).resize(shrunk, Image.Resampling.BILINEAR), dtype=np.float32)
-    low, high = np.percentile(small, (1, 99))
-    small = np.clip(small, low, high)
-    spread = float(small.std())
-    if spread <= 1e-6 * max(1.0, abs(float(small.mean()))):
-        raise FedkimError(what, found="one constant grey", remedy="give a picture with contents")
-    small = (small - small.mean()) / spread
-    square = np.full((size, size), small.min(), dtype=np.float32)
-    top, left = (size - small.shape[0]) // 2, (size - small.shape[1]) // 2
-    square[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return torch.from_numpy(square)[None]
+        found = f"an array of shape {pixels.shape}"
+        raise FedkimError(what, found=found, expected="grey pixels [height, width]", code="E-IMG-SHAPE")
+    if 0 in pixels.shape:
+        raise _too_small(what, pixels.shape[1], pixels.shape[0])
+    return _canonical(as_picture(pixels), size, what)
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -158,15 +138,52 @@ def token_grid(tokens: int) -> tuple[int, int]:
     return rows, tokens // rows
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
-    """Luminance in 0…1 of any picture mode."""
-    if picture.mode.startswith("I;16"):
-        return np.asarray(picture, dtype=np.float32) / 65535
-    if picture.mode in ("I", "F"):
-        return np.asarray(picture, dtype=np.float32)  # no fixed range; prepare() windows it
-    return np.asarray(
-        picture.convert("RGB").convert("L") if picture.mode == "P" else picture.convert("L")
-    ) / np.float32(255)
+def _canonical(grey: Image.Image, size: int, what: str) -> Tensor:
+    """:func:`prepare`, of a picture in Pillow's mode F."""
+    width, height = grey.size
+    if min(width, height) < SMALLEST_SIDE:
+        raise _too_small(what, width, height)
+    scale = size / max(height, width)
+    shrunk = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(grey.resize(shrunk, Image.Resampling.BILINEAR))
+    if not np.isfinite(small).all():  # every pixel has a weight in the shrunk picture, so none can hide
+        remedy = "export the picture anew"
+        raise FedkimError(what, found="pixels that are NaN or infinite", remedy=remedy, code="E-IMG-NONFINITE")
+    low, high = _percentiles(small)
+    clipped = np.clip(small.astype(np.float64), low, high)
+    mean = float(clipped.mean())
+    centred = clipped - mean
+    spread = math.sqrt(np.square(centred).mean())
+    if spread <= 1e-6 * max(1.0, abs(mean)):
+        remedy = "give a picture with contents"
+        raise FedkimError(what, found="one constant grey", remedy=remedy, code="E-IMG-FLAT")
+    centred /= spread
+    square = np.full((size, size), centred.min(), dtype=np.float32)
+    top, left = (size - shrunk[1]) // 2, (size - shrunk[0]) // 2
+    square[top : top + shrunk[1], left : left + shrunk[0]] = centred
+    return torch.from_numpy(square)[None]
+
+
+def _too_small(what: str, width: int, height: int) -> FedkimError:
+    return FedkimError(
+        what,
+        found=f"{width} × {height} pixels",
+        expected=f"at least {SMALLEST_SIDE} a side",
+        remedy="give the full-size picture, not a thumbnail",
+        code="E-IMG-TOO-SMALL",
+    )
+
+
+def _percentiles(values: np.ndarray) -> list[float]:
+    """The 1st and the 99th, interpolated: ``numpy.percentile`` to the bit, at a fifth of its time on 64 × 64."""
+    places = [share * (values.size - 1) for share in (0.01, 0.99)]
+    neighbours = [(math.floor(place), min(math.floor(place) + 1, values.size - 1)) for place in places]
+    ordered = np.partition(values, [index for pair in neighbours for index in pair], axis=None)
+    found = []
+    for place, (below, above) in zip(places, neighbours, strict=True):
+        left, right, share = float(ordered[below]), float(ordered[above]), place - below
+        found.append(right - (right - left) * (1 - share) if share >= 0.5 else left + (right - left) * share)
+    return found
 
 
 IMAGE = Modality(

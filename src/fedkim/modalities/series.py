@@ -5,13 +5,12 @@ standardised with the constants of :mod:`fedkim.modalities.concepts`, clipped to
 then F flags, 1 in hours with a measurement of their own.
 
 Tables are hourly: column ``hour`` (or the index) and one column a concept, as YAIB's ``dyn.parquet`` with its
-``stay_id`` and ``time``. A header may carry a unit, ``"crea [mg/dL]"``, which is then checked.
+``stay_id`` and ``time``; long tables and other units are read too (:mod:`fedkim.modalities.series_tables`).
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,42 +19,60 @@ from torch import Tensor
 from fedkim.errors import FedkimError
 from fedkim.modalities.concepts import CONCEPTS, Concept
 from fedkim.modalities.modality import Modality
+from fedkim.modalities.series_tables import open_table
 from fedkim.modalities.temporal import TemporalTransformer
 
 if TYPE_CHECKING:
     import pandas
 
 HOURS = 24
-_HEADER = re.compile(r"\s*(\w+)\s*(?:[\[(]\s*(.*?)\s*[\])])?\s*")
 
 
-def read_table(path: str | Path, stay: int | str | None = None, until_hour: int | None = None) -> dict[str, Tensor]:
+def read_table(
+    path: str | Path,
+    stay: int | str | None = None,
+    until_hour: int | None = None,
+    *,
+    units: str | Mapping[str, str] = "",
+    sentinels: Sequence[float | str] = (),
+    require_measurement: bool = True,
+) -> dict[str, Tensor]:
     """The stay in a ``.csv`` or ``.parquet`` table as one ``[24, 2F]`` tensor per modality with any of its columns.
 
     Args:
-        path: an hourly table (see the module's text).
+        path: an hourly table, wide or long (see the module's text).
         stay: which ``stay_id``; may be left out where the table holds one stay.
         until_hour: the window ends just before this hour; default 24, the first day.
+        units: where the table states none: a unit by concept; a wide table without any is in the concepts' units.
+        sentinels: cells that stand for "not measured".
+        require_measurement: refuse a window in which nothing was measured.
 
     Raises:
-        FedkimError: missing or unreadable file, unknown stay, wrong unit, hours out of order or twice, no known
+        FedkimError: missing or unreadable file, unknown stay, unknown unit, hours out of order or twice, no known
             column, nothing measured in the window.
     """
-    what = f"table {path}"
-    table = _one_stay(_read(Path(path), what), stay, what)
-    table = window(_by_hour(_checked_units(table, what), what), HOURS if until_hour is None else until_hour)
-    present = {name: group for name, group in CONCEPTS.items() if any(c.name in table.columns for c in group)}
-    if not present:
+    stays = open_table(path, units=units, sentinels=sentinels)
+    what = stays.what
+    values = stays.window(stay, HOURS if until_hour is None else until_hour, HOURS)
+    tensors, first = {}, 0
+    for name, group in CONCEPTS.items():
+        if any(concept.name in stays.present for concept in group):
+            tensors[name] = prepare_values(values[:, first : first + len(group)], group)
+        first += len(group)
+    if not tensors:
         raise FedkimError(
             what,
             found="none of the known columns",
             expected="such as hr, sbp, crea, urine",
             remedy="rename its columns",
+            code="E-SERIES-COLUMN",
         )
-    tensors = {name: prepare(table, group) for name, group in present.items()}
-    if not any(tensor.any() for tensor in tensors.values()):
+    if require_measurement and not any(tensor.any() for tensor in tensors.values()):
         raise FedkimError(
-            what, found="no plausible measurement in the window", remedy="check stay, hours and units of the table"
+            what,
+            found="no plausible measurement in the window",
+            remedy="check stay, hours and units of the table",
+            code="E-SERIES-EMPTY",
         )
     return tensors
 
@@ -109,84 +126,6 @@ def augment(series: Tensor, generator: torch.Generator) -> Tensor:
     """Blank a fifth of the inputs of ``[B, 24, 2F]`` (dropout on the input, scaled so that the mean stays)."""
     keep = torch.rand(series.shape, generator=generator) >= 0.2
     return series * keep / 0.8
-
-
-def _read(path: Path, what: str) -> "pandas.DataFrame":
-    try:
-        import pandas
-    except ImportError:
-        raise FedkimError("reading tables needs pandas", remedy="pip install 'fedkim[icu]'") from None
-    readers: dict[str, Any] = {".csv": pandas.read_csv, ".parquet": pandas.read_parquet}
-    if path.suffix not in readers:
-        raise FedkimError(what, found=f"ending {path.suffix!r}", expected=".csv or .parquet")
-    try:
-        return readers[path.suffix](path)
-    except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="check the path") from None
-    except Exception as error:  # pandas and pyarrow raise dozens of kinds
-        raise FedkimError(what, found=f"unreadable ({type(error).__name__})", remedy="export the table anew") from None
-
-
-def _one_stay(table: "pandas.DataFrame", stay: int | str | None, what: str) -> "pandas.DataFrame":
-    if "stay_id" not in table.columns:
-        if stay is not None:
-            raise FedkimError(what, found="no column stay_id", remedy="leave out the stay")
-        return table
-    names = table["stay_id"].astype(str)
-    if stay is None:
-        if names.nunique() != 1:
-            raise FedkimError(what, found=f"{names.nunique()} stays", expected="one", remedy="say which stay")
-        return table
-    if not (names == str(stay)).any():
-        raise FedkimError(what, found=f"no stay {stay}", remedy="check the stay's number")
-    return table.loc[(names == str(stay)).to_numpy()]
-
-
-def _checked_units(table: "pandas.DataFrame", what: str) -> "pandas.DataFrame":
-    """The table with units taken off its headers.
-
-    Raises:
-        FedkimError: a unit that isn't the concept's, a column that holds no numbers, or two columns of one name.
-    """
-    known = {concept.name: concept for group in CONCEPTS.values() for concept in group}
-    renamed, seen = {}, set()
-    for header in table.columns:
-        match = _HEADER.fullmatch(str(header))
-        name, unit = match.groups() if match else (None, None)
-        concept = known.get(str(name))
-        if concept is None:
-            continue
-        if unit is not None and unit.replace(" ", "").lower() != concept.unit.replace(" ", "").lower():
-            raise FedkimError(
-                f"{what}: column {concept.name!r}", found=f"unit {unit!r}", expected=concept.unit, remedy="convert it"
-            )
-        if table[header].dtype.kind not in "fiub":
-            raise FedkimError(f"{what}: column {concept.name!r}", found="text", expected=f"numbers in {concept.unit}")
-        if concept.name in seen:
-            raise FedkimError(f"{what}: column {concept.name!r}", found="it twice", remedy="keep one")
-        seen.add(concept.name)
-        renamed[header] = concept.name
-    return table.rename(columns=renamed)
-
-
-def _by_hour(table: "pandas.DataFrame", what: str) -> "pandas.DataFrame":
-    """The table with whole hours since admission in column ``hour``, each at most once."""
-    if "hour" in table.columns:
-        hours = table["hour"]
-    elif "time" in table.columns:
-        hours = table["time"]
-    else:
-        raise FedkimError(what, found="neither column hour nor time", expected="hours since admission in column hour")
-    if hours.dtype.kind == "m":
-        hours = hours.dt.total_seconds() / 3600
-    if hours.dtype.kind not in "fiu" or not np.isfinite(hours.to_numpy(dtype=np.float64)).all():
-        raise FedkimError(f"{what}: hours", found="text or gaps", expected="numbers: 0, 1, 2, …")
-    whole = np.floor(hours.to_numpy(dtype=np.float64)).astype(int)
-    if len(set(whole.tolist())) != len(whole):
-        raise FedkimError(
-            f"{what}: hours", found="an hour twice", expected="one row an hour", remedy="aggregate by hour"
-        )
-    return table.assign(hour=whole)
 
 
 def _hours(table: "pandas.DataFrame") -> np.ndarray:

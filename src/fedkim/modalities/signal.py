@@ -6,8 +6,10 @@ divided by its own 99th percentile of absolute values, clipped to ±5 (electrode
 
 import itertools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,55 +18,55 @@ from torch.nn import functional
 
 from fedkim.errors import FedkimError
 from fedkim.modalities.modality import Modality
+from fedkim.modalities.signal_files import in_order, read_wave
 
 SAMPLING_RATE = 100
 """Samples per second of the canonical tensor."""
 SECONDS = 10
 SAMPLES = SAMPLING_RATE * SECONDS
+FLAT = 1e-9
+"""A lead that moves less than this share of the window's largest value is flat."""
 
 
-def read_record(path: str | Path, start_seconds: float = 0.0) -> Tensor:
-    """Ten seconds of a WFDB record, from ``start_seconds`` on, as the canonical ``[leads, 1000]``.
+def read_record(
+    path: str | Path,
+    start_seconds: float = 0.0,
+    *,
+    leads: Sequence[str] | None = None,
+    missing: str = "refuse",
+    sampling_rate: float = 0.0,
+    units: str = "",
+) -> Tensor:
+    """Ten seconds of a WFDB record or a CSV table, from ``start_seconds`` on, as the canonical ``[leads, 1000]``.
 
     Args:
-        path: the record, with or without its ``.hea`` ending.
+        path: the record, with or without its ``.hea`` ending, or a ``.csv`` (``fedkim.modalities.signal_files``).
         start_seconds: where the window begins.
+        leads: leads by name in the order wanted, such as ``STANDARD_LEADS``; default: those of the file as they stand.
+        missing: what to do about a lead that isn't there: ``refuse``, or ``mask`` (a line of zeros).
+        sampling_rate: declared samples a second.
+        units: declared unit of leads that state none.
 
     Raises:
-        FedkimError: no wfdb, no such record, unreadable, too short, or fails :func:`prepare`.
+        FedkimError: no wfdb, no such record, unreadable, too short, not an ECG by rate or amplitude, a lead missing, or
+            fails :func:`prepare`.
     """
-    try:
-        import wfdb
-    except ImportError:
-        raise FedkimError("reading ECG records needs wfdb", remedy="pip install 'fedkim[ecg]'") from None
-    record = str(path).removesuffix(".hea")
-    what = f"ECG record {record}"
-    if not Path(record + ".hea").is_file():
-        raise FedkimError(what, found="no header file", expected=f"{record}.hea", remedy="check the path")
-    try:
-        header = wfdb.rdheader(record)
-        rate, length = float(header.fs), int(header.sig_len)
-        first, last = round(start_seconds * rate), round((start_seconds + SECONDS) * rate)
-        if not 0 <= first < last <= length:
-            raise FedkimError(
-                what,
-                found=f"{length / rate:.1f} s",
-                expected=f"at least {start_seconds + SECONDS:g} s for a {SECONDS} s window at {start_seconds:g} s",
-                remedy="choose another start or a longer record",
-            )
-        wave = wfdb.rdrecord(record, sampfrom=first, sampto=last).p_signal
-    except FedkimError:
-        raise
-    except Exception as error:  # wfdb raises whatever its parser stumbles over
-        remedy = "copy the record again from its source, with its .dat file"
-        raise FedkimError(what, found=f"unreadable ({type(error).__name__})", remedy=remedy) from None
-    return prepare(wave.T, rate, what=what)
+    wave = read_wave(path, start_seconds, SECONDS, sampling_rate=sampling_rate, units=units)
+    if leads is not None:
+        wave = in_order(wave, leads, missing)
+    return prepare(wave.values, wave.rate, what=wave.what)
+
+
+def read_signal(path: str | Path, **settings: Any) -> dict[str, Tensor]:
+    """:func:`read_record` by modality: ``{"signal": [leads, 1000]}``."""
+    return {"signal": read_record(path, **settings)}
 
 
 def prepare(wave: np.ndarray, sampling_rate: float, *, what: str = "signal") -> Tensor:
     """A wave ``[leads, n]`` at ``sampling_rate`` samples a second as the canonical ``[leads, 1000]`` of its first 10 s.
 
-    Resampled by a polyphase filter, so that nothing above the new Nyquist frequency folds back.
+    Resampled by a polyphase filter, so that nothing above the new Nyquist frequency folds back. A flat lead (missing,
+    or an electrode that fell off) becomes zeros and has no part in the scale.
 
     Raises:
         FedkimError: not two-dimensional, shorter than 10 s, NaN or infinite, or every lead flat.
@@ -76,21 +78,25 @@ def prepare(wave: np.ndarray, sampling_rate: float, *, what: str = "signal") -> 
     needed = round(SECONDS * sampling_rate)
     if wave.shape[1] < needed:
         seconds = wave.shape[1] / sampling_rate
-        raise FedkimError(what, found=f"{seconds:.2f} s", expected=f"{SECONDS} s", remedy="give a longer recording")
+        expected, remedy = f"{SECONDS} s", "give a longer recording"
+        raise FedkimError(what, found=f"{seconds:.2f} s", expected=expected, remedy=remedy, code="E-ECG-LENGTH")
     values = np.asarray(wave[:, :needed], dtype=np.float64)
     if not np.isfinite(values).all():
         remedy = "choose a window without missing samples"
-        raise FedkimError(what, found="samples that are NaN or infinite", remedy=remedy)
-    if np.ptp(values, axis=1).max() <= 1e-9 * max(1.0, float(np.abs(values).max())):
-        raise FedkimError(what, found="a flat line in every lead", remedy="choose a window with signal")
+        raise FedkimError(what, found="samples that are NaN or infinite", remedy=remedy, code="E-ECG-GAPS")
+    flat = np.ptp(values, axis=1) <= FLAT * max(1.0, float(np.abs(values).max()))
+    if flat.all():
+        remedy = "choose a window with signal"
+        raise FedkimError(what, found="a flat line in every lead", remedy=remedy, code="E-ECG-FLAT")
     values -= np.median(values, axis=1, keepdims=True)  # the filter would ring on an offset
     if sampling_rate != SAMPLING_RATE:
         ratio = Fraction(SAMPLING_RATE / sampling_rate).limit_denominator(2000)
         values = resample_poly(values, ratio.numerator, ratio.denominator, axis=1, padtype="line")
         values = np.pad(values[:, :SAMPLES], ((0, 0), (0, max(0, SAMPLES - values.shape[1]))), mode="edge")
     values = values - np.median(values, axis=1, keepdims=True)
+    values[flat] = 0.0
     # a lone spike leaves the percentile at 0: then its height is the scale
-    scale = np.percentile(np.abs(values), 99) or np.abs(values).max()
+    scale = np.percentile(np.abs(values[~flat]), 99) or np.abs(values).max()
     return torch.from_numpy(np.clip(values / scale, -5, 5).astype(np.float32))
 
 

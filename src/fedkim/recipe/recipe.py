@@ -75,6 +75,8 @@ class Recipe:
         for table, keys in _WITHOUT_EFFECT.items():
             for key in keys:
                 del tables[table][key]
+        if tables["data"]["roots"]:
+            tables["data"]["roots"] = list(tables["data"]["roots"])  # which sets, not in which folders
         return hashlib.sha256(json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

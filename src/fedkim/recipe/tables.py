@@ -170,17 +170,35 @@ class Federation(Table):
     """``clipped-mean``: the largest weight of one site, whatever its count of examples."""
     too_few: Literal["keep", "mean"] = "keep"
     """Robust rules: a component with too few contributors in a round stays as it was, or is averaged unguarded."""
-    partition: Literal["iid", "dirichlet", "natural", "missing-modality", "table"] = "iid"
-    """How private patients are dealt to the sites; the deal stays for the whole run."""
+    partition: Literal[
+        "iid",
+        "dirichlet",
+        "natural",
+        "missing-modality",
+        "table",
+        "inner-dirichlet",
+        "pathological",
+        "shard",
+        "linear",
+        "square",
+        "exponential",
+    ] = "iid"
+    """How private patients are dealt to the sites; the deal stays for the whole run (the last six: fedkim[partitions])."""
     dirichlet_alpha: float = 0.5
-    """Partition ``dirichlet``: smaller is more uneven."""
+    """Partitions ``dirichlet`` and ``inner-dirichlet``: smaller is more uneven."""
+    classes_per_site: int = 2
+    """Partition ``pathological``: classes (all closed answers of a patient together) that a site holds."""
+    shards_per_site: int = 2
+    """Partition ``shard``: pieces of the patients sorted by class that a site holds."""
     missing: float = 0.3
     """Partition ``missing-modality``: the chance that a site lacks a modality (at least one site keeps each)."""
     table_of_sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Partition ``table``: the natural sites or shards that each site holds."""
+    shifts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What makes a site's inputs look unlike the others', in order: ``{site-2 = ["scanner-gamma", "ecg-hum"]}``."""
 
     def __post_init__(self) -> None:
-        self._at_least(1, "sites", "rounds", "quorum", "patience")
+        self._at_least(1, "sites", "rounds", "quorum", "patience", "classes_per_site", "shards_per_site")
         self._require("quorum", self.quorum <= self.sites, f"at most the number of sites ({self.sites})")
         self._require("norm_limit", self.norm_limit == 0 or self.norm_limit > 1, "0, or a number above 1")
         self._require("participation", 0 < self.participation <= 1, "a share above 0 and at most 1")

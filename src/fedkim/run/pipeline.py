@@ -22,6 +22,7 @@ from fedkim.run.result import Clock, describe_run, write_report_beside
 from fedkim.run.rounds import Rounds
 from fedkim.run.scores import Scorer
 from fedkim.run.server import load_language_model, make_injector, make_trainer, set_threads
+from fedkim.run.trained import elsewhere, refuse_trained, remember_trained
 from fedkim.run.world import World, build_world
 from fedkim.state import State
 from fedkim.store import RunStore, environment
@@ -35,6 +36,7 @@ def federate(recipe: Recipe, *, out: str | Path | None = None, force: bool = Fal
         yield from Rounds(world, injector, trainer, store=None, progress=Silent())
         return
     with RunStore.open(out, recipe, force=force, environment=environment_of(injector)) as store:
+        remember_trained(store.folder, world.data, recipe.data.source)
         yield from Rounds(world, injector, trainer, store=store, progress=Silent())
 
 
@@ -63,6 +65,7 @@ def run_recipe(
         clock = Clock()
         world, injector, trainer = load_parts(recipe)
         store.use_environment(environment_of(injector))
+        remember_trained(store.folder, world.data, recipe.data.source)
         clock.lap("data and language model")
         rounds = Rounds(world, injector, trainer, store=store, progress=progress)
         for _ in rounds:
@@ -82,10 +85,12 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
     recipe = RunStore(folder).recipe()
     split = "test" if reveal_test or recipe.evaluation.reveal_test else "development"
     if data is not None:
-        recipe = replace(recipe, data=replace(recipe.data, root=str(data)))
+        recipe = replace(recipe, data=elsewhere(recipe.data, str(data)))
     with RunStore.open(folder, recipe) as store:
         clock = Clock()
         world, injector, trainer = load_parts(recipe)
+        if data is not None:
+            refuse_trained(folder, world.data, split)
         store.use_environment(environment_of(injector))
         rounds = Rounds(world, injector, trainer, store=store, progress=progress)
         if not rounds.done:

@@ -16,6 +16,7 @@ from fedkim.injection import Injector, Route
 from fedkim.modalities.image import read_image
 from fedkim.modalities.series import CONCEPTS, prepare, read_table
 from fedkim.modalities.signal import read_record
+from fedkim.modalities.text import safe_question
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.export import export_run
@@ -99,6 +100,7 @@ class Run:
         if task not in TASKS:
             raise unknown("task", task, TASKS)
         record = TASKS[task]
+        question = safe_question(question)[0] if question else None
         if record.answers is None and not question:
             raise FedkimError(f"task {task!r}", found="no question", remedy='give question="…"')
         sample = Sample(
@@ -130,7 +132,18 @@ class Run:
     def evaluate(
         self, data: str | Path | None = None, *, reveal_test: bool = False, progress: Progress | None = None
     ) -> dict[str, Any]:
-        """Score the final model again, on the recipe's data or on the same kind of data in another folder."""
+        """Score the final model again: on the recipe's data, on the same kind of data in another folder, or on a hospital's.
+
+        Args:
+            data: another folder, or a hospital's ``site.toml``, whose rows are then all scored as test patients; the
+                run's stored result stays as it is.
+            reveal_test: score the test split rather than development; a hospital's data are scored anyway.
+            progress: told of the steps.
+        """
+        if data is not None and Path(data).suffix == ".toml":
+            from fedkim.run.external import evaluate_elsewhere
+
+            return evaluate_elsewhere(self, Path(data), progress=progress or Silent())
         return score_again(self.folder, data=data, reveal_test=reveal_test, progress=progress or Silent())
 
     def export(

@@ -8,6 +8,7 @@ from fedkim.aggregation import Algorithm, check_owners, make_algorithm
 from fedkim.data.partition import partition
 from fedkim.data.registry import SOURCES
 from fedkim.data.sample import Dataset, Sample
+from fedkim.data.shifts import check_shifts, shifted
 from fedkim.engines.inprocess import participants
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor, owned_components
@@ -147,17 +148,28 @@ def _trainers(recipe: Recipe, data: Dataset) -> dict[str, Dataset]:
     federation = recipe.federation
     if federation.trainers == "public":
         return {"public": data.split("public")}
-    if federation.trainers == "centralised":
+    if federation.trainers == "centralised" and not federation.shifts:
         return {"centralised": data.split("private")}
-    return partition(
+    sites = partition(
         data,
         kind=federation.partition,
         num_sites=federation.sites,
         alpha=federation.dirichlet_alpha,
         missing=federation.missing,
         table=_table(recipe, data) if federation.partition == "table" else None,
+        classes_per_site=federation.classes_per_site,
+        shards_per_site=federation.shards_per_site,
         seed=recipe.run.seed,
     )
+    check_shifts(federation.shifts, sites)
+    sites = {
+        site: shifted(shard, federation.shifts.get(site, ()), site=site, seed=recipe.run.seed)
+        for site, shard in sites.items()
+    }
+    if federation.trainers == "centralised":
+        samples = (sample for shard in sites.values() for sample in shard)
+        return {"centralised": Dataset(samples, name=data.name, synthetic=data.synthetic)}
+    return sites
 
 
 def _table(recipe: Recipe, data: Dataset) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 from fedkim.tasks.pack import PACK_TASKS
 from fedkim.tasks.paper import PAPER_TASKS
+from fedkim.tasks.public import PUBLIC_TASKS
 from fedkim.tasks.task import Task
 
-TASKS: dict[str, Task] = {**PAPER_TASKS, **PACK_TASKS}
+TASKS: dict[str, Task] = {**PAPER_TASKS, **PACK_TASKS, **PUBLIC_TASKS}
 """By name. Open: add your own record."""
 
 __all__ = ["TASKS", "Task"]

@@ -6,10 +6,11 @@ onset and gets the same number of controls that were observed at that very hour 
 pool (same split, same hospital source, same cohort). Length then says nothing: its AUROC is exactly one half.
 """
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fedkim.data.sources.yaib import Course
+from fedkim.data.sources.yaib_tables import Course
 from fedkim.randomness import seed_for
 
 
@@ -43,13 +44,15 @@ def match(
     for pool in pools:
         known = [stay for stay in sorted(pool) if stay in courses and courses[stay].usable]
         cases = [(courses[stay].onset, stay) for stay in known]
-        free = [stay for stay in known if courses[stay].onset is None]
-        free.sort(key=lambda stay: (seed_for(seed, "match", purpose, stay), stay))
+        drawn = [(seed_for(seed, "match", purpose, stay), stay) for stay in known if courses[stay].onset is None]
+        waiting = sorted(drawn, key=lambda control: courses[control[1]].last_hour)  # the longest observed at the end
+        free: list[tuple[int, str]] = []
         for onset, stay in sorted(((at, name) for at, name in cases if at is not None), key=lambda c: (-c[0], c[1])):
-            found = [other for other in free if courses[other].last_hour >= onset][:controls]
-            if len(found) < controls:
+            while waiting and courses[waiting[-1][1]].last_hour >= onset:
+                heapq.heappush(free, waiting.pop())
+            if len(free) < controls:
                 continue
-            free = [other for other in free if other not in found]
             windows.append(Window(stay=stay, until_hour=onset, case=True))
-            windows += [Window(stay=other, until_hour=onset, case=False) for other in found]
+            for _ in range(controls):
+                windows.append(Window(stay=heapq.heappop(free)[1], until_hour=onset, case=False))
     return windows

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from fedkim.data.decoding import decode
+from fedkim.data.record import Input, Record
 from fedkim.errors import FedkimError
 from fedkim.modalities import image
-from fedkim.parallel import ordered_map
 
 FOLDER = Path("cxr") / "nih"
 TABLE = "Data_Entry_2017_v2020.csv"
@@ -73,9 +73,23 @@ def image_path(root: Path, film: Film) -> Path:
     return Path(root) / FOLDER / "images" / film.file
 
 
-def read_images(root: Path, films: Sequence[Film], size: int, workers: int = 2) -> Tensor:
-    """The pictures as ``[N, 1, size, size]``, prepared exactly as ``predict`` does, decoded by ``workers`` threads."""
-    return torch.stack(list(ordered_map(lambda film: image.read_image(image_path(root, film), size), films, workers)))
+def read_film(path: Path, *, size: int) -> dict[str, Tensor]:
+    """One picture as ``[1, size, size]``, prepared exactly as ``predict`` does."""
+    return {"image": image.read_image(path, size)}
+
+
+def read_images(root: Path, films: Sequence[Film], size: int, workers: int = 2) -> list[Tensor]:
+    """The films' pictures, decoded once and from then on mapped from the cache."""
+    records = [
+        Record(
+            id=film.file,
+            patient=film.patient,
+            inputs=(Input(path=image_path(root, film), read=read_film, settings={"size": size}),),
+            labels={},
+        )
+        for film in films
+    ]
+    return [inputs["image"] for inputs in decode(records, workers=workers, name="nih")]
 
 
 def _film(row: dict[str, str], what: str) -> Film:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fedkim.data import cache
 from fedkim.data.sample import Sample
-from fedkim.data.sources import folds, matching, yaib
+from fedkim.data.sources import folds, matching, pack_stays, yaib_tables
 from fedkim.modalities import concepts, series
 
 CONTROLS = {"aki": 1, "sepsis": 5}
@@ -30,8 +30,8 @@ NUM_SHARDS = 4
 
 def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
     """One sample a first day; in development and test one more for each matched onset window."""
-    files = [file for task in ("mortality24", *CONTROLS) for file in yaib.files(root, task)]
-    rules = (series, concepts, yaib, matching, folds, sys.modules[__name__])
+    files = [file for task in ("mortality24", *CONTROLS) for file in pack_stays.files(root, task)]
+    rules = (series, concepts, yaib_tables, pack_stays, matching, folds, sys.modules[__name__])
     key = cache.content_key(files, seed, rules=rules)
     entry = cache.cached("yaib-windows", key, lambda: _build(root, seed))
     days, others = entry.facts["days"], entry.facts["others"]
@@ -47,7 +47,7 @@ def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
             patient=stay,
             site=source,
             split=split,
-            inputs={modality: entry.tensors[f"{part}.{modality}"][row] for modality in yaib.CONCEPTS},
+            inputs={modality: entry.tensors[f"{part}.{modality}"][row] for modality in concepts.CONCEPTS},
             labels=labels,
             strata={"source": source, "shard": f"{source}-{shards.get(stay, 0) + 1}"},
         )
@@ -88,8 +88,8 @@ def _deal_others(stays: list[str], seed: int) -> dict[str, int]:
 
 def _build(root: Path, seed: int) -> cache.Entry:
     """Tensors ``day.<modality>``, ``aki.<modality>``, ``sepsis.<modality>``, each ``[N, 24, 2F]``, and what they show."""
-    died, hourly = yaib.read_deaths(root), yaib.read_hourly(root, "mortality24")
-    yaib.check_same_stays(root, "mortality24", died, hourly.values)
+    died, hourly = pack_stays.read_deaths(root), pack_stays.read_hourly(root, "mortality24")
+    yaib_tables.check_same_stays(root / pack_stays.FOLDER / "mortality24", died, hourly.values)
     days = [
         {
             "stay": stay,
@@ -99,8 +99,8 @@ def _build(root: Path, seed: int) -> cache.Entry:
         }
         for stay in sorted(died)
     ]
-    tensors = {f"day.{m}": t for m, t in yaib.tensors(hourly.window(str(d["stay"])) for d in days).items()}
-    courses = {task: yaib.read_courses(root, task) for task in CONTROLS}
+    tensors = {f"day.{m}": t for m, t in yaib_tables.tensors(hourly.window(str(d["stay"])) for d in days).items()}
+    courses = {task: pack_stays.read_courses(root, task) for task in CONTROLS}
     others = sorted({stay for course in courses.values() for stay in course} - set(died))
     deciles, cells = _deal_days(died, seed), _deal_others(others, seed)
     facts: dict[str, object] = {"days": days, "others": others}
@@ -114,9 +114,9 @@ def _build(root: Path, seed: int) -> cache.Entry:
                 pool = (stay.split("/")[0], "development" if cell == 0 else "test", fold)
             pools.setdefault(pool, []).append(stay)
         windows = matching.match([pools[pool] for pool in sorted(pools)], courses[task], controls, seed, task)
-        series = yaib.read_hourly(root, task)
-        yaib.check_same_stays(root, task, courses[task], series.values)
-        made = yaib.tensors(series.window(window.stay, window.until_hour) for window in windows)
+        series = pack_stays.read_hourly(root, task)
+        yaib_tables.check_same_stays(root / pack_stays.FOLDER / task, courses[task], series.values)
+        made = yaib_tables.tensors(series.window(window.stay, window.until_hour) for window in windows)
         tensors |= {f"{task}.{modality}": tensor for modality, tensor in made.items()}
         facts[task] = [[window.stay, window.until_hour, window.case] for window in windows]
     return cache.Entry(tensors=tensors, facts=facts)

@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fedkim.data import cache
 from fedkim.data.sample import Sample
 from fedkim.data.sources import folds, nih, nih_vqa
-from fedkim.modalities import image
 
 SEEN_FINDINGS = {"pneumonia": "Pneumonia", "infiltration": "Infiltration"}
 UNSEEN_FINDINGS = {"nih_effusion": "Effusion", "nih_atelectasis": "Atelectasis", "nih_edema": "Edema"}
@@ -18,9 +16,7 @@ NUM_SHARDS = 4
 def samples(root: Path, fold: int, size: int, seed: int) -> Iterator[Sample]:
     """One sample a film, and in development and test two more that ask about it."""
     films = nih.read_table(root)
-    key = cache.content_key([nih.image_path(root, film) for film in films], size, rules=(image, nih))
-    entry = cache.cached("nih-images", key, lambda: cache.Entry(tensors={"image": nih.read_images(root, films, size)}))
-    pictures = entry.tensors["image"]
+    pictures = nih.read_images(root, films, size)
     strata = _strata(films)
     deciles = folds.deal(strata, folds.NUM_DECILES, seed, "nih")
     shards = folds.deal(strata, NUM_SHARDS, seed, "nih shard")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fedkim.data import cache
 from fedkim.data.sample import Sample
-from fedkim.data.sources import ecgqa, folds, mitbih, noise
+from fedkim.data.sources import ecgqa_questions, folds, mitbih, noise, pack_questions
 from fedkim.errors import FedkimError
 from fedkim.modalities import signal
 from fedkim.parallel import ordered_map
@@ -38,7 +38,9 @@ def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
     """One sample a window, one for each noisy copy, and one for each question in development and test."""
     files = [file for name in mitbih.RECORDS for file in mitbih.files(root, name)]
     key = cache.content_key(
-        [*files, ecgqa.questions_file(root)], seed, rules=(signal, mitbih, noise, ecgqa, sys.modules[__name__])
+        [*files, pack_questions.questions_file(root)],
+        seed,
+        rules=(signal, mitbih, noise, ecgqa_questions, pack_questions, sys.modules[__name__]),
     )
     entry = cache.cached("mitbih-windows", key, lambda: _build(root, seed))
     rows = entry.facts["rows"]
@@ -64,7 +66,7 @@ def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
 
 def _build(root: Path, seed: int) -> cache.Entry:
     """All windows of all records, whichever fold will want them: tensors ``signal [N, 1, 1000]`` and a row for each."""
-    asked = ecgqa.read(root)
+    asked = pack_questions.read(root)
     parts = list(ordered_map(lambda name: _record(root, name, asked, seed), mitbih.RECORDS, workers=2))
     return cache.Entry(
         tensors={"signal": torch.cat([waves for waves, _ in parts])},
@@ -95,7 +97,7 @@ def _record(root: Path, name: str, entries: list[dict[str, Any]], seed: int) -> 
             kind = str(numpy_generator_for(seed, "kind", names[window]).choice(SEEN_NOISE))
             add(window, kind, "/noisy", labels={"noisy": "Yes", "noise_free": "No", **rhythm})
     if name in folds.HELD_OUT_RECORDS:
-        wordings = ecgqa.wordings(entries, record.lead)
+        wordings = pack_questions.wordings(entries, record.lead)
         for window, (added, template, question, answer) in enumerate(_questions(wordings, names, seed)):
             add(window, added, "/asked", labels={"ecg_noise_qa": answer}, question=question, template=template)
     return torch.stack(waves), rows
@@ -115,17 +117,19 @@ def _questions(
     A "no" window carries either no added noise or, half of the time, noise of another kind than the one asked for (never
     for "any kind of noises"): so the question has to be read.
     """
-    for kind in (*noise.KINDS, ecgqa.ANY_NOISE):
+    for kind in (*noise.KINDS, pack_questions.ANY_NOISE):
         if not wordings.get(kind):
-            what = f"questions {ecgqa.FOLDER / ecgqa.QUESTIONS}"
+            what = f"questions {pack_questions.FOLDER / pack_questions.QUESTIONS}"
             raise FedkimError(what, found=f"no wording about {kind}", remedy="take the published file")
     order = sorted(range(len(names)), key=lambda window: seed_for(seed, "asked", names[window]))
     affirmed = set(order[: len(names) // 2])
     for window, name in enumerate(names):
         generator = numpy_generator_for(seed, "question", name)
-        asked = str(generator.choice((*noise.KINDS, ecgqa.ANY_NOISE)))
+        asked = str(generator.choice((*noise.KINDS, pack_questions.ANY_NOISE)))
         template, question = wordings[asked][int(generator.integers(len(wordings[asked])))]
         others = [kind for kind in noise.KINDS if kind != asked]
-        other = str(generator.choice(others)) if generator.random() < 0.5 and asked != ecgqa.ANY_NOISE else None
-        given = str(generator.choice(np.array(noise.KINDS))) if asked == ecgqa.ANY_NOISE else asked
+        other = (
+            str(generator.choice(others)) if generator.random() < 0.5 and asked != pack_questions.ANY_NOISE else None
+        )
+        given = str(generator.choice(np.array(noise.KINDS))) if asked == pack_questions.ANY_NOISE else asked
         yield (given if window in affirmed else other), template, question, "yes" if window in affirmed else "no"

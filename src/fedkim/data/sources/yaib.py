@@ -1,194 +1,184 @@
-"""YAIB's demo cohorts: hourly intensive-care tables from the open demos of MIMIC-III and eICU (van de Water et al., ICLR 2024).
+"""YAIB cohorts: a day of hourly intensive care from any of its sources, MIMIC-III among them (van de Water et al., ICLR 2024).
 
-    mortality24/eicu_demo/dyn.parquet    stay_id  time       hr    sbp   …  48 columns, 4 of 5 cells empty
-                                         141168   0 days 00  119   …
-    aki/eicu_demo/outc.parquet           stay_id  time       label     (hourly; True from 6 h before onset to 6 h after)
-    mortality24/eicu_demo/outc.parquet   stay_id  label      (one a stay: died in intensive care)
+    <root>/mortality24/mimic_demo/{dyn,sta,outc}.parquet      a folder each task, a folder each source (``yaib_tables``)
+    <root>/sepsis/eicu_demo/…       <root>/aki/miiv/…         whichever tasks and sources there are
+    <root>/patients/mimic_demo.csv                            ours, if you have it: stay_id,patient_id
 
-There is no patient id: one patient can have several stays and nothing shows it, so the unit of splitting is the stay.
-ODbL 1.0 (the demos); the task definitions are YAIB's (MIT).
+A record is 24 hours of a stay: ``vitals [24, 14]``, ``labs [24, 78]``, ``inputs [24, 2]``, ``outputs [24, 2]``. The unit of
+splitting is the patient where ``patients/`` tells, else the stay, because YAIB's tables carry no patient. The source is
+the natural site.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from fedkim.data.findings import Findings
+from fedkim.data.public_sets import PUBLIC_SETS, PublicSet, Reading
+from fedkim.data.record import Input, Record
+from fedkim.data.sources import matching, yaib_check, yaib_tables
+from fedkim.data.sources.published import read_rows
 from fedkim.errors import FedkimError
-from fedkim.modalities.concepts import CONCEPTS
-from fedkim.modalities.series import HOURS, prepare_values
+from fedkim.modalities import series
 
-FOLDER = Path("icu") / "yaib_demo"
-SOURCES = ("mimic", "eicu")
-"""The folders are ``mimic_demo`` and ``eicu_demo``."""
-HOURS_BEFORE_ONSET = 6
-"""An hourly label turns true so many hours before the onset itself."""
-FULL_LABEL = 2 * HOURS_BEFORE_ONSET + 1
-"""Hours a label stays true: six before the onset, the onset, six after."""
-
-_NAMES = tuple(concept.name for group in CONCEPTS.values() for concept in group)
+LABELS = {"mortality24": "mortality", "sepsis": "sepsis", "aki": "aki"}
+"""The task's name here, by YAIB's folder."""
+CONTROLS = {"sepsis": 5, "aki": 1}
+"""Controls a case, of the tasks whose labels are hourly."""
+MATCHING_SEED = 0
+"""Of the matching; not the run's seed, so that a set's records are the same in every run."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hourly:
-    """The measurements of many stays, one dense table each."""
+class Cohort:
+    """One folder: a task on one source."""
 
-    values: Mapping[str, np.ndarray]
-    """Stay (``"eicu/141168"``) → ``[hours, 48]`` in the concepts' units and order, NaN where not measured."""
-
-    def window(self, stay: str, until_hour: int = HOURS) -> np.ndarray:
-        """The 24 hours that end just before ``until_hour``, ``[24, 48]``; hours before admission are NaN."""
-        values = self.values[stay][max(0, until_hour - HOURS) : until_hour]
-        out = np.full((HOURS, values.shape[1]), np.nan)
-        first = HOURS - min(until_hour, HOURS)  # the window's last row is the hour before until_hour
-        out[first : first + len(values)] = values
-        return out
-
-    def measured(self, stay: str, concept: str) -> np.ndarray:
-        """The plausible measurements of one concept in the first 24 hours, in order of time."""
-        column = self.values[stay][:HOURS, _NAMES.index(concept)]
-        record = next(c for group in CONCEPTS.values() for c in group if c.name == concept)
-        return column[(column >= record.low) & (column <= record.high)]
+    task: str
+    source: str
+    folder: Path
 
 
-@dataclass(frozen=True, kw_only=True)
-class Course:
-    """When a condition begins in a stay, if it does."""
-
-    last_hour: int
-    """Last hour observed."""
-    onset: int | None
-    """Hour of onset: first positive hour + 6; None for a stay without."""
-    usable: bool = True
-    """False where the onset can't be dated: the label is true from admission on and shorter than it should be."""
-
-
-def files(root: Path, task: str) -> list[Path]:
-    """The tables of one YAIB task (``mortality24``, ``sepsis``, ``aki``) that are read."""
-    return [Path(root) / FOLDER / task / f"{s}_demo" / f"{t}.parquet" for s in SOURCES for t in ("dyn", "outc")]
-
-
-def read_hourly(root: Path, task: str) -> Hourly:
-    """The measurements of all stays of one YAIB task, both sources.
+def cohorts(root: Path) -> list[Cohort]:
+    """The folders below ``root`` that hold a known task, in order.
 
     Raises:
-        FedkimError: a table is missing or unreadable, lacks a column, isn't numeric or isn't one row an hour from 0 on.
+        FedkimError: there is none.
     """
-    values: dict[str, np.ndarray] = {}
-    for source in SOURCES:
-        path = Path(root) / FOLDER / task / f"{source}_demo" / "dyn.parquet"
-        table = _read(path, ("stay_id", "time", *_NAMES))
-        what = f"table {path}"
-        text = [name for name in _NAMES if table[name].dtype.kind not in "fiu"]
-        if text:
-            raise FedkimError(
-                f"{what}: column {text[0]!r}", found="no numbers", expected="numbers, empty where not measured"
-            )
-        numbers = table[list(_NAMES)].to_numpy(dtype=np.float64)
-        if np.isinf(numbers).any():
-            raise FedkimError(what, found="an infinite value", expected="numbers, empty where not measured")
-        for stay, rows in _rows_by_stay(table, what):
-            values[f"{source}/{stay}"] = numbers[rows]
-    return Hourly(values=values)
+    found = [
+        Cohort(task=task, source=folder.name, folder=folder)
+        for task in LABELS
+        if (Path(root) / task).is_dir()
+        for folder in sorted((Path(root) / task).iterdir())
+        if folder.is_dir()
+    ]
+    if not found:
+        expected = f"<task>/<source>/dyn.parquet with a task of {', '.join(LABELS)}"
+        raise FedkimError(f"YAIB cohorts in {root}", found="none", expected=expected, code="E-FILE-MISSING")
+    return found
 
 
-def read_deaths(root: Path) -> dict[str, bool]:
-    """Stay → died in intensive care, for the stays of ``mortality24``."""
-    died: dict[str, bool] = {}
-    for source in SOURCES:
-        path = Path(root) / FOLDER / "mortality24" / f"{source}_demo" / "outc.parquet"
-        table = _read(path, ("stay_id", "label"))
-        if not table["label"].isin([0, 1]).all() or table["stay_id"].duplicated().any():
-            raise FedkimError(
-                f"table {path}", found="other labels than 0 and 1, or a stay twice", expected="one label a stay"
-            )
-        died.update({f"{source}/{stay}": bool(label) for stay, label in zip(table["stay_id"], table["label"])})
-    return died
+def read(root: Path, reading: Reading) -> Sequence[Record]:
+    """First days with their outcome, then windows of the hourly tasks.
+
+    fixed: the 24 hours before an onset, each case with controls cut at the same hour (``matching``), as series of cases end
+    soon after the onset and their length would give the label away. paper: every stay, its last 24 hours, Yes if any hour
+    is positive; so the window shows the onset itself and its length tells the label. It is kept to compare with.
+
+    Raises:
+        FedkimError: no cohort, or a table that is missing, unreadable or not what it should be.
+    """
+    found, patients = cohorts(root), _Patients(Path(root))
+    records: list[Record] = []
+    dead = {cohort.source: cohort for cohort in found if cohort.task == "mortality24"}
+    first_days: set[str] = set()
+    for cohort in dead.values():
+        died = yaib_tables.read_outcomes(cohort.folder, cohort.source)
+        _check_tables(cohort, died)
+        first_days |= set(died)
+        records += [_record(cohort, stay, series.HOURS, "day1", died[stay], patients) for stay in sorted(died)]
+    for cohort in found:
+        if cohort.task in CONTROLS:
+            courses = yaib_tables.read_courses(cohort.folder, cohort.source)
+            _check_tables(cohort, courses)
+            cut = _whole(courses) if reading.labels == "paper" else _matched(cohort.task, courses, first_days)
+            for window in cut:
+                name = f"{cohort.task}@{window.until_hour}"
+                records.append(_record(cohort, window.stay, window.until_hour, name, window.case, patients))
+    return records
 
 
-def read_courses(root: Path, task: str) -> dict[str, Course]:
-    """Stay → its course, for the hourly labels of ``aki`` or ``sepsis``."""
-    courses: dict[str, Course] = {}
-    for source in SOURCES:
-        path = Path(root) / FOLDER / task / f"{source}_demo" / "outc.parquet"
-        table = _read(path, ("stay_id", "time", "label"))
-        if table["label"].isna().any() or not table["label"].isin([0, 1]).all():
-            raise FedkimError(f"table {path}: column 'label'", found="gaps or other values", expected="true or false")
-        labels = table["label"].to_numpy(dtype=bool)
-        for stay, rows in _rows_by_stay(table, f"table {path}"):
-            courses[f"{source}/{stay}"] = _course(labels[rows])
-    return courses
-
-
-def check_same_stays(root: Path, task: str, labelled: Iterable[str], measured: Iterable[str]) -> None:
-    """Refuse tables of one task that speak of different stays."""
-    differing = set(labelled) ^ set(measured)
-    if differing:
-        raise FedkimError(
-            f"tables in {Path(root) / FOLDER / task}",
-            found=f"{len(differing)} stays that only one of dyn and outc has",
-            expected="the same stays",
-            remedy="take both tables from one release",
-        )
-
-
-def tensors(windows: Iterable[np.ndarray]) -> dict[str, Tensor]:
-    """Raw windows ``[24, 48]`` as one ``[N, 24, 2F]`` per modality, prepared exactly as ``predict`` does."""
-    made: dict[str, list[Tensor]] = {modality: [] for modality in CONCEPTS}
-    for window in windows:
-        first = 0
-        for modality, concepts in CONCEPTS.items():
-            made[modality].append(prepare_values(window[:, first : first + len(concepts)], concepts))
-            first += len(concepts)
-    return {modality: torch.stack(rows) for modality, rows in made.items() if rows}
-
-
-def _course(labels: np.ndarray) -> Course:
-    positive = np.flatnonzero(labels)
-    last = len(labels) - 1
-    if len(positive) == 0:
-        return Course(last_hour=last, onset=None)
-    onset = int(positive[0]) + HOURS_BEFORE_ONSET
-    dated = positive[0] > 0 or len(positive) == FULL_LABEL
-    return Course(last_hour=last, onset=onset, usable=bool(dated and onset <= last))
-
-
-def _read(path: Path, columns: tuple[str, ...]) -> Any:
+def check(root: Path) -> Findings:
+    """Columns, labels, hours, units, ranges, counts of the demos, and what the length of a series tells."""
+    findings = Findings()
     try:
-        import pandas
-    except ImportError:
-        raise FedkimError("reading ICU tables needs pandas and pyarrow", remedy="pip install 'fedkim[icu]'") from None
-    what = f"table {path}"
-    try:
-        table = pandas.read_parquet(path)
-    except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="assemble the pack (docs/data/pack.md)") from None
-    except Exception as error:  # pandas and pyarrow raise dozens of kinds
-        found = f"unreadable ({type(error).__name__})"
-        raise FedkimError(what, found=found, remedy="copy the table again from its source") from None
-    lacking = [column for column in columns if column not in table.columns]
-    if lacking:
-        raise FedkimError(what, found=f"no column {lacking[0]!r}", remedy="take the table as YAIB publishes it")
-    return table
-
-
-def _rows_by_stay(table: Any, what: str) -> list[tuple[int, np.ndarray]]:
-    """Each stay with the positions of its rows in order of the hour; the hours must be 0, 1, 2, … without a gap."""
-    times = table["time"]
-    hours = times.dt.total_seconds() / 3600 if times.dtype.kind == "m" else times
-    if hours.dtype.kind not in "fiu" or hours.isna().any():
-        raise FedkimError(f"{what}: column 'time'", found="no hours", expected="time since admission, a row an hour")
-    stays, hour = table["stay_id"].to_numpy(), hours.to_numpy(dtype=np.float64)
-    order = np.lexsort((hour, stays))
-    names, starts = np.unique(stays[order], return_index=True)
-    groups = np.split(order, starts[1:])
-    for rows in groups:
-        if not np.array_equal(hour[rows], np.arange(len(rows))):
-            raise FedkimError(
-                f"{what}: column 'time'", found="hours missing or twice", expected="0, 1, 2, … in each stay"
+        found = cohorts(root)
+    except FedkimError as error:
+        findings.add(error.code, file=str(root), found=error.found, expected=error.expected)
+        return findings
+    for cohort in found:
+        yaib_check.check_cohort(cohort.task, cohort.source, cohort.folder, findings)
+    for source in sorted({cohort.source for cohort in found}):
+        if not _patients_file(Path(root), source).is_file():
+            findings.add(
+                "W-NO-PATIENT",
+                file=source,
+                found="stays without a patient: two stays of one patient can end in two splits",
+                remedy=f"add patients/{source}.csv with stay_id and patient_id if you have them",
             )
-    return [(int(name), rows) for name, rows in zip(names, groups)]
+    return findings
+
+
+class _Patients:
+    """The patient of each stay, as far as ``patients/<source>.csv`` tells."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.known: dict[str, dict[str, str]] = {}
+
+    def of(self, source: str, number: str) -> str:
+        if source not in self.known:
+            path = _patients_file(self.root, source)
+            rows = read_rows(path, ("stay_id", "patient_id")) if path.is_file() else []
+            self.known[source] = {row["stay_id"]: row["patient_id"] for row in rows}
+        table = self.known[source]
+        if not table:
+            return f"yaib/{source}/{number}"
+        if not table.get(number):
+            what = f"table {_patients_file(self.root, source)}"
+            raise FedkimError(what, found="a stay without a patient", expected="every stay", code="E-VALUE")
+        return f"yaib/{source}/patient-{table[number]}"
+
+
+def _patients_file(root: Path, source: str) -> Path:
+    return root / "patients" / f"{source}.csv"
+
+
+def _check_tables(cohort: Cohort, labelled: Iterable[str]) -> None:
+    """Refuse measurements that aren't of the labelled stays, or that are in another unit than the concepts'."""
+    values = yaib_tables.read_hourly(cohort.folder, cohort.source).values
+    yaib_tables.check_same_stays(cohort.folder, labelled, values)
+    findings = Findings()
+    yaib_check.check_values("dyn.parquet", values, findings)
+    findings.raise_for_errors(f"cohort {cohort.folder}")
+
+
+def _matched(task: str, courses: Mapping[str, yaib_tables.Course], first_days: set[str]) -> list[matching.Window]:
+    """Pools are stays with and without a first day of their own: they end in different splits when a task is unseen."""
+    inside = [stay for stay in courses if stay in first_days]
+    outside = [stay for stay in courses if stay not in first_days]
+    return matching.match([inside, outside], courses, CONTROLS[task], MATCHING_SEED, task)
+
+
+def _whole(courses: Mapping[str, yaib_tables.Course]) -> Iterator[matching.Window]:
+    for stay, course in sorted(courses.items()):
+        yield matching.Window(stay=stay, until_hour=course.last_hour + 1, case=course.onset is not None)
+
+
+def _record(cohort: Cohort, stay: str, until_hour: int, name: str, case: bool, patients: _Patients) -> Record:
+    number = stay.rsplit("/", 1)[1]
+    return Record(
+        id=f"yaib/{stay}/{name}",
+        patient=patients.of(cohort.source, number),
+        inputs=(
+            Input(
+                path=cohort.folder / "dyn.parquet",
+                read=series.read_table,
+                settings={"stay": number, "until_hour": until_hour, "units": "yaib", "require_measurement": False},
+            ),
+        ),
+        labels={LABELS[cohort.task]: "Yes" if case else "No"},
+        site=cohort.source,
+        strata={"source": cohort.source},
+    )
+
+
+YAIB = PublicSet(
+    name="yaib",
+    contents="YAIB cohorts: hourly intensive-care stays harmonised by ricu from MIMIC-III, MIMIC-IV, eICU, HiRID or AUMCdb, each "
+    "under its own terms",
+    citation="van de Water et al., Yet Another ICU Benchmark, ICLR 2024, arXiv 2306.05109",
+    tasks=("mortality", "sepsis", "aki"),
+    read=read,
+    check=check,
+)
+PUBLIC_SETS["yaib"] = YAIB

@@ -1,0 +1,319 @@
+"""SiteFile: the ``site.toml`` in which a hospital declares where its data lie and what they mean.
+
+::
+
+    [site]
+    name = "st-elsewhere"
+
+    [data]
+    tables = ["patients.csv"]              # one row a film, an ECG or a stay
+    missing = ["", "n/a"]                  # cells that say nothing
+    consent_given = ["yes"]
+
+    [data.columns]                         # which column is what
+    patient = "patient_id"
+    image = "film"                         # files, relative to data.folder (the site file's own)
+    ecg = "ecg_file"
+    consent = "research_consent"
+
+    [data.labels.covid]                    # a task and the words of its column
+    column = "pcr"
+    words = { positive = "Yes", negative = "No" }
+
+    [data.ecg]
+    sampling_rate = 500                    # samples a second; CSV files don't say
+    unit = "mV"
+
+    [data.series]
+    units = { hr = "beats/min", crea = "µmol/L" }
+    sentinels = ["-1", "999"]
+
+Nothing is guessed: an unknown key is an error with a hint, and a column without a declared meaning isn't read. The
+tables ``[policy]`` and ``[coordinator]`` are passed on as they are; a federation reads them.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from fedkim.data.findings import Findings
+from fedkim.data.hospital.files import open_regular
+
+LARGEST = 1 << 20
+"""Bytes of a site.toml; a larger one is something else."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which column of the tables is what; an empty name: there is none."""
+
+    patient: str
+    """Who: the unit of splitting. Read as text: ``007`` and ``7`` are two patients."""
+    image: str = ""
+    """An image file, relative to ``data.folder``."""
+    ecg: str = ""
+    """An ECG file: a WFDB record (its ``.hea``) or a CSV with a column a lead."""
+    series: str = ""
+    """An hourly table of this row's stay, one file a row."""
+    stay: str = ""
+    """The stay's id in ``data.series.file``, a table that all rows share."""
+    split: str = ""
+    """In which split a row is; without it patients are dealt by rule."""
+    consent: str = ""
+    """Whether the patient agreed; rows without one of ``data.consent_given`` are left out and counted."""
+    site: str = ""
+    """A natural part of the hospital: a ward, a scanner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """How a task is answered in the tables."""
+
+    column: str
+    words: Mapping[str, str] = field(default_factory=dict)
+    """The task's answer by the column's word; without it the cells hold the answers themselves."""
+    question: str = ""
+    """For free-text tasks: the column that holds the question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRules:
+    """What the image files are."""
+
+    frames: Literal["refuse", "first", "middle"] = "refuse"
+    """What to do with a DICOM file of several frames; nothing is taken silently."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EcgRules:
+    """What the ECG files are; a WFDB header says it itself, and must agree."""
+
+    sampling_rate: float = 0.0
+    """Samples a second."""
+    unit: Literal["", "mV", "µV", "uV", "V"] = ""
+    """Of leads whose file states none."""
+    start: float = 0.0
+    """Where the ten seconds begin, in seconds."""
+    leads: tuple[str, ...] = ()
+    """Leads by name in the order wanted; without it those of the file as they stand."""
+    missing: Literal["refuse", "mask"] = "refuse"
+    """What to do about a lead that a file lacks: mask makes it a line of zeros."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesRules:
+    """What the hourly tables are."""
+
+    file: str = ""
+    """A table with the stays of all rows; each row names its own in ``data.columns.stay``."""
+    form: Literal["wide", "long"] = "wide"
+    """wide: a column a measurement; long: a row a measurement."""
+    stay: str = "stay_id"
+    """Column of the stay's id, in a shared table."""
+    hour: str = "hour"
+    """Column of the hours since admission."""
+    concept: str = "concept"
+    """Long form: column of the measurement's name."""
+    value: str = "value"
+    """Long form: column of its value."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Your name by ours, ``{ crea = "Kreatinin" }``; absent: the same."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit by measurement, ``{ crea = "µmol/L" }``; required unless a header carries it, ``crea [µmol/L]``."""
+    sentinels: tuple[str, ...] = ()
+    """Cells that mean "not measured": ``["-1", "999", "<0.1"]``."""
+    until_hour: int = 24
+    """The 24 hours before this one are used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HospitalData:
+    """The table ``[data]``."""
+
+    tables: tuple[str, ...] = ()
+    """CSV or parquet, in the folder of the site file."""
+    columns: Columns | None = None
+    labels: Mapping[str, Label] = field(default_factory=dict)
+    """By task."""
+    folder: str = "."
+    """Where the paths in the tables start; nothing outside of it is read."""
+    encoding: Literal["utf-8", "utf-16", "latin-1", "cp1252"] = "utf-8"
+    delimiter: Literal[",", ";", "\t", "|"] = ","
+    decimal: Literal[".", ","] = "."
+    missing: tuple[str, ...] = ("",)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Our split by the word of the split column, ``{ train = "private" }``."""
+    consent_given: tuple[str, ...] = ()
+    image: ImageRules = field(default_factory=ImageRules)
+    ecg: EcgRules = field(default_factory=EcgRules)
+    series: SeriesRules = field(default_factory=SeriesRules)
+    source: Literal["files", "recipe"] = "files"
+    """recipe: no files; the site holds a shard of the recipe's own (synthetic) data."""
+    shard: str = ""
+    """With source recipe: which."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """The table ``[site]``."""
+
+    name: str
+    contact: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteFile:
+    """A whole site.toml."""
+
+    path: Path
+    site: Site
+    data: HospitalData
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """As it stands there."""
+    coordinator: Mapping[str, Any] = field(default_factory=dict)
+    """As it stands there."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the patients' files lie."""
+        return self.path.parent / self.data.folder
+
+
+def load_site_file(path: str | Path) -> SiteFile:
+    """The site file at ``path``.
+
+    Raises:
+        FedkimError: what is wrong with it, the first thing in full.
+    """
+    findings = Findings()
+    site = read_site_file(Path(path), findings)
+    findings.raise_for_errors(f"site file {path}")
+    assert site is not None
+    return site
+
+
+def read_site_file(path: Path, findings: Findings) -> SiteFile | None:
+    """The site file at ``path``, or None with what is wrong with it among the findings."""
+    name = path.name
+    content = open_regular(path, name, findings, largest=LARGEST)
+    if content is None:
+        return None
+    try:
+        text = content.decode("utf-8-sig")
+        raw = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        findings.add("E-SITE-ENCODING", file=name, found=f"a byte that isn't UTF-8 at {error.start}", expected="UTF-8")
+        return None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and what int() and deep nesting raise
+        line = re.search(r"at line (\d+)", str(error))
+        found = f"broken TOML{f' in line {line[1]}' if line else ''}"
+        findings.add("E-SITE-TOML", file=name, found=found, remedy="values that are text stand in quotes")
+        return None
+    before = len(findings.errors)
+    for table in raw:
+        if table not in ("site", "data", "policy", "coordinator"):
+            findings.add("E-SITE-KEY", file=name, field=_short(table), found="an unknown table", expected=_TABLES)
+    site = _filled(Site, raw.get("site", {}), "site", name, findings)
+    data = _filled(HospitalData, raw.get("data", {}), "data", name, findings)
+    passed = {}
+    for table in ("policy", "coordinator"):
+        passed[table] = raw.get(table, {})
+        if not isinstance(passed[table], Mapping):
+            findings.add("E-SITE-VALUE", file=name, field=table, found=_kind(passed[table]), expected="a table")
+    if len(findings.errors) > before:
+        return None
+    whole = SiteFile(path=path, site=site, data=data, **passed)
+    _check_meaning(whole, findings)
+    return whole if len(findings.errors) == before else None
+
+
+_TABLES = "[site], [data], [policy] or [coordinator]"
+
+
+def _check_meaning(site: SiteFile, findings: Findings) -> None:
+    """What the types don't say."""
+    from fedkim.data.hospital.meaning import check_meaning
+
+    if not _NAME.fullmatch(site.site.name):
+        expected = "letters, digits, '_', '-' and '.', beginning with a letter, at most 64"
+        findings.add("E-SITE-VALUE", file=site.path.name, field="site.name", found="another form", expected=expected)
+    check_meaning(site.data, site.path.name, findings)
+
+
+def _filled(cls: type, raw: Any, where: str, file: str, findings: Findings) -> Any:
+    """A dataclass from a TOML table; None (and findings) where it doesn't fit."""
+    if not isinstance(raw, Mapping):
+        findings.add("E-SITE-VALUE", file=file, field=where, found=_kind(raw), expected=f"a table, [{where}]")
+        return None
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in hints:
+            near = get_close_matches(key, list(hints), n=1, cutoff=0.5)
+            remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(hints)}"
+            field_name = f"{where}.{_short(key)}"
+            findings.add("E-SITE-KEY", file=file, field=field_name, found="an unknown key", remedy=remedy)
+            continue
+        values[key] = _fitted(value, hints[key], f"{where}.{key}", file, findings)
+    for item in fields(cls):
+        if item.default is MISSING and item.default_factory is MISSING and item.name not in raw:
+            findings.add("E-SITE-KEY", file=file, field=f"{where}.{item.name}", found="nothing", expected="a value")
+            return None
+    return cls(**values) if None not in values.values() else None
+
+
+def _fitted(value: Any, hint: Any, where: str, file: str, findings: Findings) -> Any:
+    """``value`` as the type that ``hint`` asks for; None (and a finding) if it is another."""
+    if get_origin(hint) is UnionType:
+        hint = next(argument for argument in get_args(hint) if argument is not type(None))
+    origin, arguments = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        return _filled(hint, value, where, file, findings)  # type: ignore[arg-type]
+    if origin is Literal:
+        if isinstance(value, str) and value in arguments:
+            return value
+        expected = " or ".join(repr(argument) for argument in arguments)
+    elif origin is tuple:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        expected = 'a list of texts, such as ["a", "b"]'
+    elif origin is not None:  # a mapping
+        if isinstance(value, Mapping):
+            items = {
+                key: _fitted(item, arguments[1], f"{where}.{_short(key)}", file, findings)
+                for key, item in value.items()
+            }
+            return None if None in items.values() else items
+        expected = "a table"
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            expected = "a number that fits"
+    elif type(value) is hint:
+        return value
+    else:
+        expected = _KINDS.get(hint, hint.__name__)
+    findings.add("E-SITE-VALUE", file=file, field=where, found=_kind(value), expected=expected)
+    return None
+
+
+_KINDS: Mapping[type, str] = {
+    str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false", list: "a list",
+    dict: "a table",
+}  # fmt: skip
+
+
+def _kind(value: Any) -> str:
+    """What a value is; the value itself isn't repeated, it may have slipped in from a table."""
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 40 and name.isprintable() else ascii(name[:40])[1:-1] + "…"

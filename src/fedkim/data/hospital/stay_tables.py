@@ -1,0 +1,88 @@
+"""The hourly tables of a site, all together: only then their units show, and each is told about once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedkim.data.findings import Finding, Findings
+from fedkim.data.hospital.files import confined
+from fedkim.data.hospital.inputs import layout_of
+from fedkim.data.hospital.rows import Row
+from fedkim.data.hospital.site_file import SiteFile
+from fedkim.data.hospital.stays import Layout, check_scale, read_stays
+from fedkim.errors import FedkimError
+
+
+def open_stays(rows: Sequence[Row], site: SiteFile, findings: Findings) -> set[tuple[str, str]]:
+    """Read every hourly table of the rows and note what is wrong with them.
+
+    Returns:
+        Those that can't be used, as role and cell (``("stay", "")``: the shared table), so that they aren't told again.
+    """
+    values: dict[str, list[np.ndarray]] = {}
+    unread: set[tuple[str, str]] = set()
+    places: dict[tuple[str, str], tuple[str, int | None, str]] = {}
+    if site.data.series.file:
+        places["stay", ""] = (site.path.name, None, "data.series.file")
+    for row in rows:
+        if "series" in row.files:
+            places.setdefault(("series", row.files["series"]), (row.table, row.number, field_of("series", site)))
+    for (role, cell), (file, number, column) in places.items():
+        shared = role == "stay"
+        name = site.data.series.file if shared else cell
+        try:
+            path = confined(site.folder, name)
+        except FedkimError as error:
+            unread.add((role, cell))
+            findings.add(
+                error.code, file=file, row=number, field=column, found=error.found, expected=error.expected,
+                remedy=error.remedy,
+            )  # fmt: skip
+            continue
+        stays = read_stays(path, series_layout(site, shared=shared), name if shared else "a table of a stay")
+        for finding in stays.findings:
+            _pass_on(finding, findings, None if shared else (file, number, column))
+        if stays.findings.errors:
+            unread.add((role, cell))
+        for measured in stays.by_stay.values():
+            for concept, (_, numbers) in measured.items():
+                values.setdefault(concept, []).append(numbers)
+    check_scale({concept: np.concatenate(parts) for concept, parts in values.items()}, site.path.name, findings)
+    return unread
+
+
+def series_layout(site: SiteFile, *, shared: bool) -> Layout:
+    """How the site's hourly tables are laid out."""
+    data, series = site.data, site.data.series
+    return layout_of(
+        {
+            "form": series.form,
+            "stay": series.stay if shared else "",
+            "hour": series.hour,
+            "concept": series.concept,
+            "value": series.value,
+            "columns": sorted(series.columns.items()),
+            "units": sorted(series.units.items()),
+            "sentinels": series.sentinels,
+            "missing": data.missing,
+            "encoding": data.encoding,
+            "delimiter": data.delimiter,
+            "decimal": data.decimal,
+        }
+    )
+
+
+def field_of(role: str, site: SiteFile) -> str:
+    """The header of a role's column."""
+    return str(getattr(site.data.columns, role))
+
+
+def _pass_on(finding: Finding, findings: Findings, place: tuple[str, int | None, str] | None) -> None:
+    """A table's finding; of a row's own file at the row, since the file's name may be a patient's."""
+    file, number, column = place or (finding.file, finding.row, finding.field)
+    inside = [f"its column {finding.field!r}"] if finding.field else []
+    inside += [f"its row {finding.row}"] if finding.row is not None else []
+    found = f"{finding.found} ({', '.join(inside)})" if place and inside else finding.found
+    findings.add(
+        finding.code, file=file, row=number, field=column, found=found, expected=finding.expected, remedy=finding.remedy
+    )

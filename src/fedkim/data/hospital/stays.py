@@ -1,0 +1,291 @@
+"""Stays: an hourly table, wide or long, in declared units, as measurements by stay; strict about every number.
+
+wide, a column a measurement::
+
+    stay_id,hour,hr [beats/min],Kreatinin
+    4711,0,88,1.1
+
+long, a row a measurement::
+
+    stay_id,hour,concept,value
+    4711,0.5,hr,88
+
+Of several values in one hour the median counts, of urine the sum, as in every other table of stays. Unlike
+:mod:`fedkim.modalities.series_tables`, which reads one patient's table, this notes everything that is wrong.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from fedkim.data.findings import Findings
+from fedkim.data.hospital.table import Table, read_table
+from fedkim.data.hospital.words import counted
+from fedkim.errors import FedkimError
+from fedkim.modalities.concepts import CONCEPTS
+from fedkim.modalities.series import HOURS, prepare_values
+from fedkim.modalities.series_tables import SUMMED
+from fedkim.modalities.units import BY_NAME, Conversion, conversion, suspicion
+
+_HEADER = re.compile(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]")
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_COMMA = re.compile(r"[-+]?\d+,\d+", re.ASCII)
+_NO_NUMBER = ("nan", "inf", "-inf", "+inf", "infinity", "-infinity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a table of stays is laid out: ``[data.series]`` with what the tables have in common, hashable."""
+
+    form: str = "wide"
+    stay: str = ""
+    """Column of the stay's id; empty: the file holds one stay."""
+    hour: str = "hour"
+    concept: str = "concept"
+    value: str = "value"
+    columns: tuple[tuple[str, str], ...] = ()
+    units: tuple[tuple[str, str], ...] = ()
+    sentinels: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ("",)
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    decimal: str = "."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stays:
+    """Measurements of a table in our units: by stay and concept, ``(hours, values)`` in the order of the table."""
+
+    by_stay: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
+    findings: Findings = field(default_factory=Findings)
+
+    def tensors(self, stay: str, until_hour: int) -> dict[str, Tensor]:
+        """The 24 hours before ``until_hour`` of one stay, ``[24, 2F]`` for each modality with any measurement.
+
+        Raises:
+            FedkimError: no such stay, nothing plausible in the window.
+        """
+        if stay not in self.by_stay:
+            raise FedkimError(
+                "a stay", found="none of that id in the table", remedy="check the id", code="E-SERIES-STAY"
+            )
+        tensors = {}
+        for modality, concepts in CONCEPTS.items():
+            values = np.full((HOURS, len(concepts)), np.nan)
+            for column, concept in enumerate(concepts):
+                hours, numbers = self.by_stay[stay].get(concept.name, (np.empty(0), np.empty(0)))
+                places = np.floor(hours).astype(int) - (until_hour - HOURS)
+                for place in np.unique(places[(places >= 0) & (places < HOURS) & (hours >= 0)]):
+                    inside = numbers[places == place]
+                    values[place, column] = inside.sum() if concept.name in SUMMED else np.median(inside)
+            tensors[modality] = prepare_values(values, concepts)
+        if not any(tensor.any() for tensor in tensors.values()):
+            remedy = "check its hours and units"
+            raise FedkimError(
+                "a stay", found="no plausible measurement in the window", remedy=remedy, code="E-SERIES-EMPTY"
+            )
+        return tensors
+
+
+def read_stays(path: Path, layout: Layout, name: str = "") -> Stays:
+    """The stays in the table at ``path``, with all that is wrong with it; read once per content and process."""
+    status = path.stat()
+    return _read(path, layout, name or "a table of a stay", status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, layout: Layout, name: str, changed: int, size: int) -> Stays:
+    findings = Findings()
+    table = read_table(path, findings, encoding=layout.encoding, delimiter=layout.delimiter, name=name)
+    return Stays(by_stay={} if table is None else _parsed(table, layout, findings), findings=findings)
+
+
+def _parsed(table: Table, layout: Layout, findings: Findings) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    needed = [layout.hour, *([layout.stay] if layout.stay else [])]
+    needed += [layout.concept, layout.value] if layout.form == "long" else []
+    absent = [header for header in needed if header not in table.columns]
+    for header in absent:
+        found = f"{counted(len(table.columns), 'column')}, none of that name"
+        findings.add("E-SERIES-COLUMN", file=table.name, field=header, found=found, remedy="correct [data.series]")
+    if absent:
+        return {}
+    hours = _numbers(table, layout.hour, layout, findings)
+    wrong = int((~np.isfinite(hours)).sum())
+    if wrong:
+        found, expected = f"{counted(wrong, 'row')} without a number", "hours since admission: 0, 1, 2.5"
+        findings.add("E-SERIES-HOURS", file=table.name, field=layout.hour, found=found, expected=expected)
+        return {}
+    stays = table.columns[layout.stay] if layout.stay else [""] * table.num_rows
+    cells = _long(table, layout, findings) if layout.form == "long" else _wide(table, layout, findings)
+    gathered: dict[str, dict[str, tuple[list[float], list[float]]]] = {stay: {} for stay in stays}
+    for concept, (rows, values) in cells.items():
+        for row, value in zip(rows.tolist(), values.tolist()):
+            here = gathered[stays[row]].setdefault(concept, ([], []))
+            here[0].append(hours[row])
+            here[1].append(value)
+    return {
+        stay: {concept: (np.array(when), np.array(what)) for concept, (when, what) in measured.items()}
+        for stay, measured in gathered.items()
+    }
+
+
+def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Rows and values in our units by concept."""
+    named, units = dict(layout.columns), dict(layout.units)
+    theirs_to_ours = {named.get(concept, concept): concept for concept in BY_NAME}
+    cells: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for header in table.columns:
+        match = _HEADER.fullmatch(header)
+        concept = theirs_to_ours.get(header) or theirs_to_ours.get(match[1] if match else "")
+        if concept is None:
+            continue
+        if concept in cells:
+            found = "two columns of one measurement"
+            findings.add(
+                "E-SERIES-COLUMN", file=table.name, field=concept, found=found, expected="one", remedy="keep one"
+            )
+            continue
+        unit = match[2] if match and header not in theirs_to_ours else units.get(concept)
+        rule = _rule(concept, unit, table.name, findings)
+        values = _numbers(table, header, layout, findings)
+        if rule is not None:
+            rows = np.flatnonzero(np.isfinite(values))
+            cells[concept] = (rows, _plausible(values[rows] * rule.factor + rule.offset, concept, table.name, findings))
+    for concept in [ours for ours in named if ours not in cells and named[ours] not in table.columns]:
+        found = f"{counted(len(table.columns), 'column')}, none of that name"
+        remedy = f"correct data.series.columns.{concept}"
+        findings.add("E-SERIES-COLUMN", file=table.name, field=named[concept], found=found, remedy=remedy)
+    if not cells and not findings.errors:
+        expected = "such as hr, sbp, crea, urine"
+        remedy = "name yours in [data.series.columns]"
+        findings.add("E-SERIES-COLUMN", file=table.name, found="no known measurement", expected=expected, remedy=remedy)
+    return cells
+
+
+def _long(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    named, units = dict(layout.columns), dict(layout.units)
+    theirs_to_ours = {named.get(concept, concept): concept for concept in BY_NAME}
+    concepts = [theirs_to_ours.get(word) for word in table.columns[layout.concept]]
+    wanted = np.array([concept is not None for concept in concepts], dtype=bool)
+    values = _numbers(table, layout.value, layout, findings, wanted)
+    other = int((~wanted).sum())
+    if other:
+        found, remedy = (
+            f"{counted(other, 'row')} of other measurements",
+            "they are left out; name yours in [data.series.columns]",
+        )
+        findings.add("I-SERIES-OTHER", file=table.name, field=layout.concept, found=found, remedy=remedy)
+    cells = {}
+    for concept in sorted({concept for concept in concepts if concept}):
+        rule = _rule(concept, units.get(concept), table.name, findings)
+        if rule is None:
+            continue
+        mine = np.array([name == concept for name in concepts], dtype=bool)
+        rows = np.flatnonzero(mine & np.isfinite(values))
+        cells[concept] = (rows, _plausible(values[rows] * rule.factor + rule.offset, concept, table.name, findings))
+    if not cells and not findings.errors:
+        remedy = "name yours in [data.series.columns]"
+        findings.add("E-SERIES-COLUMN", file=table.name, found="no known measurement", remedy=remedy)
+    return cells
+
+
+def _rule(concept: str, unit: str | None, name: str, findings: Findings) -> Conversion | None:
+    own = BY_NAME[concept].unit
+    if unit is None:
+        remedy = f'declare it, data.series.units = {{ {concept} = "…" }}, or in the header, "{concept} [{own}]"'
+        findings.add("E-UNIT-MISSING", file=name, field=concept, found="no unit", expected=own, remedy=remedy)
+        return None
+    try:
+        return conversion(concept, unit)
+    except FedkimError as error:
+        found = "a unit without a conversion"
+        findings.add(error.code, file=name, field=concept, found=found, expected=error.expected, remedy="convert it")
+        return None
+
+
+def _numbers(
+    table: Table, header: str, layout: Layout, findings: Findings, wanted: np.ndarray | None = None
+) -> np.ndarray:
+    """A column as float64; NaN where nothing was measured, with a finding for what is no number."""
+    counts, first = Counter[str](), dict[str, int]()
+    values = np.full(table.num_rows, np.nan)
+    sentinels = set(layout.sentinels) | {_float(word) for word in layout.sentinels if _NUMBER.fullmatch(word)}
+    for row, cell in enumerate(table.columns[header]):
+        if cell in layout.missing or (wanted is not None and not wanted[row]):
+            continue
+        word = cell.replace(",", ".") if layout.decimal == "," and "." not in cell else cell
+        if _NUMBER.fullmatch(word):
+            number = _float(word)
+            if number in sentinels:
+                counts["sentinel"] += 1
+            elif math.isfinite(number):
+                values[row] = number
+            else:
+                counts["endless"] += 1
+            continue
+        kind = "number"
+        if cell in sentinels:
+            kind = "sentinel"
+        elif cell.lower() in _NO_NUMBER:
+            kind = "endless"
+        elif _COMMA.fullmatch(cell):
+            kind = "comma"
+        counts[kind] += 1
+        first.setdefault(kind, row + 1)
+    for kind, (code, found, expected, remedy) in _KINDS.items():
+        if counts[kind]:
+            row_number = first.get(kind) if code.startswith("E-") else None
+            findings.add(
+                code, file=table.name, row=row_number, field=header, found=f"{counted(counts[kind], 'cell')} {found}", expected=expected,
+                remedy=remedy,
+            )  # fmt: skip
+    return values
+
+
+_KINDS = {
+    "sentinel": ("I-SERIES-SENTINEL", "declared in data.series.sentinels", "", "counted as not measured"),
+    "endless": ("W-SERIES-NONFINITE", "with NaN or infinity", "", "counted as not measured"),
+    "comma": ("E-SERIES-DECIMAL", "with a decimal comma", "a point", 'declare decimal = "," if it is one'),
+    "number": ("E-SERIES-NUMBER", "without a number", "numbers", "declare the words in data.series.sentinels"),
+}
+
+
+def _float(word: str) -> float:
+    try:
+        return float(word)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _plausible(values: np.ndarray, concept: str, name: str, findings: Findings) -> np.ndarray:
+    """The values as they are; those outside of the plausible range, which the preprocessing drops, are counted."""
+    low, high = BY_NAME[concept].low, BY_NAME[concept].high
+    outside = int(((values < low) | (values > high)).sum())
+    if outside:
+        found, expected = f"{outside} of {len(values)} values outside", f"{low:g} to {high:g} {BY_NAME[concept].unit}"
+        remedy = "they count as not measured; declare sentinels and units"
+        findings.add("W-SERIES-RANGE", file=name, field=concept, found=found, expected=expected, remedy=remedy)
+    return values
+
+
+def check_scale(values: Mapping[str, np.ndarray], name: str, findings: Findings) -> None:
+    """Compare a site's values with what adults in intensive care have: another unit shows in their middle.
+
+    Args:
+        values: by concept, all of the site, plausible or not.
+        name: what the findings call the data.
+        findings: where they go.
+    """
+    for concept, numbers in sorted(values.items()):
+        doubt = suspicion(BY_NAME[concept], numbers)
+        if doubt is not None:
+            code, found = doubt
+            remedy = f"correct data.series.units.{concept}"
+            findings.add(code, file=name, field=concept, found=found, expected=BY_NAME[concept].unit, remedy=remedy)

@@ -1,0 +1,102 @@
+"""Pictures from files: PNG, JPEG, TIFF and DICOM, told by their content, as grey pixels.
+
+A picture's size is judged before a pixel is decoded, and a file with several frames is refused unless it's declared which one
+counts. Errors carry a code: ``E-IMG-MISSING`` · ``E-IMG-FORMAT`` · ``E-IMG-UNREADABLE`` cut short or damaged · ``E-IMG-TOO-LARGE`` ·
+``E-IMG-FRAMES``; those of DICOM files stand in :mod:`fedkim.modalities.dicom`.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fedkim.errors import FedkimError, unknown
+from fedkim.modalities import dicom
+
+FORMATS = ("PNG", "JPEG", "TIFF")
+"""What Pillow may decode here; DICOM comes beside."""
+_SHARES = [float(value) for value in np.arange(256) / np.float32(255)]
+
+
+def open_grey(path: str | Path, *, frames: str = "") -> Image.Image:
+    """The picture in a file, at its full size, in Pillow's float mode ``F``; colour as luminance, dense is bright.
+
+    Args:
+        path: the file.
+        frames: which frame of a file with several, ``"first"`` or ``"middle"``; empty: such a file is refused.
+
+    Raises:
+        FedkimError: with a code of this module's list or of :mod:`fedkim.modalities.dicom`.
+    """
+    what = f"image {path}"
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FedkimError(what, found="a folder or a device", expected="a file", code="E-IMG-FORMAT")
+        with open(path, "rb") as file:
+            if not dicom.is_dicom(file.read(132)):
+                return _picture(file, what, frames)
+    except FileNotFoundError:
+        raise FedkimError(what, found="no such file", remedy="check the path", code="E-IMG-MISSING") from None
+    except FedkimError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise _unreadable(what, error) from None
+    return as_picture(dicom.read(path, frames).pixels)
+
+
+def as_picture(pixels: np.ndarray) -> Image.Image:
+    """Grey pixels ``[H, W]`` of any type in Pillow's float mode ``F``."""
+    return Image.fromarray(np.asarray(pixels, dtype=np.float32))
+
+
+def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
+    """The grey picture, in Pillow's mode F, in an open PNG, JPEG or TIFF file; no other format's decoder is ever started."""
+    try:
+        file.seek(0)
+        with Image.open(file, formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > dicom.MAX_PIXELS:
+                found, expected = f"{width} × {height} pixels", f"at most {dicom.MAX_PIXELS // 10**6} million"
+                raise FedkimError(what, found=found, expected=expected, code="E-IMG-TOO-LARGE")
+            num = getattr(picture, "n_frames", 1)
+            if num > 1:
+                picture.seek(_frame(num, frames, what))
+            picture.load()
+            return _grey(picture)
+    except UnidentifiedImageError:
+        expected, remedy = "PNG, JPEG, TIFF or DICOM", "convert the file"
+        raise FedkimError(
+            what, found="no picture format", expected=expected, remedy=remedy, code="E-IMG-FORMAT"
+        ) from None
+    except (FedkimError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file makes Pillow's parsers raise anything
+        raise _unreadable(what, error) from None
+
+
+def _frame(num: int, frames: str, what: str) -> int:
+    if not frames:
+        remedy = 'declare frames = "first" or "middle", or give single frames'
+        raise FedkimError(what, found=f"{num} frames", expected="one", remedy=remedy, code="E-IMG-FRAMES")
+    if frames not in dicom.FRAMES:
+        raise unknown("choice of frames", frames, dicom.FRAMES)
+    return num // 2 if frames == "middle" else 0
+
+
+def _unreadable(what: str, error: Exception) -> FedkimError:
+    found, remedy = f"unreadable ({type(error).__name__})", "copy the file again from its source"
+    return FedkimError(what, found=found, remedy=remedy, code="E-IMG-UNREADABLE")
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    """Luminance in 0…1 of any picture mode, as mode F."""
+    if picture.mode.startswith("I;16"):
+        return as_picture(np.asarray(picture, dtype=np.float32) / 65535)
+    if picture.mode in ("I", "F"):
+        return picture.convert("F")  # no fixed range; it is windowed later
+    if picture.mode == "P":
+        picture = picture.convert("RGB")
+    return (picture if picture.mode == "L" else picture.convert("L")).point(_SHARES, "F")

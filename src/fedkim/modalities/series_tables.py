@@ -1,0 +1,276 @@
+"""Tables of intensive-care measurements as hospitals have them, wide or long, in the concepts' names and units.
+
+    wide   stay_id  hour  hr   sbp  crea [µmol/L]      one row an hour; ``time`` (since admission) does for ``hour``
+           7        0     81   120  97
+    long   stay_id  hour  concept  value  unit         one row a measurement, several an hour allowed
+           7        0.4   crea     97     µmol/L
+
+Long tables are condensed to the hour as YAIB's are: the median of a measurement, the sum of urine. A unit stands in the
+header, in the column ``unit`` or in the argument ``units``; another one than the concept's is converted
+(:mod:`fedkim.modalities.units`). The table opened last stays in memory, so that reading its stays one by one costs little.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedkim.errors import FedkimError, unknown
+from fedkim.modalities.units import BY_NAME, Conversion, conversion
+
+if TYPE_CHECKING:
+    import pandas
+
+LONG = ("concept", "value")
+"""Columns that make a table a long one."""
+SUMMED = frozenset({"urine"})
+"""Concepts of which an hour holds an amount, not a state."""
+MOST_COLUMNS = 2000
+"""A table with more is none of stays."""
+_HEADER = re.compile(r"\s*(\w+)\s*(?:[\[(]\s*(.*?)\s*[\])])?\s*(?:\.\d+)?")
+"""Name and unit; pandas appends ``.1`` to a header that stands there twice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stays:
+    """A table as numbers: all 48 concepts in their units and order, a row an hour of a stay."""
+
+    what: str
+    values: np.ndarray
+    """``[rows, 48]``, NaN where not measured."""
+    hours: np.ndarray
+    """Whole hours since admission, ``[rows]``."""
+    present: frozenset[str]
+    """Concepts that have a column, or in a long table a row."""
+    rows: Mapping[str, np.ndarray] | None
+    """Row positions by stay; None for a table without ``stay_id``."""
+
+    def window(self, stay: int | str | None, until_hour: int, num_hours: int) -> np.ndarray:
+        """The ``num_hours`` that end just before ``until_hour``, ``[num_hours, 48]``; hours without a row are NaN.
+
+        Raises:
+            FedkimError: no such stay, several and none named, or an hour twice.
+        """
+        rows = self._rows_of(stay)
+        hours = self.hours[rows]
+        if len(np.unique(hours)) != len(hours):
+            expected, remedy = "one row an hour", "aggregate by hour"
+            what = f"{self.what}: hours"
+            raise FedkimError(what, found="an hour twice", expected=expected, remedy=remedy, code="E-SERIES-HOURS")
+        place = hours - (until_hour - num_hours)
+        inside = (place >= 0) & (place < num_hours) & (hours >= 0)
+        window = np.full((num_hours, self.values.shape[1]), np.nan)
+        window[place[inside]] = self.values[rows[inside]]
+        return window
+
+    def _rows_of(self, stay: int | str | None) -> np.ndarray:
+        if self.rows is None:
+            if stay is not None:
+                remedy = "leave out the stay"
+                raise FedkimError(self.what, found="no column stay_id", remedy=remedy, code="E-SERIES-STAY")
+            return np.arange(len(self.hours))
+        if stay is None:
+            if len(self.rows) != 1:
+                found, remedy = f"{len(self.rows)} stays", "say which stay"
+                raise FedkimError(self.what, found=found, expected="one", remedy=remedy, code="E-SERIES-STAY")
+            return next(iter(self.rows.values()))
+        if str(stay) not in self.rows:
+            remedy = "check the stay's number"
+            raise FedkimError(self.what, found=f"no stay {stay}", remedy=remedy, code="E-SERIES-STAY")
+        return self.rows[str(stay)]
+
+
+def open_table(
+    path: str | Path,
+    *,
+    units: str | Mapping[str, str] = "",
+    sentinels: Sequence[float | str] = (),
+) -> Stays:
+    """A ``.csv`` or ``.parquet`` table, wide or long.
+
+    Args:
+        path: the table.
+        units: where the table itself states none: a unit by concept, or ``"yaib"`` for the concepts' own.
+        sentinels: cells that stand for "not measured", such as ``-1``, ``999`` or ``"<0.1"``.
+
+    Raises:
+        FedkimError: missing or unreadable file, a unit that isn't known, a column twice or without numbers, a long table
+            without a unit.
+    """
+    if isinstance(units, str) and units not in ("", "yaib"):
+        raise unknown("set of units", units, ["yaib"])
+    path = Path(path)
+    try:
+        state = path.stat()
+        version = (state.st_mtime_ns, state.st_size)
+    except OSError:
+        version = (0, 0)  # the reader says what is wrong
+    declared = units if isinstance(units, str) else tuple(sorted(units.items()))
+    return _open(path, version, declared, tuple(sentinels))
+
+
+@lru_cache(maxsize=2)
+def _open(
+    path: Path, version: tuple[int, int], units: str | tuple[tuple[str, str], ...], sentinels: tuple[float | str, ...]
+) -> Stays:
+    what = f"table {path}"
+    table = _read(path, what)
+    given = {} if isinstance(units, str) else dict(units)
+    for name in given:
+        if name not in BY_NAME:
+            raise unknown("concept with a unit", name, BY_NAME)
+    table = _without(table, sentinels)
+    if set(LONG) <= set(table.columns):
+        table = _widened(table, given, bool(units == "yaib"), what)
+    else:
+        table = _renamed(table, given, what)
+    hours = _whole_hours(table, what)
+    values = np.full((len(table), len(BY_NAME)), np.nan)
+    for column, name in enumerate(BY_NAME):
+        if name in table.columns:
+            values[:, column] = table[name].to_numpy(dtype=np.float64)
+    rows = None
+    if "stay_id" in table.columns:
+        names = table["stay_id"].astype(str).to_numpy()
+        order = np.argsort(names, kind="stable")
+        stays, starts = np.unique(names[order], return_index=True)
+        rows = {str(stay): group for stay, group in zip(stays, np.split(order, starts[1:]))}
+    return Stays(what=what, values=values, hours=hours, present=frozenset(BY_NAME) & set(table.columns), rows=rows)
+
+
+def _read(path: Path, what: str) -> "pandas.DataFrame":
+    try:
+        import pandas
+    except ImportError:
+        raise FedkimError("reading tables needs pandas", remedy="pip install 'fedkim[icu]'") from None
+    as_written = dict.fromkeys(("stay_id", "concept", "unit"), str.strip)  # 007 and 7 are two stays, NA is a name
+    readers: dict[str, Any] = {
+        ".csv": partial(pandas.read_csv, converters=as_written),
+        ".parquet": pandas.read_parquet,
+    }
+    if path.suffix not in readers:
+        raise FedkimError(what, found=f"ending {path.suffix!r}", expected=".csv or .parquet", code="E-SERIES-FORMAT")
+    try:
+        table = readers[path.suffix](path)
+    except FileNotFoundError:
+        raise FedkimError(what, found="no such file", remedy="check the path", code="E-FILE-MISSING") from None
+    except Exception as error:  # pandas and pyarrow raise dozens of kinds
+        found = f"unreadable ({type(error).__name__})"
+        raise FedkimError(what, found=found, remedy="export the table anew", code="E-SERIES-FORMAT") from None
+    if len(table.columns) > MOST_COLUMNS:
+        found = f"{len(table.columns)} columns"
+        raise FedkimError(what, found=found, expected=f"at most {MOST_COLUMNS}", code="E-SERIES-FORMAT")
+    if len(table.columns) == 1 and ";" in str(table.columns[0]):
+        remedy = "export it with commas between the columns"
+        raise FedkimError(
+            what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-SERIES-FORMAT"
+        )
+    return table
+
+
+def _without(table: "pandas.DataFrame", sentinels: tuple[float | str, ...]) -> "pandas.DataFrame":
+    """The table with sentinels emptied everywhere but in the stay's id and the time."""
+    if not sentinels:
+        return table
+    import pandas
+
+    changed = {}
+    for header in table.columns:
+        if header in ("stay_id", "hour", "time", "concept", "unit"):
+            continue
+        column = table[header]
+        emptied = column.mask(column.isin(list(sentinels)))
+        if column.dtype.kind not in "fiub":  # what is left of a text column may be numbers
+            numbers = pandas.to_numeric(emptied, errors="coerce")
+            emptied = numbers if (numbers.isna() == emptied.isna()).all() else emptied
+        changed[header] = emptied
+    return table.assign(**changed)
+
+
+def _renamed(table: "pandas.DataFrame", given: Mapping[str, str], what: str) -> "pandas.DataFrame":
+    """A wide table with units taken off its headers and values converted."""
+    renamed: dict[Any, str] = {}
+    converted: dict[Any, Any] = {}
+    for header in table.columns:
+        match = _HEADER.fullmatch(str(header))
+        name, unit = match.groups() if match else (None, None)
+        concept = BY_NAME.get(str(name))
+        if concept is None:
+            continue
+        place = f"{what}: column {concept.name!r}"
+        rule = _conversion(concept.name, unit if unit is not None else given.get(concept.name), place)
+        if table[header].dtype.kind not in "fiub":
+            expected = f"numbers in {concept.unit}"
+            raise FedkimError(place, found="text", expected=expected, code="E-SERIES-TEXT")
+        if concept.name in renamed.values():
+            raise FedkimError(place, found="it twice", remedy="keep one", code="E-SERIES-COLUMN")
+        renamed[header] = concept.name
+        if rule != Conversion():
+            converted[header] = table[header] * rule.factor + rule.offset
+    return table.assign(**converted).rename(columns=renamed)
+
+
+def _widened(table: "pandas.DataFrame", given: Mapping[str, str], own: bool, what: str) -> "pandas.DataFrame":
+    """A long table as a wide one, an hour a row."""
+    if table["value"].dtype.kind not in "fiub":
+        raise FedkimError(f"{what}: column 'value'", found="text", expected="numbers", code="E-SERIES-TEXT")
+    names = table["concept"].astype(str).str.strip()
+    known = names.isin(list(BY_NAME))
+    table = table.assign(concept=names).loc[known]
+    values = table["value"].astype(float)
+    units = table["unit"].astype(str) if "unit" in table.columns else None
+    for concept in sorted(set(table["concept"])):
+        rows = (table["concept"] == concept).to_numpy()
+        place = f"{what}: concept {concept!r}"
+        if units is None and concept not in given and not own:
+            remedy = "add a column unit, or declare the units"
+            raise FedkimError(
+                place, found="no unit", expected=BY_NAME[concept].unit, remedy=remedy, code="E-UNIT-MISSING"
+            )
+        for unit in sorted(set(units[rows])) if units is not None else [given.get(concept)]:
+            rule = _conversion(concept, unit, place, shown=units is None)
+            chosen = rows & (units == unit).to_numpy() if units is not None else rows
+            values = values.mask(chosen, values * rule.factor + rule.offset)
+    table = table.assign(value=values, hour=_whole_hours(table, what))
+    keys = [key for key in ("stay_id", "hour") if key in table.columns]
+    parts = []
+    for concept, rows in table.groupby("concept", sort=True):
+        cells = rows.groupby(keys)["value"]
+        parts.append((cells.sum(min_count=1) if concept in SUMMED else cells.median()).rename(concept))
+    if not parts:
+        raise FedkimError(
+            what, found="none of the known concepts", expected="such as hr, sbp, crea, urine", code="E-SERIES-COLUMN"
+        )
+    import pandas
+
+    return pandas.concat(parts, axis=1).sort_index().reset_index()
+
+
+def _conversion(concept: str, unit: str | None, place: str, shown: bool = True) -> Conversion:
+    """The rule for a unit; one that stood in a cell isn't ``shown`` in the error."""
+    if unit is None:
+        return Conversion()
+    try:
+        return conversion(concept, unit)
+    except FedkimError as error:
+        found = f"unit {unit!r}" if shown else "an unknown unit"
+        raise FedkimError(place, found=found, expected=error.expected, remedy="convert it", code=error.code) from None
+
+
+def _whole_hours(table: "pandas.DataFrame", what: str) -> np.ndarray:
+    if "hour" in table.columns:
+        hours = table["hour"]
+    elif "time" in table.columns:
+        hours = table["time"]
+    else:
+        expected = "hours since admission in column hour"
+        raise FedkimError(what, found="neither column hour nor time", expected=expected, code="E-SERIES-HOURS")
+    if hours.dtype.kind == "m":
+        hours = hours.dt.total_seconds() / 3600
+    if hours.dtype.kind not in "fiu" or not np.isfinite(hours.to_numpy(dtype=np.float64)).all():
+        raise FedkimError(f"{what}: hours", found="text or gaps", expected="numbers: 0, 1, 2, …", code="E-SERIES-HOURS")
+    return np.floor(np.clip(hours.to_numpy(dtype=np.float64), -1e9, 1e9)).astype(int)

@@ -1,0 +1,276 @@
+"""ECG files as waves in millivolts: WFDB records and CSV tables, leads found by name, what can't be an ECG refused.
+
+    CSV   time,I,II,V1 [µV]      one column a lead, a unit where it isn't mV; the column ``time`` (seconds) may be absent
+          0.000,0.02,0.31,120    but the sampling rate has to be declared
+
+Nothing is guessed: rate and units are the header's or the caller's. That the values fit them is checked: an ECG spans
+millivolts, so a spread of hundreds is microvolts by another name.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedkim.errors import FedkimError
+
+STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+"""The order of a twelve-lead input."""
+MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "v": 1e3, "nv": 1e-6}
+"""By unit, lower case and with every micro as u."""
+RATES = (50.0, 20000.0)
+"""Samples a second outside of which nothing is a diagnostic ECG."""
+SPREAD = (0.005, 25.0)
+"""Millivolts between the 2.5th and the 97.5th percentile of the middling lead: wider than any heart at both ends."""
+STUCK = 0.2
+"""Share of a lead's samples at its two extremes, in runs, from which it counts as saturated."""
+_RUN = 5
+"""Samples that make a run: a peak cut off by the amplifier is flat for longer than a rounded one."""
+_COLUMN = re.compile(r"\s*([\w +-]+?)\s*(?:[\[(]\s*(.*?)\s*[\])])?\s*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wave:
+    """A stretch of a recording."""
+
+    what: str
+    values: np.ndarray
+    """Millivolts, ``[leads, n]``."""
+    rate: float
+    """Samples a second."""
+    leads: tuple[str, ...]
+
+
+def read_wave(
+    path: str | Path, start_seconds: float, seconds: float, *, sampling_rate: float = 0.0, units: str = ""
+) -> Wave:
+    """``seconds`` of a recording from ``start_seconds`` on: a ``.csv`` table, or else a WFDB record.
+
+    Args:
+        path: the file; of a WFDB record with or without its ``.hea``.
+        start_seconds: where the window begins.
+        seconds: how long it is.
+        sampling_rate: samples a second; needed for a CSV without ``time``, elsewhere checked against the file.
+        units: ``mV``, ``µV`` or ``V`` for leads without a unit of their own; default mV.
+
+    Raises:
+        FedkimError: missing, unreadable, too short, at an impossible or another rate, in an unknown unit, at an
+            amplitude that isn't an ECG's, or saturated. Each with a code ``E-ECG-…``.
+    """
+    reader = _read_csv if str(path).lower().endswith(".csv") else _read_wfdb
+    wave = reader(path, start_seconds, seconds, sampling_rate, units)
+    _check_amplitude(wave)
+    return wave
+
+
+def in_order(wave: Wave, wanted: Sequence[str], missing: str = "refuse") -> Wave:
+    """The leads in the ``wanted`` order, found by name whatever its case.
+
+    Limb leads that follow from I and II (Einthoven: III = II − I; Goldberger: aVR = −(I + II)/2 and so on) are computed.
+    Another lead that lacks is refused, or with ``missing = "mask"`` a line of zeros.
+
+    Raises:
+        FedkimError: a lead is missing (``E-ECG-LEADS``), or stands there twice.
+    """
+    if missing not in ("refuse", "mask"):
+        raise FedkimError("missing leads", found=repr(missing), expected="refuse or mask")
+    position: dict[str, int] = {}
+    for place, name in enumerate(wave.leads):
+        if name.lower() in position:
+            raise FedkimError(wave.what, found=f"lead {name!r} twice", remedy="keep one", code="E-ECG-LEADS")
+        position[name.lower()] = place
+    given = {lead: wave.values[place] for lead, place in position.items()}
+    if "i" in given and "ii" in given:
+        first, second = given["i"], given["ii"]
+        derived = {
+            "iii": second - first,
+            "avr": -(first + second) / 2,
+            "avl": first - second / 2,
+            "avf": second - first / 2,
+        }
+        given = derived | given
+    lacking = [lead for lead in wanted if lead.lower() not in given]
+    if lacking and (missing == "refuse" or len(lacking) == len(wanted)):
+        found = f"no lead {', '.join(lacking)}"
+        raise FedkimError(
+            wave.what,
+            found=found,
+            expected=", ".join(wanted),
+            remedy="name the leads, or mask missing ones",
+            code="E-ECG-LEADS",
+        )
+    silent = np.zeros(wave.values.shape[1])
+    values = np.stack([given.get(lead.lower(), silent) for lead in wanted])
+    return Wave(what=wave.what, values=values, rate=wave.rate, leads=tuple(wanted))
+
+
+def _read_wfdb(path: str | Path, start: float, seconds: float, sampling_rate: float, units: str) -> Wave:
+    try:
+        import wfdb
+    except ImportError:
+        raise FedkimError("reading ECG records needs wfdb", remedy="pip install 'fedkim[ecg]'") from None
+    record = str(path).removesuffix(".hea")
+    what = f"ECG record {record}"
+    if not Path(record + ".hea").is_file():
+        expected = f"{record}.hea"
+        raise FedkimError(
+            what, found="no header file", expected=expected, remedy="check the path", code="E-FILE-MISSING"
+        )
+    try:
+        header = wfdb.rdheader(record)
+        rate, length = float(header.fs), int(header.sig_len)
+        _check_rate(what, rate, sampling_rate)
+        first, last = _window(what, rate, length, start, seconds)
+        found = wfdb.rdrecord(record, sampfrom=first, sampto=last)
+        wave, names, stated = found.p_signal, list(found.sig_name), list(found.units)
+    except FedkimError:
+        raise
+    except Exception as error:  # wfdb raises whatever its parser stumbles over
+        remedy = "copy the record again from its source, with its .dat file"
+        raise FedkimError(
+            what, found=f"unreadable ({type(error).__name__})", remedy=remedy, code="E-ECG-FORMAT"
+        ) from None
+    # a header without units means mV in WFDB; an undeclared unit of the caller's is of no use then
+    factors = [_millivolts(what, name, unit or units or "mV") for name, unit in zip(names, stated)]
+    values = np.asarray(wave, dtype=np.float64).T
+    if any(factor != 1 for factor in factors):
+        values = values * np.array(factors)[:, None]
+    return Wave(what=what, values=values, rate=rate, leads=tuple(str(name) for name in names))
+
+
+def _read_csv(path: str | Path, start: float, seconds: float, sampling_rate: float, units: str) -> Wave:
+    what = f"ECG table {path}"
+    names, stated, values, seconds_of = _csv(Path(path), what)
+    rate = sampling_rate
+    if seconds_of is not None and len(seconds_of) > 1:
+        steps = np.diff(seconds_of)
+        step = float(np.median(steps))
+        if not step > 0 or np.abs(steps - step).max() > 0.01 * step + 1e-9:
+            remedy = "seconds at an even distance; resample the recording"
+            raise FedkimError(
+                f"{what}: column 'time'",
+                found="uneven steps",
+                expected="seconds, evenly",
+                remedy=remedy,
+                code="E-ECG-RATE",
+            )
+        rate = 1 / step if abs(1 / step - round(1 / step)) > 0.01 else float(round(1 / step))
+    if not rate:
+        raise FedkimError(what, found="no sampling rate", remedy="declare it, or add a column time", code="E-ECG-RATE")
+    _check_rate(what, rate, sampling_rate)
+    first, last = _window(what, rate, values.shape[1], start, seconds)
+    factors = [_millivolts(what, name, unit or units or "mV") for name, unit in zip(names, stated)]
+    return Wave(what=what, values=values[:, first:last] * np.array(factors)[:, None], rate=rate, leads=tuple(names))
+
+
+def _csv(path: Path, what: str) -> tuple[list[str], list[str], np.ndarray, np.ndarray | None]:
+    """Lead names, their units (empty: none stated), the values ``[leads, n]``, and the column of time if there is one."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline(1 << 16)
+            body = [line for line in file if line.strip()]
+    except FileNotFoundError:
+        raise FedkimError(what, found="no such file", remedy="check the path", code="E-FILE-MISSING") from None
+    except (OSError, UnicodeDecodeError) as error:
+        found = f"unreadable ({type(error).__name__})"
+        raise FedkimError(what, found=found, expected="a UTF-8 table", code="E-ECG-FORMAT") from None
+    columns = [cell.strip().strip('"') for cell in header.rstrip("\n").split(",")]
+    if len(columns) == 1 and ";" in header:
+        remedy = "export it with commas between the columns"
+        raise FedkimError(
+            what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-ECG-FORMAT"
+        )
+    matches = [_COLUMN.fullmatch(column) for column in columns]
+    if not all(matches) or any(_is_number(column) for column in columns):
+        raise FedkimError(what, found="no header of lead names", expected="such as I,II,V1", code="E-ECG-LEADS")
+    try:
+        table = np.array([[float(cell) for cell in line.split(",")] for line in body], dtype=np.float64)
+    except ValueError:
+        ragged = next((n for n, line in enumerate(body, 1) if line.count(",") != len(columns) - 1), None)
+        place = f"row {ragged} with another number of columns" if ragged else "a cell that is no number"
+        raise FedkimError(what, found=place, expected="a number in every cell", code="E-ECG-FORMAT") from None
+    if table.ndim != 2 or table.shape[1] != len(columns):
+        raise FedkimError(what, found="no rows, or rows unlike the header", code="E-ECG-FORMAT")
+    parts = [match.groups() for match in matches if match]
+    clock = next((place for place, (name, _) in enumerate(parts) if name.lower() == "time"), None)
+    kept = [place for place in range(len(parts)) if place != clock]
+    if not kept:
+        raise FedkimError(what, found="no lead", expected="a column for each lead", code="E-ECG-LEADS")
+    names, stated = [str(parts[place][0]) for place in kept], [parts[place][1] or "" for place in kept]
+    return names, stated, table[:, kept].T, None if clock is None else table[:, clock]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _window(what: str, rate: float, length: int, start: float, seconds: float) -> tuple[int, int]:
+    first, last = round(start * rate), round((start + seconds) * rate)
+    if not 0 <= first < last <= length:
+        raise FedkimError(
+            what,
+            found=f"{length / rate:.1f} s",
+            expected=f"at least {start + seconds:g} s for a {seconds:g} s window at {start:g} s",
+            remedy="choose another start or a longer record",
+            code="E-ECG-LENGTH",
+        )
+    return first, last
+
+
+def _check_rate(what: str, rate: float, declared: float) -> None:
+    if not RATES[0] <= rate <= RATES[1]:
+        expected = f"{RATES[0]:g} to {RATES[1]:g} samples a second"
+        raise FedkimError(
+            what, found=f"{rate:g}", expected=expected, remedy="check the sampling rate", code="E-ECG-RATE"
+        )
+    if declared and abs(rate - declared) > 0.01 * declared:
+        raise FedkimError(
+            what, found=f"{rate:g} samples a second", expected=f"the declared {declared:g}", code="E-ECG-RATE"
+        )
+
+
+def _millivolts(what: str, lead: str, unit: str) -> float:
+    plain = unit.strip().lower().replace("µ", "u").replace("μ", "u")
+    if plain not in MILLIVOLTS:
+        raise FedkimError(f"{what}: lead {lead!r}", found=f"unit {unit!r}", expected="mV, µV or V", code="E-ECG-UNIT")
+    return MILLIVOLTS[plain]
+
+
+def _check_amplitude(wave: Wave) -> None:
+    """Refuse what no electrode can have measured, and what an amplifier has cut off. Gaps are the caller's to refuse."""
+    values = wave.values
+    if not np.isfinite(values).all():
+        return
+    alive = values[np.ptp(values, axis=1) > 0]
+    if not len(alive):
+        return
+    low, high = np.percentile(alive, (2.5, 97.5), axis=1)
+    spread = float(np.median(high - low))
+    peak = float(np.median(np.ptp(alive, axis=1)))
+    if spread > SPREAD[1] or peak < SPREAD[0]:
+        found, like = ("over 25 mV", "µV") if spread > SPREAD[1] else ("under 0.005 mV", "V")
+        remedy = f"declare the unit: it looks like {like}"
+        raise FedkimError(
+            wave.what, found=f"an amplitude {found}", expected="millivolts", remedy=remedy, code="E-ECG-AMPLITUDE"
+        )
+    saturated = sum(_is_saturated(lead) for lead in alive)
+    if 2 * saturated > len(alive):
+        found = f"{saturated} of {len(alive)} leads stuck at their extremes"
+        raise FedkimError(wave.what, found=found, remedy="choose a window with signal", code="E-ECG-SATURATED")
+
+
+def _is_saturated(lead: np.ndarray) -> bool:
+    for extreme in (lead.min(), lead.max()):
+        at = np.concatenate([[False], lead == extreme, [False]])
+        edges = np.flatnonzero(at[1:] != at[:-1])
+        lengths: Any = edges[1::2] - edges[::2]
+        if lengths[lengths >= _RUN].sum() >= STUCK * len(lead):
+            return True
+    return False

@@ -1,0 +1,135 @@
+"""External validation: a finished run's model on a hospital's own patients, without joining a federation.
+
+The hospital's files are read by the very preprocessing of the training; nothing about them is written anywhere. The result
+has the form of a run's own, with small cells taken out, so that it may be shown around.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedkim.data.hospital import load_site, load_site_file
+from fedkim.data.sample import Dataset, Sample
+from fedkim.errors import FedkimError
+from fedkim.evaluation.answers import generate, score
+from fedkim.evaluation.predictions import Predictions
+from fedkim.evaluation.scoring import score_at, score_rows
+from fedkim.evaluation.suppression import SMALLEST_CELL, suppressed
+from fedkim.extraction import Extractor, predict_proba
+from fedkim.progress import Progress
+from fedkim.run.result import Clock, describe_run
+from fedkim.run.scores import predictions, shuffled_over_patients
+from fedkim.run.world import can_be_asked
+from fedkim.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from fedkim.run.run import Run
+
+
+def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> dict[str, Any]:
+    """The run's newest round on the patients that ``site_file`` declares.
+
+    Where the site's tables have no column of splits, every row is scored; otherwise those of its test split.
+
+    Raises:
+        FedkimError: the site's data can't be used, hold none of the tasks that the run can be asked, or have another shape
+            than the inputs it was trained on.
+    """
+    clock, recipe = Clock(), run.recipe
+    site = load_site_file(site_file)
+    data = load_site(
+        site_file,
+        image_size=recipe.data.image_size,
+        unseen_tasks=recipe.tasks.unseen,
+        split="test",
+        workers=recipe.run.workers,
+        progress=progress,
+    ).split("test")
+    tasks = _tasks(run, data, site.site.name)
+    clock.lap("data")
+    small = _small_models(run)
+    metrics: dict[str, Any] = {}
+    hidden: list[str] = []
+    with progress.stage("answers", len(tasks)) as stage:
+        for task in tasks:
+            samples = [sample for sample in data if can_be_asked(sample, task)]
+            if len({sample.patient for sample in samples}) < SMALLEST_CELL:
+                hidden.append(task.name)  # nothing about so few
+            else:
+                metrics[task.name] = suppressed(_scored(run, task, samples, small))
+            stage.advance()
+    clock.lap("answers")
+    environment = {"device": run.injector.llm.device.type, "dtype": str(run.injector.llm.dtype).removeprefix("torch.")}
+    return {
+        "run_info": {
+            **describe_run(recipe, split="test", revealed=0, environment=environment),
+            "round": run.committed.round,
+            "seconds": clock.total(),
+            "times": clock.laps,
+        },
+        "metrics": metrics,
+        "meta_info": {
+            "synthetic": False,
+            "data": site.site.name,
+            "external": True,
+            "created": time.strftime("%Y-%m-%d", time.gmtime()),
+            "suppressed": {"smallest_cell": SMALLEST_CELL, "tasks": hidden},
+        },
+    }
+
+
+def _tasks(run: "Run", data: Dataset, name: str) -> list[Task]:
+    """What the site has labels of and the run has encoders for."""
+    trained = run.committed.manifest["shapes"]
+    for modality, shape in data.shapes().items():
+        if modality in trained and tuple(trained[modality]) != shape:
+            remedy = "give the leads that the run was trained on" if modality == "signal" else ""
+            expected = f"{tuple(trained[modality])}, as in the training"
+            raise FedkimError(f"site {name}: {modality}", found=f"shape {shape}", expected=expected, remedy=remedy)
+    named = sorted({task for sample in data for task in sample.labels})
+    tasks = [TASKS[task] for task in named if all(m == "text" or m in trained for m in TASKS[task].modalities)]
+    if not tasks:
+        raise FedkimError(
+            f"site {name}",
+            found="no label of a task whose inputs the run has learned",
+            expected=f"a task on {', '.join(trained)}",
+            remedy="add it to [data.labels]",
+        )
+    return tasks
+
+
+def _small_models(run: "Run") -> Extractor:
+    """The hospitals' aggregated encoders and decoders of the newest round, before its injection."""
+    recipe, committed = run.recipe, run.committed
+    shapes = {name: tuple(shape) for name, shape in committed.manifest["shapes"].items()}
+    state = committed.namespace("state").updated(committed.namespace("aggregated"))
+    seen = [TASKS[name] for name in recipe.tasks.seen]
+    return Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).load(state)
+
+
+def _scored(run: "Run", task: Task, samples: list[Sample], small: Extractor) -> dict[str, Any]:
+    recipe, seen = run.recipe, task.name in run.recipe.tasks.seen
+    rows: dict[str, Predictions] = {}
+    if task.answers is None:
+        texts = generate(
+            run.injector, task.name, samples, max_new_tokens=recipe.llm.max_new_tokens,
+            batch_size=recipe.evaluation.batch_size, workers=recipe.run.workers,
+        )  # fmt: skip
+        rows["injected"] = predictions(task, samples, "test", generated=texts)
+    else:
+        size, workers = recipe.evaluation.batch_size, recipe.run.workers
+        table = score(run.injector, task.name, samples, batch_size=size, workers=workers)
+        rows["injected"] = predictions(task, samples, "test", probabilities=table)
+        shuffled = shuffled_over_patients(rows["injected"], recipe.run.seed)
+        rows |= {"shuffled": shuffled} if shuffled is not None else {}
+        if seen:
+            table = predict_proba(small, Dataset(samples), task.name)
+            rows["small_before"] = predictions(task, samples, "test", probabilities=table)
+    entry: dict[str, Any] = dict(score_rows(rows, seen=seen, draws=recipe.evaluation.draws, seed=recipe.run.seed))
+    threshold = run.threshold(task)
+    if threshold and seen:
+        scores = score_at(rows["injected"], threshold["value"], draws=recipe.evaluation.draws, seed=recipe.run.seed)
+        entry["rows"]["injected"]["tuned"] = {
+            "threshold": threshold["value"], "source": f"{threshold['source']} of the run", "metrics": scores,
+        }  # fmt: skip
+    return entry

@@ -1,0 +1,151 @@
+"""``fedkim data``: every verb says what it should, exits 2 on errors and repeats no id."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny_set
+
+from fedkim.cli import main
+from fedkim.data.public_sets import PUBLIC_SETS
+
+SMOKE = str(Path(__file__).parents[2] / "recipes" / "smoke.toml")
+SMALL = ("data.image_patients=120", "data.signal_patients=60", "data.icu_patients=60")
+
+
+@pytest.fixture(autouse=True)
+def _sets(monkeypatch, tmp_path):
+    monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(PUBLIC_SETS, "tiny", tiny_set.public_set())
+
+
+@pytest.fixture
+def told(capsys):
+    def tell(*arguments):
+        status = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return status, out, err
+
+    return tell
+
+
+def test_list_and_cards_tell_of_every_set(told):
+    status, out, _ = told("data", "list")
+    assert status == 0
+    assert "tiny" in out
+    status, out, _ = told("data", "cards", "tiny")
+    assert status == 0
+    assert "made-up pictures" in out
+    assert told("data", "cards", "tinny")[0] == 2
+
+
+def test_a_whole_copy_has_nothing_to_say_and_a_short_one_a_warning(told, tmp_path):
+    tiny_set.write(tmp_path / "whole")
+    assert told("data", "check", "tiny", tmp_path / "whole") == (0, "nothing to say: all as expected\n", "")
+    tiny_set.write(tmp_path / "short", 8)
+    status, out, _ = told("data", "check", "tiny", tmp_path / "short")
+    assert status == 0
+    assert out == "W-COUNT: 1\n  table.csv, found 8 rows, expected 60 rows\n"
+
+
+def test_ids_written_in_two_ways_are_errors_with_status_two_and_without_the_id(told, tmp_path):
+    rows = tiny_set.write(tmp_path / "a")
+    tiny_set.write_table(tmp_path / "a", [*rows[:-1], [rows[-1][0], rows[-1][1].upper(), *rows[-1][2:]]])
+    status, out, err = told("data", "check", "tiny", tmp_path / "a")
+    assert status == 2
+    assert "E-ID-CASE: 1" in out
+    assert "found 1 error;" in err
+    assert "P29" not in out + err
+    status, out, _ = told("data", "check", "tiny", tmp_path / "a", "--json")
+    assert status == 2
+    assert json.loads(out)["counts"] == {"E-ID-CASE": 1}
+
+
+def test_at_most_a_hundred_findings_of_a_code_are_shown_and_all_are_counted(told, tmp_path):
+    rows = tiny_set.write(tmp_path / "a", 250)
+    tiny_set.write_table(
+        tmp_path / "a", [[row[0], row[1] + " " * (index % 2), *row[2:]] for index, row in enumerate(rows)]
+    )
+    _, out, err = told("data", "check", "tiny", tmp_path / "a")
+    assert "E-ID-SPACE: 125\n" in out
+    assert "… and 25 more" in out
+    assert sum("field 'patient'" in line for line in out.splitlines()) == 100
+    assert "found 125 errors" in err
+
+
+def test_contents_are_compared_when_asked(told, tmp_path):
+    tiny_set.write(tmp_path / "a")
+    films = tmp_path / "a" / "films"
+    (films / "50.png").write_bytes((films / "2.png").read_bytes())
+    assert "W-CONTENT-TWICE" not in told("data", "check", "tiny", tmp_path / "a")[1]
+    status, out, _ = told("data", "check", "tiny", tmp_path / "a", "--contents")
+    assert status == 0
+    assert "W-CONTENT-TWICE: 1" in out
+    assert "row 51, field 'image', found what record 3 of another patient has (the same)" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tinny", "."], "did you mean 'tiny'"),
+        (["tiny"], "'tiny' without a folder"),
+        (["tiny", "nowhere"], "no such folder"),
+    ],
+)
+def test_a_mistake_is_one_line(told, arguments, message):
+    status, out, err = told("data", "check", *arguments)
+    assert status == 2
+    assert out == ""
+    assert message in err
+
+
+def recipe(tmp_path, split="registry"):
+    tiny_set.write(tmp_path / "a")
+    file = tmp_path / "recipe.toml"
+    file.write_text(
+        f'[data]\nsource = "public"\nroots = {{ tiny = "{tmp_path / "a"}" }}\nsplit = "{split}"\n'
+        '[tasks]\nseen = ["covid"]\nunseen = ["atelectasis"]\n[federation]\nsites = 2\n'
+    )
+    return file
+
+
+def test_splits_are_published_as_rule_seed_and_counts(told, tmp_path):
+    status, out, _ = told("data", "splits", recipe(tmp_path), "--out", tmp_path / "x" / "split.json")
+    assert status == 0
+    published = json.loads(out)
+    assert published == json.loads((tmp_path / "x" / "split.json").read_text())
+    assert published["patients"] == {"private": 21, "public": 3, "development": 3, "test": 3}
+    assert published["patients_by_task"]["covid"] == published["patients"]
+    assert published["seed"] == 0
+    assert "tiny/p" not in out
+
+
+def test_the_paper_split_is_published_with_what_it_leaks(told, tmp_path):
+    published = json.loads(told("data", "splits", recipe(tmp_path, "paper"))[1])
+    assert published["rows"]["private"] == 42
+    assert any(line.startswith("covid: of 6 test rows") for line in published["leaks"])
+
+
+def test_splits_of_a_source_with_its_own_rule_are_counted(told):
+    published = json.loads(told("data", "splits", SMOKE, *(word for key in SMALL for word in ("--set", key)))[1])
+    assert published["rule"] == "that of the source 'phantom'"
+    assert set(published["patients"]) == {"private", "public", "development", "test"}
+
+
+def test_stats_hide_small_cells_and_draw_a_page(told, tmp_path):
+    words = ["--set", 'federation.shifts={site-1=["scanner-noise"]}']
+    arguments = [word for key in SMALL for word in ("--set", key)]
+    status, out, _ = told("data", "stats", SMOKE, *arguments, *words, "--html", tmp_path / "page.html")
+    assert status == 0
+    assert "sites differ in image sharpness" in out
+    assert "cells below 10 patients are hidden" in out
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<svg") > 3
+    assert "Synthetic phantom data" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    stored = json.loads(told("data", "stats", SMOKE, *arguments, "--json")[1])
+    for site in stored["sites"].values():
+        for table in (*site["tasks"].values(), *site["modalities"].values()):
+            assert all(count is None or count == 0 or count >= 10 for count in table["counts"].values())
+    assert told("data", "stats", SMOKE, "--smallest", "1")[0] == 2

@@ -1,0 +1,135 @@
+"""RSNA: one record an image, its labels, its view as site; what a check of a copy finds."""
+
+import pytest
+import torch
+
+from fedkim.data.public_sets import PUBLIC_SETS, Reading
+from fedkim.data.sources import rsna
+from fedkim.data.sources.rsna import MIDDLE, NORMAL, OPACITY, Film
+from fedkim.errors import FedkimError
+from fedkim.tasks import TASKS
+from fixtures.writers import rsna as writer
+
+
+def write(root, damage="", **options):
+    return writer.write(root, damage, **({"num_patients": 10} | options))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("rsna"))
+
+
+@pytest.fixture(scope="module")
+def records(root):
+    return rsna.read(root, Reading(image_size=32))
+
+
+def film(kind, target):
+    return Film(name="a", target=target, kind=kind, num_rows=1)
+
+
+def test_an_image_with_two_boxes_is_one_record_that_knows_its_rows(root, records):
+    assert len((root / rsna.LABELS).read_text().splitlines()) - 1 == 12
+    assert len(records) == len({record.id for record in records}) == 10
+    assert [record.strata["rows"] for record in records].count("2") == 2
+
+
+@pytest.mark.parametrize("labels", ["fixed", "paper"])
+def test_lung_opacity_is_asked_of_the_two_outer_classes_alone(labels):
+    assert rsna.answers(film(OPACITY, "1"), "", labels)["lung_opacity"] == "Yes"
+    assert rsna.answers(film(NORMAL, "0"), "", labels)["lung_opacity"] == "No"
+    assert "lung_opacity" not in rsna.answers(film(MIDDLE, "0"), "", labels)
+
+
+def test_the_challenges_own_target_is_asked_of_all_and_the_view_where_it_is_known():
+    assert rsna.answers(film(MIDDLE, "0"), "AP") == {"pneumonia_opacity": "No", "ap_view": "Yes", "pa_view": "No"}
+    assert rsna.answers(film(OPACITY, "1"), "") == {"lung_opacity": "Yes", "pneumonia_opacity": "Yes"}
+    assert rsna.answers(film(OPACITY, "1"), "AP", "paper") == {"lung_opacity": "Yes"}
+
+
+def test_records_carry_view_and_class_and_can_be_decoded(records):
+    assert {record.site for record in records} == {"AP", "PA"}
+    assert {record.labels["ap_view"] == "Yes" for record in records if record.site == "AP"} == {True}
+    (given,) = records[3].inputs
+    assert given.read(given.path, **given.settings)["image"].shape == (1, 32, 32)
+    assert set().union(*(record.labels for record in records)) == set(PUBLIC_SETS["rsna"].tasks) <= set(TASKS)
+
+
+def test_lungs_are_dark_in_every_picture_the_inverted_ones_too(records):
+    notes = []
+    for record in records:
+        (given,) = record.inputs
+        picture = given.read(given.path, size=32)["image"][0]
+        assert picture[7:10, 8:11].mean() < picture[7:10, 15:17].mean()  # a lung's top beside the spine
+        notes.append(rsna.dicom.read(given.path).notes)
+    assert notes.count((rsna.dicom.INVERTED,)) == 1
+
+
+def test_a_fixture_gives_warnings_about_counts_and_no_error(root):
+    findings = rsna.check(root)
+    assert findings.errors == []
+    codes = [finding.code for finding in findings]
+    assert codes.count("W-COUNT") == 6
+    assert codes.count("I-DCM-INVERTED") == 1
+    told = next(finding for finding in findings if finding.field == "images")
+    assert (told.found, told.expected) == ("10", "26,684 in the known release")
+    assert "1 pictures in MONOCHROME1" in next(
+        finding.found for finding in findings if finding.code.startswith("I-DCM")
+    )
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        ("no column", "E-COLUMN"),
+        ("contradiction", "E-CONTRADICTION"),
+        ("missing picture", "E-FILE-MISSING"),
+        ("no dicom", "E-DCM-UNREADABLE"),
+        ("unknown class", "E-VALUE"),
+        ("ragged row", "E-TABLE"),
+    ],
+)
+def test_each_damage_is_found_and_none_is_read_over(tmp_path, damage, code):
+    root = write(tmp_path, damage=damage)
+    assert code in [finding.code for finding in rsna.check(root).errors]
+    if damage == "unknown class":  # no rule has an answer for it
+        assert "lung_opacity" not in rsna.read(root, Reading())[-1].labels
+        return
+    with pytest.raises(FedkimError) as caught:
+        rsna.read(root, Reading())
+    assert caught.value.code in (code, "E-DCM-UNREADABLE")
+    assert "00000000-0000" not in str(caught.value) or damage == "no dicom"
+
+
+def test_ids_are_strings_that_are_never_merged(tmp_path):
+    write(tmp_path, num_patients=2)
+    pictures = sorted((tmp_path / rsna.IMAGES).iterdir())
+    for path, name in zip(pictures, ("007", "7")):
+        path.rename(path.with_name(f"{name}.dcm"))
+    (tmp_path / rsna.LABELS).write_text("patientId,x,y,width,height,Target\n007,1,1,1,1,1\n7,,,,,0\n")
+    (tmp_path / rsna.CLASSES).write_text(f"patientId,class\n007 ,{OPACITY}\n7,{NORMAL}\n")
+    read = rsna.read(tmp_path, Reading(image_size=32))
+    assert [(record.patient, record.labels["lung_opacity"]) for record in read] == [
+        ("rsna/007", "Yes"),
+        ("rsna/7", "No"),
+    ]
+
+
+def test_a_patient_id_cannot_lead_out_of_the_folder(tmp_path):
+    write(tmp_path, num_patients=2)
+    table = tmp_path / rsna.LABELS
+    table.write_text(table.read_text() + "../secret,,,,,0\n")
+    with pytest.raises(FedkimError, match="row 4, found a patientId that is no file's name"):
+        rsna.read(tmp_path, Reading())
+
+
+def test_synthetic_opacities_can_be_learned(tmp_path):
+    """Without this a recipe's test on this fixture couldn't tell training from none."""
+    records = rsna.read(write(tmp_path, num_patients=60), Reading(image_size=32))
+    asked = [record for record in records if "lung_opacity" in record.labels]
+    pictures = torch.stack([r.inputs[0].read(r.inputs[0].path, size=32)["image"] for r in asked]).flatten(1)
+    sick = torch.tensor([record.labels["lung_opacity"] == "Yes" for record in asked])
+    direction = pictures[sick][:12].mean(0) - pictures[~sick][:12].mean(0)
+    scores = pictures @ direction
+    assert scores[sick][12:].min() > scores[~sick][12:].max()

@@ -1,0 +1,127 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fedkim.errors import FedkimError
+from fedkim.modalities import series
+
+
+def save(folder, frame: pd.DataFrame, name: str = "t.csv"):
+    path = folder / name
+    frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+    return path
+
+
+def same(first, second) -> bool:
+    return list(first) == list(second) and all(torch.allclose(first[name], second[name], atol=1e-6) for name in first)
+
+
+WIDE = pd.DataFrame({"hour": range(24), "hr": np.arange(60.0, 84.0), "crea": 1.1, "urine": 50.0})
+
+
+def long_table(**units) -> pd.DataFrame:
+    rows = [
+        {"hour": hour, "concept": name, "value": WIDE.loc[hour, name] / factor, "unit": unit}
+        for name, (unit, factor) in units.items()
+        for hour in range(24)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def expected(tmp_path):
+    return series.read_table(save(tmp_path, WIDE, "wide.csv"))
+
+
+def test_a_long_table_is_the_wide_one_whatever_its_units_and_order(tmp_path, expected):
+    table = long_table(hr=("bpm", 1), crea=("µmol/L", 1 / 88.42), urine=("mL", 1))
+    assert same(series.read_table(save(tmp_path, table.sample(frac=1, random_state=0))), expected)
+    assert same(series.read_table(save(tmp_path, table, "t.parquet")), expected)
+
+
+def test_an_hour_of_a_long_table_is_the_median_of_states_and_the_sum_of_amounts(tmp_path, expected):
+    parts = [long_table(hr=("bpm", 1), crea=("mg/dL", 1), urine=("mL", 2)) for _ in range(2)]
+    outlier = pd.DataFrame({"hour": 5.9, "concept": ["crea"], "value": 9.0, "unit": "mg/dL"})
+    assert same(series.read_table(save(tmp_path, pd.concat([*parts, outlier]))), expected)
+
+
+def test_a_unit_in_the_header_or_declared_is_converted(tmp_path, expected):
+    other = WIDE.assign(crea=WIDE["crea"] * 88.42)
+    assert same(series.read_table(save(tmp_path, other.rename(columns={"crea": "crea [umol/L]"}))), expected)
+    assert same(series.read_table(save(tmp_path, other, "u.csv"), units={"crea": "µmol/L"}), expected)
+    assert not same(series.read_table(save(tmp_path, other, "v.csv")), expected)
+
+
+def test_a_header_s_own_unit_goes_before_the_declared_one(tmp_path, expected):
+    path = save(tmp_path, WIDE.rename(columns={"crea": "crea (mg/dL)"}))
+    assert same(series.read_table(path, units={"crea": "µmol/L"}), expected)
+
+
+def test_sentinels_are_not_measurements(tmp_path, expected):
+    marked = WIDE.astype(object)
+    marked.loc[3, "hr"], marked.loc[4, "hr"] = -1, "<0.1"
+    tensors = series.read_table(save(tmp_path, marked), sentinels=(-1, "<0.1", "-1"))
+    flags = tensors["vitals"][:, 7]
+    assert (flags == 0).nonzero().flatten().tolist() == [3, 4]
+    assert torch.equal(tensors["labs"], expected["labs"])
+    with pytest.raises(FedkimError, match="'hr', found text"):
+        series.read_table(save(tmp_path, marked, "u.csv"))
+
+
+def test_a_changed_file_is_read_again(tmp_path, expected):
+    path = save(tmp_path, WIDE.assign(hr=100.0))
+    first = series.read_table(path)
+    save(tmp_path, WIDE.assign(hr=101.25))
+    assert not same(series.read_table(path), first)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_stays_of_one_table_do_not_mix(tmp_path, name):
+    both = pd.concat([WIDE.assign(stay_id="007"), WIDE.assign(stay_id="8", hr=90.0)])
+    path = save(tmp_path, both.sample(frac=1, random_state=1), name)
+    assert series.read_table(path, stay="007")["vitals"][0, 0] == pytest.approx((60 - 85) / 18)
+    assert series.read_table(path, stay=8)["vitals"][0, 0] == pytest.approx((90 - 85) / 18)
+    with pytest.raises(FedkimError, match="no stay 7"):
+        series.read_table(path, stay=7)
+
+
+def test_an_empty_window_is_refused_unless_it_may_be(tmp_path):
+    path = save(tmp_path, pd.DataFrame({"hour": [40], "hr": 80.0}))
+    with pytest.raises(FedkimError, match="no plausible measurement") as caught:
+        series.read_table(path)
+    assert caught.value.code == "E-SERIES-EMPTY"
+    assert not series.read_table(path, require_measurement=False)["vitals"].any()
+
+
+SECRET = "Schmidt-4711"
+
+
+@pytest.mark.parametrize(
+    ("frame", "arguments", "code"),
+    [
+        (long_table(crea=(SECRET, 1)), {}, "E-UNIT-UNKNOWN"),
+        (long_table(crea=("x", 1)).drop(columns="unit"), {}, "E-UNIT-MISSING"),
+        (long_table(crea=("mg/dL", 1)).assign(value=SECRET), {}, "E-SERIES-TEXT"),
+        (long_table(crea=("mg/dL", 1)).assign(concept=SECRET), {}, "E-SERIES-COLUMN"),
+        (WIDE.assign(hr=SECRET), {}, "E-SERIES-TEXT"),
+        (WIDE.assign(hour=SECRET), {}, "E-SERIES-HOURS"),
+        (pd.concat([WIDE, WIDE]), {}, "E-SERIES-HOURS"),
+        (WIDE.assign(stay_id=[SECRET, *"b" * 23]), {}, "E-SERIES-STAY"),
+        (WIDE.rename(columns={"urine": "hr.1"}), {}, "E-SERIES-COLUMN"),
+        (WIDE, {"units": {"creatinine": "mg/dL"}}, ""),
+        (WIDE, {"units": "metric"}, ""),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_code_and_no_cell_is_repeated(tmp_path, frame, arguments, code):
+    with pytest.raises(FedkimError) as caught:
+        series.read_table(save(tmp_path, frame), **arguments)
+    assert caught.value.code == code
+    assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_with_semicolons_is_told_so(tmp_path):
+    (tmp_path / "t.csv").write_text("hour;hr\n0;80\n")
+    with pytest.raises(FedkimError, match="looks like ';'"):
+        series.read_table(tmp_path / "t.csv")

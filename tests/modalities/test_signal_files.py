@@ -1,0 +1,160 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wfdb
+
+from fedkim.errors import FedkimError
+from fedkim.modalities import signal
+from fedkim.modalities.signal_files import STANDARD_LEADS, Wave, in_order, read_wave
+
+SECONDS = np.arange(0, 10, 1 / 100)
+BEATS = np.sin(2 * np.pi * 1.2 * SECONDS) ** 21
+LIMBS = np.stack([0.6 * BEATS + 0.02 * np.sin(9 * SECONDS), BEATS])
+
+
+def write_wfdb(folder: Path, wave, leads, unit: str = "mV", rate: int = 100, gain: float = 1000.0) -> Path:
+    num = len(wave)
+    wfdb.wrsamp(
+        "r", fs=rate, units=[unit] * num, sig_name=list(leads), p_signal=np.asarray(wave).T, fmt=["16"] * num,
+        adc_gain=[gain] * num, baseline=[0] * num, write_dir=str(folder),
+    )  # fmt: skip
+    return folder / "r"
+
+
+def write_csv(folder: Path, wave, header: str, clock: bool = False) -> Path:
+    rows = np.column_stack([SECONDS, *wave]) if clock else np.column_stack(list(wave))
+    lines = [",".join(f"{cell:.6f}" for cell in row) for row in rows]
+    (folder / "r.csv").write_text("\n".join([header, *lines]) + "\n")
+    return folder / "r.csv"
+
+
+def twelve() -> np.ndarray:
+    generator = np.random.default_rng(0)
+    return generator.uniform(0.3, 1.2, (12, 1)) * BEATS + 0.01 * generator.standard_normal((12, 1000))
+
+
+def test_leads_are_found_by_name_whatever_their_order_and_case(tmp_path):
+    wave, order = twelve(), np.random.default_rng(1).permutation(12)
+    expected = signal.prepare(wave, 100)
+    names = [STANDARD_LEADS[place].upper() for place in order]
+    found = signal.read_record(write_wfdb(tmp_path, wave[order], names), leads=STANDARD_LEADS)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-3)
+    as_it_stands = signal.read_record(tmp_path / "r")
+    torch.testing.assert_close(as_it_stands, expected[order], rtol=0, atol=2e-3)
+
+
+def test_limb_leads_follow_from_the_first_two_by_einthoven_and_goldberger():
+    wave = in_order(Wave(what="x", values=LIMBS, rate=100, leads=("I", "II")), STANDARD_LEADS[:6])
+    first, second, third, avr, avl, avf = wave.values
+    np.testing.assert_allclose(first + third, second, atol=1e-12)
+    np.testing.assert_allclose(avr + avl + avf, 0, atol=1e-12)
+    np.testing.assert_allclose(avl, (first - third) / 2, atol=1e-12)
+
+
+def test_a_missing_lead_is_refused_or_masked_and_a_mask_changes_no_other_lead():
+    wave = Wave(what="x", values=twelve()[:9], rate=100, leads=STANDARD_LEADS[:9])
+    with pytest.raises(FedkimError, match="no lead V4, V5, V6") as caught:
+        in_order(wave, STANDARD_LEADS)
+    assert caught.value.code == "E-ECG-LEADS"
+    masked = signal.prepare(in_order(wave, STANDARD_LEADS, "mask").values, 100)
+    assert not masked[9:].any()
+    torch.testing.assert_close(masked[:9], signal.prepare(wave.values, 100))
+    with pytest.raises(FedkimError, match="no lead"):
+        in_order(Wave(what="x", values=LIMBS, rate=100, leads=("MLII", "V9")), STANDARD_LEADS, "mask")
+    with pytest.raises(FedkimError, match="twice"):
+        in_order(Wave(what="x", values=LIMBS, rate=100, leads=("I", "i")), ("I",))
+
+
+def test_a_flat_lead_becomes_zeros_and_divides_nothing_by_zero():
+    wave = twelve()
+    wave[4] = 0.7  # an electrode that lies open: an offset, no signal
+    prepared = signal.prepare(wave, 100)
+    assert not prepared[4].any()
+    rest = np.delete(np.arange(12), 4)
+    torch.testing.assert_close(prepared[rest], signal.prepare(wave[rest], 100))
+    assert prepared.isfinite().all()
+
+
+def test_microvolts_and_volts_are_the_same_signal_once_they_are_declared(tmp_path):
+    expected = signal.read_record(write_wfdb(tmp_path, LIMBS, ("I", "II")))
+    for unit, factor in (("uV", 1e3), ("V", 1e-3)):
+        path = write_wfdb(tmp_path, LIMBS * factor, ("I", "II"), unit=unit, gain=1000 / factor)
+        wave = read_wave(path, 0, 10)
+        np.testing.assert_allclose(wave.values, LIMBS, atol=1e-3)
+        torch.testing.assert_close(signal.read_record(path), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("factor", "like"), [(1e3, "µV"), (1e-3, "V")])
+def test_an_undeclared_unit_is_refused_by_its_amplitude(tmp_path, factor, like):
+    with pytest.raises(FedkimError, match=f"looks like {like}") as caught:
+        signal.read_record(write_wfdb(tmp_path, LIMBS * factor, ("I", "II"), gain=1000 / factor))
+    assert caught.value.code == "E-ECG-AMPLITUDE"
+
+
+def test_a_csv_is_the_same_signal_as_the_record_with_a_clock_or_a_declared_rate(tmp_path):
+    expected = signal.read_record(write_wfdb(tmp_path, LIMBS, ("I", "II")))
+    clocked = signal.read_record(write_csv(tmp_path, LIMBS, "time,I,II [mV]", clock=True))
+    torch.testing.assert_close(clocked, expected, rtol=0, atol=2e-3)
+    declared = signal.read_record(write_csv(tmp_path, 1000 * LIMBS, "I,II"), sampling_rate=100, units="µV")
+    torch.testing.assert_close(declared, expected, rtol=0, atol=2e-3)
+    mixed = signal.read_record(write_csv(tmp_path, LIMBS * [[1000], [1]], "I [uV],II [mV]"), sampling_rate=100)
+    torch.testing.assert_close(mixed, expected, rtol=0, atol=2e-3)
+    assert signal.read_signal(tmp_path / "r.csv", sampling_rate=100).keys() == {"signal"}
+
+
+@pytest.mark.parametrize(
+    ("header", "body", "settings", "code"),
+    [
+        ("I,II", None, {}, "E-ECG-RATE"),
+        ("I,II", None, {"sampling_rate": 10}, "E-ECG-RATE"),
+        ("I,II", None, {"sampling_rate": 200}, "E-ECG-LENGTH"),
+        ("I,II", None, {"sampling_rate": 100, "start_seconds": 1.0}, "E-ECG-LENGTH"),
+        ("I [kg],II", None, {"sampling_rate": 100}, "E-ECG-UNIT"),
+        ("0.1,0.2", None, {"sampling_rate": 100}, "E-ECG-LEADS"),
+        ("I,II", None, {"sampling_rate": 100, "leads": ("I", "V1")}, "E-ECG-LEADS"),
+        ("I,II", "0.1,Schmidt\n", {"sampling_rate": 100}, "E-ECG-FORMAT"),
+        ("I,II", "0.1\n", {"sampling_rate": 100}, "E-ECG-FORMAT"),
+        ("I;II", "0.1;0.2\n", {"sampling_rate": 100}, "E-ECG-FORMAT"),
+        ("I,II", "", {"sampling_rate": 100}, "E-ECG-FORMAT"),
+        ("I,II", "0.1,0.2\n" * 1000, {"sampling_rate": 100}, "E-ECG-FLAT"),
+        ("I,II", "nan,0.2\n" * 1000, {"sampling_rate": 100}, "E-ECG-GAPS"),
+        ("time,I", "0,0.1\n0.01,0.1\n0.5,0.2\n", {}, "E-ECG-RATE"),
+        ("time", "0\n0.01\n0.02\n", {}, "E-ECG-LEADS"),
+    ],
+)
+def test_what_is_no_ecg_is_refused_by_code_and_no_cell_is_repeated(tmp_path, header, body, settings, code):
+    path = write_csv(tmp_path, LIMBS, header)
+    if body is not None:
+        path.write_text(f"{header}\n{body}")
+    with pytest.raises(FedkimError) as caught:
+        signal.read_record(path, **settings)
+    assert caught.value.code == code
+    assert "Schmidt" not in str(caught.value)
+
+
+def test_a_clock_that_contradicts_the_declared_rate_is_refused(tmp_path):
+    with pytest.raises(FedkimError, match="the declared 500"):
+        signal.read_record(write_csv(tmp_path, LIMBS, "time,I,II", clock=True), sampling_rate=500)
+    with pytest.raises(FedkimError, match="the declared 500"):
+        signal.read_record(write_wfdb(tmp_path, LIMBS, ("I", "II")), sampling_rate=500)
+
+
+def test_a_saturated_amplifier_is_refused_and_a_clipped_peak_is_not(tmp_path):
+    clipped = np.clip(LIMBS, -0.9, 0.9)
+    signal.read_record(write_wfdb(tmp_path, clipped, ("I", "II")))
+    stuck = np.clip(6 * np.sin(2 * np.pi * 0.7 * SECONDS), -2, 2)[None]
+    with pytest.raises(FedkimError, match="1 of 1 leads stuck") as caught:
+        signal.read_record(write_wfdb(tmp_path, stuck, ("I",)))
+    assert caught.value.code == "E-ECG-SATURATED"
+
+
+def test_absent_and_broken_files_have_codes(tmp_path):
+    for name, code in (("absent", "E-FILE-MISSING"), ("absent.csv", "E-FILE-MISSING")):
+        with pytest.raises(FedkimError) as caught:
+            signal.read_record(tmp_path / name)
+        assert caught.value.code == code
+    (tmp_path / "latin.csv").write_bytes("Größe,II\n".encode("latin-1"))
+    with pytest.raises(FedkimError, match="UnicodeDecodeError"):
+        signal.read_record(tmp_path / "latin.csv")

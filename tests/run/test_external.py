@@ -1,0 +1,116 @@
+"""A run's model on a hospital's own patients: read as in training, scored as test, nothing small shown, nothing named."""
+
+import json
+
+import pytest
+
+import fedkim
+from fedkim.cli.app import main
+from fedkim.data import hospital
+from fedkim.data.hospital.inputs import LEADS
+from fedkim.errors import FedkimError
+from fedkim.evaluation.suppression import suppressed
+from fedkim.run import run_recipe
+from hospital_files import PATIENT, edit, write_hospital
+from small_recipe import small
+
+RECIPE = small(
+    'tasks.seen=["covid","ecg_abnormal"]',
+    'tasks.unseen=["pleural_effusion"]',
+    "federation.rounds=1",
+    "evaluation.blind=false",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    run_recipe(RECIPE, out=folder)
+    return fedkim.load(folder)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Twenty-four films, mortality and no ECG."""
+    path = write_hospital(tmp_path_factory.mktemp("hospital"), num_patients=24, leads=LEADS)
+    return path
+
+
+def test_an_answer_in_the_evaluation_is_the_answer_to_the_file(run, site):
+    (sample, *_) = hospital.load_site(site, image_size=RECIPE.data.image_size, split="test")
+    film = site.parent / "films" / f"{PATIENT}-00.png"
+    asked = run.answer(task="covid", image=sample.inputs["image"])
+    assert run.answer(task="covid", image=film).probabilities == asked.probabilities
+
+
+@pytest.mark.parametrize("task", ["covid"])
+def test_all_rows_are_scored_with_intervals_beside_the_references(run, site, task):
+    before = (run.folder / "result.json").read_bytes()
+    entry = run.evaluate(site)["metrics"][task]
+    assert (entry["n"], entry["patients"], entry["split"]) == (24, 24, "test")
+    assert {"injected", "shuffled", "small_before", "majority"} <= set(entry["rows"])
+    primary = entry["rows"]["injected"]["primary"]
+    assert primary["low"] <= primary["value"] <= primary["high"]
+    assert entry["rows"]["injected"]["tuned"]["metrics"]["accuracy"]["value"] is not None
+    assert (run.folder / "result.json").read_bytes() == before
+
+
+def test_tasks_of_few_patients_and_small_wards_are_hidden(run, site):
+    result = run.evaluate(site)
+    assert result["meta_info"]["suppressed"]["tasks"] == ["ecg_abnormal"]  # four patients
+    assert "ecg_abnormal" not in result["metrics"]
+    assert set(result["metrics"]["covid"]["sites"]["by_site"]) == {"ward-0", "ward-1"}  # twelve each
+
+
+def test_a_split_column_decides_who_is_scored(run, tmp_path):
+    path = write_hospital(tmp_path, num_patients=24, leads=LEADS)
+    edit(path, 'site = "ward"', 'split = "ward"')
+    edit(path, "[data.ecg]", '[data.splits]\nward-0 = "private"\nward-1 = "test"\n[data.ecg]')
+    assert run.evaluate(path)["metrics"]["covid"]["n"] == 12
+
+
+def test_a_site_with_nothing_to_ask_is_refused(run, tmp_path):
+    path = write_hospital(tmp_path, leads=LEADS)
+    for table in ("covid", "ecg_abnormal"):
+        text = path.read_text()
+        start = text.index(f"[data.labels.{table}]")
+        path.write_text(text[:start] + text[text.index("[", start + 1) :])
+    with pytest.raises(FedkimError, match="no label of a task whose inputs the run has learned"):
+        run.evaluate(path)
+
+
+def test_ecgs_with_other_leads_than_in_the_training_are_refused(run, tmp_path):
+    with pytest.raises(FedkimError, match=r"signal, found shape \(2, 1000\), expected \(12, 1000\)"):
+        run.evaluate(write_hospital(tmp_path))
+
+
+def test_the_verb_prints_tables_and_nothing_of_a_patient(run, site, capsys):
+    assert main(["evaluate", str(run.folder), "--data", str(site)]) == 0
+    printed = capsys.readouterr()
+    assert "covid" in printed.out
+    assert "ecg_abnormal: fewer than 10 patients" in printed.out
+    assert PATIENT not in printed.out + printed.err
+    assert main(["evaluate", str(run.folder), "--data", str(site), "--json"]) == 0
+    assert PATIENT not in json.dumps(json.loads(capsys.readouterr().out))
+
+
+def entry(counts, patients):
+    score = {"value": 0.7, "low": 0.6, "high": 0.8, "reason": "", "skipped_draws": 0}
+    row = {"n": 40, "patients": 40, "counts": counts, "metrics": {"auroc": score, "accuracy": score}, "primary": score}
+    by_site = {site: {"n": n, "patients": n, **score} for site, n in patients.items()}
+    sites = {"metric": "auroc", "by_site": by_site, "worst": {"site": "a", **score}}
+    return {"rows": {"injected": row, "majority": row}, "differences": {}, "sites": sites}
+
+
+def test_the_site_that_the_total_would_give_away_goes_too():
+    assert set(suppressed(entry({"No": 20, "Yes": 20}, {"a": 3, "b": 12, "c": 25}))["sites"]["by_site"]) == {"c"}
+    assert set(suppressed(entry({"No": 20, "Yes": 20}, {"a": 3, "b": 4, "c": 33}))["sites"]["by_site"]) == {"c"}
+    assert len(suppressed(entry({"No": 20, "Yes": 20}, {"a": 10, "b": 30}))["sites"]["by_site"]) == 2
+
+
+def test_of_a_rare_answer_only_ranking_scores_stay():
+    rare = suppressed(entry({"No": 37, "Yes": 3}, {}))
+    assert set(rare["rows"]) == {"injected"}
+    assert set(rare["rows"]["injected"]["metrics"]) == {"auroc"}
+    assert "counts" not in rare["rows"]["injected"]
+    assert suppressed(entry({"No": 30, "Yes": 10}, {}))["rows"]["injected"]["counts"] == {"No": 30, "Yes": 10}
