@@ -1,8 +1,10 @@
 """A real small federation with liars in range: two of ten sites send the step back that they took.
 
-``python -m benchmarks poisoning``. Ten hospitals of synthetic patients train encoders and heads for two questions, as in any run
-but without a language model. The liars' updates are θ − Δ where an honest site would send θ + Δ: as long as anybody's, so the gate
-has nothing to say, and only the rule decides. A figure is the mean AUROC on test patients that no site has.
+``python -m benchmarks poisoning``. Ten hospitals of synthetic patients train an encoder and a head, as in any run but
+without a language model. The liars' updates are θ − Δ where an honest site would send θ + Δ: as long as anybody's, so the gate
+has nothing to say, and only the rule decides. A figure is the mean AUROC on test patients that no site has, against that of the
+weighted mean without liars. Steps of few patients are mostly noise, so two liars shorten every rule's step as they shorten the mean's;
+what a rule is judged by is where it ends, not how soon: twenty rounds.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,11 +23,11 @@ from fedkim.run.world import World, asked, build_world
 from fedkim.state import State, Update
 
 RULES: Mapping[str, dict[str, object]] = {
-    "fedavg": {},
+    "multi-krum": {"byzantine": 2},
     "median": {"byzantine": 2},
     "trimmed-mean": {"byzantine": 2},
     "krum": {"byzantine": 2},
-    "multi-krum": {"byzantine": 2},
+    "fedavg": {},
     "clipped-mean": {"byzantine": 2},
 }
 """Algorithms and their settings against two liars of ten."""
@@ -36,29 +38,30 @@ ALLOWED = 0.03
 
 
 def run(settings: Settings, report: Report) -> None:
-    """Each rule without and with liars."""
+    """The weighted mean without liars, then each rule with two."""
     report.title("AUROC with 2 of 10 sites sending their step back (synthetic patients)")
+    clean = auroc("fedavg", liars=0)
+    report.add(exact("fedavg without liars", clean))
     for name in RULES:
-        clean, attacked = (auroc(name, liars=liars) for liars in (0, 2))
+        attacked = auroc(name, liars=2)
         target = ALLOWED if name in HELD_TO else None
-        note = f"  {clean:.3f} without, {attacked:.3f} with"
-        report.add(exact(f"{name}: AUROC lost", clean - attacked, target=target, note=note))
+        report.add(exact(f"{name}: lost to two liars", clean - attacked, target=target, note=f"  {attacked:.3f}"))
 
 
-def recipe(algorithm: str, *, patients: int = 1000, rounds: int = 6) -> Recipe:
-    """Ten sites, an image and an ECG question."""
+def recipe(algorithm: str, *, patients: int = 1000, rounds: int = 20) -> Recipe:
+    """Ten sites, one question about small pictures, rates that learn it in a minute."""
     return from_dict(
         {
-            "data": {"icu_patients": patients, "image_patients": 0, "signal_patients": 0},
-            "tasks": {"seen": ["mortality"], "unseen": []},
+            "data": {"image_patients": patients, "signal_patients": 0, "icu_patients": 0, "image_size": 32},
+            "tasks": {"seen": ["covid"], "unseen": []},
             "federation": {"sites": 10, "rounds": rounds, "algorithm": algorithm, **RULES[algorithm]},
-            "extraction": {"width": 32, "local_epochs": 4},
-            "run": {"workers": 2},
+            "extraction": {"width": 32, "local_epochs": 4, "learning_rate": 5e-3, "augment": False},
+            "run": {"workers": 1},
         }
     )
 
 
-def auroc(algorithm: str, *, liars: int, patients: int = 1000, rounds: int = 6) -> float:
+def auroc(algorithm: str, *, liars: int, patients: int = 1000, rounds: int = 20) -> float:
     """Mean AUROC over the questions, on test patients, after the last round."""
     world = build_world(recipe(algorithm, patients=patients, rounds=rounds))
     return scores(world, trained(world, liars=liars))
