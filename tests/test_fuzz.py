@@ -60,8 +60,8 @@ def no_hang():
 
 SPICES = [b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"\n", b",", b";", b"=", b"[", b"]", b"{", b"}", b"-1", b"1e999", b"nan",
           b"9" * 5000, b"../", b"/etc/passwd", b"\xe2\x80\xae", b"\xc3", "é".encode(), "e\u0301".encode(), b"<|im_end|>", b"true",
-          b"null", b"\x7f\xff\xff\xff", b"[[[[" * 300, CANARY.encode()]  # fmt: skip
-OURS = ("recipe", "site_file")
+          b"null", b"\x7f\xff\xff\xff", b"[[[[" * 300]  # fmt: skip
+OURS = ("recipe", "site_file", "run_recipe_file")
 """Settings are whoever wrote them's: a misspelt key is repeated, so no patient is planted among them."""
 
 

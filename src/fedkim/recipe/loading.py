@@ -36,6 +36,8 @@ def load(path: str | Path, *overrides: str) -> Recipe:
         deltas = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise FedkimError(f"recipe {path}", found=f"broken TOML ({error})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise FedkimError(f"recipe {path}", found=f"broken TOML ({type(error).__name__})") from None
     return from_dict(deltas, *overrides, source=str(path))
 
 
@@ -77,7 +79,7 @@ def _parse_override(override: str) -> dict[str, Any]:
     for candidate in (value, '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'):
         try:
             return tomllib.loads(f"{key.strip()} = {candidate}")
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):  # TOMLDecodeError is a ValueError; so are numbers too long to be one
             continue
     raise shape
 

@@ -33,7 +33,7 @@ def read_predictions(path: Path) -> Rows:
         return {task: {name: _from_json(row) for name, row in named.items()} for task, named in record.items()}
     except FileNotFoundError:
         raise FedkimError(f"predictions {path}", found="no such file", remedy="run the recipe to its end") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FedkimError(f"predictions {path}", found="unreadable", expected="JSON written by fedkim") from None
 
 

@@ -237,7 +237,7 @@ def _entries(folder: Path) -> list[Path]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise FedkimError(f"file {path}", found="unreadable", expected="JSON written by fedkim") from None
     if not isinstance(value, dict):
         raise FedkimError(f"file {path}", found="something else", expected="JSON written by fedkim")

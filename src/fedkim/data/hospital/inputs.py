@@ -108,11 +108,14 @@ def _check_header(path: Path) -> None:
     if not math.isfinite(rate) or not 10 <= rate <= 100_000:
         raise FedkimError("an ECG", found="an impossible sampling rate", expected="10 to 100,000", code="E-ECG-RATE")
     for line in lines[1 : num_signals + 1]:
-        name = line.split()[0]
-        if (
-            Path(name).name != name
-            or "://" in name
-            or not (header.parent / name).resolve().is_relative_to(header.parent.resolve())
-        ):
+        if not _is_neighbour(line.split()[0], header.parent):
             remedy = "keep .hea and .dat in one folder"
             raise FedkimError("an ECG", found="samples in another folder", remedy=remedy, code="E-PATH-OUTSIDE")
+
+
+def _is_neighbour(name: str, folder: Path) -> bool:
+    try:
+        inside = (folder / name).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # NUL, a name too long, links in a circle
+        return False
+    return inside and Path(name).name == name and "://" not in name

@@ -35,8 +35,8 @@ from fedkim.modalities.series_tables import SUMMED
 from fedkim.modalities.units import BY_NAME, Conversion, conversion, suspicion
 
 _HEADER = re.compile(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]")
-_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?", re.ASCII)
-_COMMA = re.compile(r"[-+]?\d+,\d+", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_COMMA = re.compile(r"[-+]?\d{1,40},\d{1,40}", re.ASCII)
 _NO_NUMBER = ("nan", "inf", "-inf", "+inf", "infinity", "-infinity")
 
 
