@@ -12,7 +12,7 @@ from fedkim.recipe.tables import LLM, M3OE, Data, Evaluation, Extraction, Federa
 # The same numbers come out whatever these say.
 _WITHOUT_EFFECT = {
     "run": ("name", "preset", "workers", "threads", "snapshot_seconds"),
-    "data": ("root", "roots"),
+    "data": ("root",),
     "federation": ("patience",),
     "llm": ("allow_download",),
 }
