@@ -14,6 +14,7 @@ from fedkim import __version__
 from fedkim.cli.interrupts import Terminated, interruptible
 from fedkim.cli.llm import llm
 from fedkim.cli.models import export, predict
+from fedkim.cli.network import coordinator, site, status, stop
 from fedkim.cli.runs import demo, evaluate, report, run
 from fedkim.cli.tasks import tasks
 from fedkim.errors import FedkimError
@@ -26,7 +27,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for verb in (demo, run, evaluate, predict, export, tasks, report, llm):
+for verb in (demo, run, evaluate, predict, export, tasks, report, llm, coordinator, site, status, stop):
     app.command(verb)
 
 

@@ -11,7 +11,7 @@ from fedkim.engines import InProcess
 from fedkim.evaluation.answers import score
 from fedkim.evaluation.metrics import one_versus_rest
 from fedkim.extraction import predict_proba
-from fedkim.federation import Round, federate
+from fedkim.federation import Exchange, Round, federate
 from fedkim.injection import InjectionTrainer, Injector
 from fedkim.progress import Progress
 from fedkim.run.routes import round_routes, tell_routes
@@ -28,11 +28,20 @@ class Rounds:
         world, injector, trainer: the run's parts; injector and trainer are brought to the committed round.
         store: an open store, or None to keep nothing (reference runs).
         progress: told of rounds, sites and steps.
+        exchange: the engine; None: every site in this process.
     """
 
     def __init__(
-        self, world: World, injector: Injector, trainer: InjectionTrainer, *, store: RunStore | None, progress: Progress
+        self,
+        world: World,
+        injector: Injector,
+        trainer: InjectionTrainer,
+        *,
+        store: RunStore | None,
+        progress: Progress,
+        exchange: Exchange | None = None,
     ):
+        self.exchange = exchange
         self.world, self.injector, self.trainer, self.store, self.progress = world, injector, trainer, store, progress
         self.state, self.memory, self.aggregated = world.initial, State(), world.initial
         self.history: list[dict[str, Any]] = []
@@ -78,6 +87,9 @@ class Rounds:
                 time.perf_counter(),
                 {s: state.slice(o).num_bytes for s, o in self.world.owned.items()},
             )
+            if self.exchange:
+                yield from self.exchange(round, state)
+                return
             with self.progress.stage(f"round {round}: sites", len(self.world.sites)) as stage:
                 engine = InProcess(
                     self.world.sites,

@@ -70,8 +70,12 @@ def resolve_tasks(recipe: Recipe) -> dict[str, Task]:
     return {name: TASKS[name] for name in (*recipe.tasks.seen, *recipe.tasks.unseen)}
 
 
-def build_world(recipe: Recipe) -> World:
+def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | None = None) -> World:
     """Load, split, deal and check.
+
+    Args:
+        recipe: all of it.
+        declared: components and examples of sites elsewhere; None: the recipe's private patients are dealt to sites here.
 
     Raises:
         FedkimError: whatever the recipe names that isn't there, a seen task that no site can learn, an unseen task
@@ -84,7 +88,7 @@ def build_world(recipe: Recipe) -> World:
     if recipe.federation.algorithm not in ALGORITHMS:
         raise unknown("algorithm", recipe.federation.algorithm, ALGORITHMS)
     data = SOURCES[recipe.data.source](recipe)
-    sites = _trainers(recipe, data)
+    sites = _trainers(recipe, data) if declared is None else {}
     seen = [tasks[name] for name in recipe.tasks.seen]
     for site in sites:
         if not _NAME.fullmatch(site):
@@ -93,6 +97,8 @@ def build_world(recipe: Recipe) -> World:
                 expected="a name of letters, digits, '_', '-' and '.' (at most 64, beginning with a letter)",
             )
     owned = {site: tuple(owned_components(shard, seen)) for site, shard in sites.items()}
+    if declared is not None:
+        owned = {site: tuple(sorted(counts)) for site, counts in declared.items()}
     for site, components in owned.items():
         if not components:
             raise FedkimError(
