@@ -170,7 +170,7 @@ def test_below_the_quorum_the_round_is_skipped_asked_again_and_then_ends_with_a_
     make, grid, events = federation
     grid.answers[1] = grid.answers[2] = lambda header, body: None
     got = []
-    with pytest.raises(FedkimError, match="1 of 3 sites answered in 2 attempts.*missing: site-1, site-2"):
+    with pytest.raises(FedkimError, match=r"1 of 3 sites answered in 2 attempts.*missing: site-1, site-2"):
         got.extend(make(quorum=2)(1, world.initial))
     assert [entry["step"] for entry in events if entry["event"] == "round-skipped"] == [1, 2]
     assert 200 <= module.time.now <= 210
@@ -201,7 +201,7 @@ def test_the_start_waits_so_long_and_no_longer(world, federation):
     del grid.nodes[1]
     assert make(quorum=2).wait_for_sites() == ["site-2", "site-3"]
     assert module.time.now >= 20
-    with pytest.raises(FedkimError, match="2 of 3 sites connected after 20 s.*missing: site-1"):
+    with pytest.raises(FedkimError, match=r"2 of 3 sites connected after 20 s.*missing: site-1"):
         make(quorum=3).wait_for_sites()
 
 

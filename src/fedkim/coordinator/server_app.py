@@ -3,7 +3,6 @@
 Between two rounds no message is under way and the sites only look for work, so injection may take as long as it takes.
 """
 
-import fcntl
 import os
 import secrets
 import sys
@@ -16,7 +15,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedkim.coordinator.federation_file import FederationFile, load_federation_file, require_sites
-from fedkim.coordinator.standing import read_standing, write_standing
+from fedkim.coordinator.standing import lock_holder, read_standing, write_standing
 from fedkim.engines.flower.exchange import FlowerExchange, Waiting
 from fedkim.engines.flower.roster import Registered
 from fedkim.errors import FedkimError
@@ -106,18 +105,13 @@ def _round(file: FederationFile) -> int:
 
 
 def _end_with(lock: Path) -> None:
-    """End this process when the coordinator's lock is free: it died, and another must find the run's folder free."""
+    """End this process when the coordinator that started it is gone: the next one must find the run's folder free."""
+    holder = lock_holder(lock)
 
     def watch() -> None:
-        with open(lock, "rb") as file:
-            while True:
-                time.sleep(1.0)
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                if read_standing(lock.parent).get("state") not in ("finished", "failed"):
-                    os._exit(75)
-                return
+        while lock_holder(lock) == holder is not None:
+            time.sleep(0.5)
+        if read_standing(lock.parent).get("state") not in ("finished", "failed"):
+            os._exit(75)
 
     threading.Thread(target=watch, daemon=True).start()

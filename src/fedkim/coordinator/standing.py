@@ -34,3 +34,15 @@ def read_standing(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def lock_holder(lock: Path) -> int | None:
+    """The living process whose number stands in a lock file; looking takes no lock, so it is in nobody's way."""
+    try:
+        process = int(lock.read_text(encoding="utf-8"))
+        os.kill(process, 0)
+    except PermissionError:
+        return process
+    except (OSError, ValueError):
+        return None
+    return process

@@ -69,7 +69,7 @@ def stop(file: FederationFile) -> int | None:
 
 
 def coordinator_process(state: Path) -> int | None:
-    """The process that holds a federation's lock."""
+    """The process that holds a federation's lock; a number that stands there but holds no lock may be anybody's by now."""
     lock = Lock(state / "coordinator.lock", state)
     if not lock.path.exists():
         return None

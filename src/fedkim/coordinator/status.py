@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fedkim.coordinator.federation_file import load_federation_file
-from fedkim.coordinator.standing import TERMINAL, read_standing
-from fedkim.coordinator.starting import coordinator_process
+from fedkim.coordinator.standing import TERMINAL, lock_holder, read_standing
 from fedkim.errors import FedkimError
 from fedkim.store.files import json_lines
-from fedkim.store.lock import Lock
 
 
 def status_of(path: Path) -> dict[str, Any]:
@@ -27,7 +25,7 @@ def status_of(path: Path) -> dict[str, Any]:
         found = _run(file.out) if (file.out / "recipe.json").is_file() else _nothing(file.recipe.federation.rounds)
         standing = read_standing(file.state)
         state = standing.get("state", "not-started")
-        if state not in TERMINAL and standing and coordinator_process(file.state) is None:
+        if state not in TERMINAL and standing and lock_holder(file.state / "coordinator.lock") is None:
             state, standing["reason"] = "stopped", "the coordinator died; the same command resumes"
         sites = _sites(file.state / "network.jsonl", list(file.sites))
         return {**found, "engine": "flower", "state": state, "reason": standing.get("reason", ""), "sites": sites}
@@ -93,12 +91,4 @@ def _updates(path: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def _held(folder: Path) -> bool:
-    lock = Lock(folder.resolve().parent / f".{folder.resolve().name}.lock", folder)
-    if not lock.path.exists():
-        return False
-    try:
-        lock.acquire()
-    except FedkimError:
-        return True
-    lock.release()
-    return False
+    return lock_holder(folder.resolve().parent / f".{folder.resolve().name}.lock") is not None

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fedkim.errors import FedkimError
@@ -86,12 +87,15 @@ def reply_from(header: Mapping[str, Any]) -> Reply:
 
 
 def _fields(cls: type[Request] | type[Reply], header: Mapping[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     known = {item.name: item for item in dataclasses.fields(cls)}
     needed = {name for name, item in known.items() if item.default is item.default_factory is dataclasses.MISSING}
     if not needed <= set(header) <= set(known):
         raise FedkimError(f"a {cls.__name__.lower()}'s header", found="other fields", expected=", ".join(known))
     return {name: _checked(name, value, hints[name]) for name, value in header.items()}
+
+
+_hints = cache(get_type_hints)
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
