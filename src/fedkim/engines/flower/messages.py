@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, get_args, get_origin, get_type_hints
 
 from fedkim.errors import FedkimError
@@ -87,7 +86,7 @@ def reply_from(header: Mapping[str, Any]) -> Reply:
 
 
 def _fields(cls: type[Request] | type[Reply], header: Mapping[str, Any]) -> dict[str, Any]:
-    hints = _hints(cls)
+    hints = _HINTS[cls]
     known = {item.name: item for item in dataclasses.fields(cls)}
     needed = {name for name, item in known.items() if item.default is item.default_factory is dataclasses.MISSING}
     if not needed <= set(header) <= set(known):
@@ -95,7 +94,7 @@ def _fields(cls: type[Request] | type[Reply], header: Mapping[str, Any]) -> dict
     return {name: _checked(name, value, hints[name]) for name, value in header.items()}
 
 
-_hints = cache(get_type_hints)
+_HINTS = {cls: get_type_hints(cls) for cls in (Request, Reply)}
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
