@@ -6,7 +6,7 @@ from flwr.app import Error, Message
 from flwr.supercore.task_identity import TaskIdentity
 
 from fedkim.engines.flower.content import pack, unpack
-from fedkim.engines.flower.roster import fingerprint
+from fedkim.engines.flower.fingerprint import fingerprint
 
 TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 0, 1  # a message wants to know its run
 

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flower_grid
-from fedkim.engines.flower.channel import ChannelError, ask, receive, send
-from fedkim.engines.flower.client_app import SOCKET, train
+from fedkim.engines.flower.channel import SOCKET, ChannelError, ask, receive, send
+from fedkim.engines.flower.client_app import train
 from fedkim.engines.flower.content import pack, unpack
 from fedkim.engines.flower.messages import Request, request_from, to_header
 from fedkim.errors import FedkimError

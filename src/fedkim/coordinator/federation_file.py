@@ -35,7 +35,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fedkim.engines.wire import UPLOADS
+from fedkim.engines.flower.messages import UPLOADS
 from fedkim.errors import FedkimError, unknown
 from fedkim.recipe import Recipe, from_dict, import_plugins, load
 from fedkim.site.site_file import LOOPBACK, SITE_NAME, read_tables

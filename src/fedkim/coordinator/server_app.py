@@ -15,15 +15,12 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedkim.coordinator.federation_file import FederationFile, load_federation_file, require_sites
-from fedkim.coordinator.standing import lock_holder, read_standing, write_standing
+from fedkim.coordinator.standing import MANIFEST, lock_holder, read_standing, write_standing
 from fedkim.engines.flower.exchange import FlowerExchange, Waiting
 from fedkim.engines.flower.roster import Registered
 from fedkim.errors import FedkimError
 from fedkim.progress import Plain
 from fedkim.store.events import Events
-
-MANIFEST = "FEDKIM_FEDERATION"
-"""The environment variable by which ``fedkim coordinator start`` names the manifest."""
 
 app = ServerApp()
 

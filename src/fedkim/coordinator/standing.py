@@ -9,6 +9,9 @@ from typing import Any
 from fedkim.store.files import write_text
 
 STATES = ("starting", "waiting", "running", "finished", "failed", "stopped")
+MANIFEST = "FEDKIM_FEDERATION"
+"""The environment variable by which ``fedkim coordinator start`` names the manifest to the loop."""
+
 TERMINAL = ("finished", "failed", "stopped")
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from fedkim.coordinator.app import write_app
 from fedkim.coordinator.federation_file import FederationFile, require_sites
-from fedkim.coordinator.server_app import MANIFEST
-from fedkim.coordinator.standing import TERMINAL, read_standing, write_standing
+from fedkim.coordinator.standing import MANIFEST, TERMINAL, read_standing, write_standing
+from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.engines.flower.processes import Child, flower_environment, program, wait_for_port
-from fedkim.engines.flower.roster import fingerprint
 from fedkim.errors import FedkimError
 from fedkim.site.site_file import LOOPBACK
 from fedkim.store.files import write_text

@@ -7,10 +7,9 @@ direction, where a rounded weight would lose a whole round's training. Broadcast
 import torch
 from torch import Tensor
 
+from fedkim.engines.flower.messages import UPLOADS
 from fedkim.errors import FedkimError
 from fedkim.state import State
-
-UPLOADS = ("float32", "bfloat16")
 
 _HEADER = 1 << 20
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fedkim.engines.flower.client_app import SOCKET
+from fedkim.engines.flower.channel import SOCKET
 from fedkim.engines.flower.processes import Child, flower_environment, free_port, program
 from fedkim.errors import FedkimError
 from fedkim.site.site_file import LOOPBACK, SiteFile, split_address

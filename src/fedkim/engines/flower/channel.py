@@ -15,6 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+SOCKET = "FEDKIM_SITE_SOCKET"
+"""The environment variable by which `fedkim site join` tells where its worker listens."""
+
 MOST_HEADER = 1 << 20
 MOST_BODY = 1 << 31
 

@@ -9,11 +9,8 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from fedkim.engines.flower.channel import ask
+from fedkim.engines.flower.channel import SOCKET, ask
 from fedkim.engines.flower.content import pack, unpack
-
-SOCKET = "FEDKIM_SITE_SOCKET"
-"""The environment variable by which ``fedkim site join`` tells where its worker listens."""
 
 app = ClientApp()
 

@@ -13,6 +13,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from fedkim.errors import FedkimError
 
+UPLOADS = ("float32", "bfloat16")
+"""How a federation lets weights come back."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}|")
 _MOST_ENTRIES = 512
 

@@ -3,16 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_ssh_public_key,
-)
 from flwr.serverapp import Grid
 
-from fedkim.errors import FedkimError
+from fedkim.engines.flower.fingerprint import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +37,3 @@ def online(grid: Grid, sites: Mapping[str, Registered]) -> dict[str, Node]:
         if name is not None:
             found[name] = Node(id=node.node_id, activated=node.last_activated_at)
     return found
-
-
-def fingerprint(public_key: str) -> bytes:
-    """A public key in the one form in which Flower's nodes carry it.
-
-    Raises:
-        FedkimError: no public key of an elliptic curve.
-    """
-    try:
-        key = load_ssh_public_key(public_key.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise FedkimError(
-            "a site's public key",
-            found="something else",
-            expected="one line that begins with ecdsa-sha2-nistp",
-            remedy="use the line that `fedkim site keys` printed",
-        )
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
