@@ -90,13 +90,12 @@ def hang_and_strangers(folder: Path) -> Iterator[Row]:
         os.kill(stopped, signal.SIGCONT)
         slowest, ended = longest_round(federation), federation.standing()["state"] == "finished"
         same = federation.standing().get("digest") == replayed(folder, chosen)
-        quiet = {n: not (folder / n / "audit.jsonl").read_text() for n in ("stranger", "impostor") if heard(folder, n)}
-        refused = {n: "refused" if quiet.get(n, True) else "SPOKEN TO" for n in ("stranger", "impostor")}
+        refused = {name: turned_away(folder, name) for name in ("stranger", "impostor")}
     outcome = f"{'finished' if ended else 'ended'}, slowest round {slowest:.0f} s (deadline {DEADLINE}), weights {same_as(same)}"
     yield Row(fault="hang a site's worker", times=1, outcome=outcome, ok=ended and same and slowest <= DEADLINE + 5)
     for name, what in (("stranger", "unregistered node"), ("impostor", "wrong key under a site's name")):
-        ok = refused[name] == "refused"
-        yield Row(fault=what, times=1, outcome=f"{refused[name]}; its audit log is empty; the others finished", ok=ok)
+        told = "refused as it connected, nothing in its audit log" if refused[name] else "NOT REFUSED"
+        yield Row(fault=what, times=1, outcome=f"{told}; the others finished", ok=refused[name])
 
 
 def coordinator_and_revoked(folder: Path) -> Iterator[Row]:
@@ -187,9 +186,10 @@ def same_as(same: bool) -> str:
     return "as in one process with the same participants" if same else "DIFFER"
 
 
-def heard(folder: Path, name: str) -> bool:
-    """Whether a site began its audit log."""
-    return (folder / name / "audit.jsonl").exists()
+def turned_away(folder: Path, name: str) -> bool:
+    """Whether a node was refused by the coordinator, and its worker never heard a question."""
+    log = (folder / name / "supernode.log").read_text(errors="replace")
+    return "Failed to activate SuperNode" in log and not (folder / name / "audit.jsonl").exists()
 
 
 def worker_of(parent: int) -> int:

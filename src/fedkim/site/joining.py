@@ -92,6 +92,14 @@ def _wait_for(worker: Child, socket: Path) -> None:
 def _again(child: Child, say: Callable[[str], None]) -> None:
     now = time.monotonic()
     recent = [moment for moment in child.started if now - moment < WITHIN]
+    unknown_key = "Failed to activate SuperNode" in child.last_words(15)
+    if unknown_key and len(recent) >= RESTARTS:
+        raise FedkimError(
+            "coordinator",
+            found="no site with this key in its manifest",
+            expected="this site's public key",
+            remedy="send it the line that `fedkim site keys` printed; it takes it in at its next start",
+        )
     if len(recent) >= RESTARTS:
         raise FedkimError(
             child.name,
@@ -99,6 +107,7 @@ def _again(child: Child, say: Callable[[str], None]) -> None:
             remedy=f"see {child.log}",
         )
     status = child.process.returncode if child.process else None
-    say(f"{child.name} ended with status {status}; starting it again")
+    reason = "the coordinator doesn't know this key" if unknown_key else f"status {status}"
+    say(f"{child.name} ended: {reason}; starting it again")
     time.sleep(min(10.0, 1.0 * 2 ** (len(recent) - 1)))
     child.start()
