@@ -162,7 +162,7 @@ def test_a_site_that_hangs_costs_the_grace_once_the_quorum_is_there(world, feder
     make, grid, events = federation
     grid.answers[2] = lambda header, body: None
     assert {update.site for update in make(quorum=2)(1, world.initial)} == {"site-1", "site-3"}
-    assert told(events, "absent") == [("site-2", "deadline")]
+    assert told(events, "absent") == [("site-2", "grace")]
     assert 10 <= module.time.now <= 15
 
 
@@ -312,3 +312,20 @@ def test_a_refusal_is_told_by_its_code_and_nothing_leaves(world, federation, hos
     finally:
         hospital.site = site
     assert told(events, "refused") == [("site-2", "E-POLICY-COHORT")]
+
+
+def test_a_worker_that_is_being_started_is_asked_again_after_a_while(world, federation, hospitals):
+    make, grid, events = federation
+    away = []
+
+    def answer(header, body):
+        away.append(header)
+        known = {name: header[name] for name in ("run", "round", "site", "nonce")}
+        if len(away) < 3:
+            return {**known, "status": "failed", "code": "E-WORKER"}, b""
+        return hospitals["site-2"].answer(header, body)
+
+    grid.answers[2] = answer
+    assert len(list(make()(1, world.initial))) == 3
+    assert told(events, "worker-away") == [("site-2", None)] * 2
+    assert module.time.now > module.AGAIN * 2

@@ -59,7 +59,7 @@ def add_site(
     /,
     *,
     name: str,
-    key: Path,
+    key: str,
     modalities: list[str],
     tasks: list[str],
     max_examples: int,

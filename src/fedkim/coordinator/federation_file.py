@@ -18,7 +18,7 @@
     quorum = 3                      # good answers that make a round; absent: all
     deadline = 3600                 # seconds
 
-    [tls]                           # made by `fedkim coordinator keys`; without it only this machine can connect, in plain
+    [tls]                           # made by `fedkim coordinator keys`; there is no plain mode, on one machine neither
     authority = "tls/ca.crt"
     certificate = "tls/server.pem"
     key = "tls/server.key"
@@ -38,7 +38,7 @@ from typing import Any
 from fedkim.engines.flower.messages import UPLOADS
 from fedkim.errors import FedkimError, unknown
 from fedkim.recipe import Recipe, from_dict, import_plugins, load
-from fedkim.site.site_file import LOOPBACK, SITE_NAME, read_tables
+from fedkim.site.site_file import SITE_NAME, read_tables
 from fedkim.tasks import TASKS
 
 TABLES = ("recipe", "llm", "public", "network", "tls", "sites")
@@ -139,13 +139,6 @@ def load_federation_file(path: str | Path) -> FederationFile:
     import_plugins(recipe.run.plugins)
     network = _network(tables.get("network", {}), path)
     tls = _tls(tables["tls"], path) if "tls" in tables else None
-    if tls is None and network.host not in LOOPBACK:
-        raise FedkimError(
-            f"{path}: [tls]",
-            found="nothing",
-            expected=f"certificates: {network.host} is more than this machine",
-            remedy="make them with `fedkim coordinator keys`",
-        )
     members = {name: _member(name, table, path) for name, table in tables.get("sites", {}).items()}
     out = here / str(recipe_table.get("out", f"runs/{recipe.run.name}"))
     return FederationFile(
@@ -163,8 +156,15 @@ def require_sites(file: FederationFile) -> None:
     """Refuse a manifest that can't be run.
 
     Raises:
-        FedkimError: no site, a site without anything to train, or a quorum above the number of sites.
+        FedkimError: no certificate, no site, a site without anything to train, or a quorum above the number of sites.
     """
+    if file.tls is None:
+        raise FedkimError(
+            f"{file.path}: [tls]",
+            found="nothing",
+            expected="certificates: sites are known by their keys, and keys are checked over TLS alone",
+            remedy="make them with `fedkim coordinator keys`",
+        )
     if not file.sites:
         raise FedkimError(f"{file.path}: [sites]", found="none", remedy="add one with `fedkim coordinator add-site`")
     for name, declared in file.declared().items():

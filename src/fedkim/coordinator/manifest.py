@@ -13,9 +13,9 @@ from fedkim.store.files import write_text
 
 
 def add_site(
-    path: Path, *, name: str, key: Path, modalities: Sequence[str], tasks: Sequence[str], max_examples: int
+    path: Path, *, name: str, key: str, modalities: Sequence[str], tasks: Sequence[str], max_examples: int
 ) -> None:
-    """Append ``[sites.NAME]``.
+    """Append ``[sites.NAME]``; ``key`` is a public key's line, or the file it stands in.
 
     Raises:
         FedkimError: the name is taken or none, the key is no key, or the manifest wouldn't be understood afterwards.
@@ -25,7 +25,7 @@ def add_site(
         raise FedkimError("--name", expected="letters, digits, '_', '-' and '.', beginning with a letter")
     if name in file.sites:
         raise FedkimError(f"site {name!r}", found=f"one of that name in {path}", remedy="remove that one first")
-    line = key.read_text(encoding="utf-8").strip() if len(str(key)) < 256 and key.is_file() else str(key)
+    line = key.strip() if key.startswith("ecdsa-") else _line(Path(key))
     if any(fingerprint(line) == fingerprint(other.public_key) for other in file.sites.values()):
         raise FedkimError(f"site {name!r}", found="the key of another site", remedy="each site makes its own")
     before = path.read_text(encoding="utf-8")
@@ -48,6 +48,15 @@ def remove_site(path: Path, *, name: str) -> None:
     before = path.read_text(encoding="utf-8")
     header = rf'^\[sites\.(?:"{re.escape(name)}"|{re.escape(name)})(?:\.[^\]]*)?\][^\n]*\n(?:(?!\[)[^\n]*\n?)*'
     _replace(path, before, re.sub(header, "", before, flags=re.MULTILINE))
+
+
+def _line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FedkimError(
+            f"--key {path}", found=type(error).__name__, expected="a public key's file, or its line"
+        ) from None
 
 
 def _replace(path: Path, before: str, after: str) -> None:

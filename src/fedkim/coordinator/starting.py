@@ -41,8 +41,7 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
         superlink.start()
         host = "127.0.0.1" if file.network.host in ("0.0.0.0", *LOOPBACK) else file.network.host
         wait_for_port(host, file.network.port, superlink, 60)
-        how = "TLS, sites known by their keys" if file.tls else "PLAIN: only this machine can connect"
-        say(f"listening on {file.network.host}:{file.network.port} ({how})")
+        say(f"listening on {file.network.host}:{file.network.port} (TLS, sites known by their keys)")
         _write_connection(file, environment, host)
         _register(file, environment, say)
         app = write_app(file.state / "app")
@@ -84,8 +83,7 @@ def coordinator_process(state: Path) -> int | None:
 def _superlink(file: FederationFile) -> list[str]:
     command = [program("flower-superlink"), "--host", file.network.host, "--port", str(file.network.port)]
     command += ["--database", str(file.state / "flower.db"), "--disable-runtime-dependency-installation"]
-    if file.tls is None:
-        return [*command, "--insecure", "--enable-supernode-auth"]
+    assert file.tls is not None
     return [
         *command,
         "--enable-supernode-auth",
@@ -96,7 +94,8 @@ def _superlink(file: FederationFile) -> list[str]:
 
 
 def _write_connection(file: FederationFile, environment: dict[str, str], host: str) -> None:
-    trust = f'root-certificates = "{file.tls.authority}"' if file.tls else "insecure = true"
+    assert file.tls is not None
+    trust = f'root-certificates = "{file.tls.authority}"'
     text = f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\naddress = "{host}:{file.network.port}"\n{trust}\n'
     write_text(Path(environment["FLWR_HOME"]) / "config.toml", text)
 

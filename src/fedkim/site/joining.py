@@ -10,7 +10,7 @@ from pathlib import Path
 from fedkim.engines.flower.channel import SOCKET
 from fedkim.engines.flower.processes import Child, flower_environment, free_port, program
 from fedkim.errors import FedkimError
-from fedkim.site.site_file import LOOPBACK, SiteFile, split_address
+from fedkim.site.site_file import SiteFile, split_address
 from fedkim.store.lock import Lock
 
 LOADING = 3600.0
@@ -49,8 +49,7 @@ def join(site: SiteFile, say: Callable[[str], None]) -> None:
         _wait_for(worker, socket)
         say(worker.last_words(1))
         node.start()
-        secure = "TLS" if coordinator.certificate else "PLAIN, on this machine"
-        say(f"{site.name} is joining {coordinator.address} ({secure}); logs in {site.folder}")
+        say(f"{site.name} is joining {coordinator.address} (TLS); logs in {site.folder}")
         while True:
             for child in (worker, node):
                 if not child.alive:
@@ -67,13 +66,13 @@ def _supernode(site: SiteFile) -> list[str]:
     coordinator = site.coordinator
     assert coordinator is not None
     host, port = split_address(coordinator.address, "address")
-    command = [program("flower-supernode"), "--superlink", f"{host}:{port}", "--port", str(free_port())]
-    if coordinator.certificate:
-        command += ["--root-certificates", str(coordinator.certificate)]
-    else:
-        assert host in LOOPBACK
-        command += ["--insecure"]
-    return [*command, "--auth-supernode-private-key", str(coordinator.key)] if coordinator.key else command
+    return [
+        program("flower-supernode"),
+        *("--superlink", f"{host}:{port}"),
+        *("--port", str(free_port())),
+        *("--root-certificates", str(coordinator.certificate)),
+        *("--auth-supernode-private-key", str(coordinator.key)),
+    ]
 
 
 def _wait_for(worker: Child, socket: Path) -> None:

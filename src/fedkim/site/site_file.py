@@ -13,7 +13,7 @@
 
     [coordinator]
     address = "fedkim.example.org:8000"
-    certificate = "ca.crt"          # the coordinator's; without it only a coordinator on this machine is spoken to, in plain
+    certificate = "ca.crt"          # the authority that signed the coordinator's certificate
     key = "site-1.key"              # made by `fedkim site keys`
 """
 
@@ -39,10 +39,10 @@ class Coordinator:
 
     address: str
     """``host:port``."""
-    key: Path | None
+    key: Path
     """This site's private key."""
-    certificate: Path | None
-    """The authority that signed the coordinator's certificate; None: plain, on this machine."""
+    certificate: Path
+    """The authority that signed the coordinator's certificate. There is no plain mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,13 +150,12 @@ def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:
             )
         if not isinstance(value, str):
             raise FedkimError(f"{path}: [coordinator] {name}", expected="text in quotes")
-    host, _ = split_address(table.get("address", ""), f"{path}: [coordinator] address")
-    files = {name: path.resolve().parent / table[name] if name in table else None for name in ("key", "certificate")}
-    for name, file in files.items():
-        if file is None and host not in LOOPBACK:
-            raise FedkimError(
-                f"{path}: [coordinator] {name}", found="nothing", expected="a file: plain only on this machine"
-            )
-        if file is not None and not file.is_file():
+    split_address(table.get("address", ""), f"{path}: [coordinator] address")
+    files: dict[str, Path] = {}
+    for name in ("key", "certificate"):
+        if name not in table:
+            raise FedkimError(f"{path}: [coordinator]", found=f"no {name}", expected="a file: there is no plain mode")
+        files[name] = path.resolve().parent / table[name]
+        if not files[name].is_file():
             raise FedkimError(f"{path}: [coordinator] {name}", found="no such file", remedy="check the path")
     return Coordinator(address=table["address"], **files)

@@ -24,6 +24,8 @@ POLL = 0.3
 """Seconds between two looks for replies."""
 ROLL_CALL = 3.0
 """Seconds between two looks at who is connected."""
+AGAIN = 3.0
+"""Seconds, doubled with each question, before a site is asked again whose worker or connection failed."""
 MOST_QUESTIONS = 5
 """So often a site is asked in one attempt at a round: when its process came back, or lacked a component."""
 MOST_HELD = 4
@@ -68,6 +70,8 @@ class _Round:
     out: set[str] = field(default_factory=set)
     """Sites that refused or failed: asking again wouldn't help."""
     questions: dict[str, int] = field(default_factory=dict)
+    not_before: dict[str, float] = field(default_factory=dict)
+    """When a site whose worker or connection failed may be asked again."""
 
 
 class FlowerExchange:
@@ -151,7 +155,7 @@ class FlowerExchange:
         slices = {site: state.slice(self.sites[site].declared) for site in chosen}
         ours, quorum = _Round(number=round, slices=slices), self.quorum(len(chosen))
         for attempt in range(1, self.waiting.attempts + 1):
-            ours.out, ours.questions = set(), {}
+            ours.out, ours.questions, ours.not_before = set(), {}, {}
             yield from self._attempt(ours, quorum)
             if len(ours.good) >= quorum:
                 return
@@ -194,13 +198,13 @@ class FlowerExchange:
                 break
             time.sleep(POLL)
         for site in sorted(missing):
-            self.tell("absent", round=ours.number, site=site, reason="deadline")
+            self.tell("absent", round=ours.number, site=site, reason="grace" if in_grace else "deadline")
 
     def _ask(self, ours: _Round, here: Mapping[str, Node], asked: dict[str, _Asked], seconds: float) -> None:
         under_way = {question.site for question in asked.values()}
         for site in sorted(set(ours.slices) - ours.good - ours.out - under_way):
             node = here.get(site)
-            if node is None or seconds <= 0:
+            if node is None or seconds <= 0 or time.monotonic() < ours.not_before.get(site, 0.0):
                 continue
             ours.questions[site] = ours.questions.get(site, 0) + 1
             if ours.questions[site] > MOST_QUESTIONS:
@@ -243,7 +247,8 @@ class FlowerExchange:
         site, number = question.site, ours.number
         if message.has_error():
             self.tell("transport-error", round=number, site=site, reason=f"flower-{message.error.code}")
-            return None  # asked again once it is connected
+            self._later(ours, site)
+            return None
         try:
             header, body = unpack(message.content)
             reply = reply_from(header)
@@ -253,6 +258,10 @@ class FlowerExchange:
             self._used.add(question.nonce)
             if reply.status == "need":
                 self._held[site] = {name: list(digests) for name, digests in reply.held.items()}
+                return None
+            if reply.code == "E-WORKER":
+                self.tell("worker-away", round=number, site=site)
+                self._later(ours, site)
                 return None
             if reply.status != "ok":
                 ours.out.add(site)
@@ -277,6 +286,10 @@ class FlowerExchange:
             digest=reply.audit or None,
         )
         return update
+
+    def _later(self, ours: _Round, site: str) -> None:
+        """Ask again, but not at once: a worker that is being started needs a while."""
+        ours.not_before[site] = time.monotonic() + AGAIN * 2 ** ours.questions.get(site, 0)
 
     def _update(self, base: State, site: str, number: int, reply: Reply, body: bytes) -> Update:
         declared = self.sites[site].declared
