@@ -16,6 +16,7 @@ from fedkim.cli.hospital import import_fedmeki
 from fedkim.cli.interrupts import Terminated, interruptible
 from fedkim.cli.llm import llm
 from fedkim.cli.models import export, predict
+from fedkim.cli.network import coordinator, site, status, stop
 from fedkim.cli.runs import demo, evaluate, report, run
 from fedkim.cli.tasks import tasks
 from fedkim.errors import FedkimError
@@ -28,7 +29,21 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for verb in (demo, run, evaluate, predict, export, tasks, report, llm, data):
+for verb in (
+    demo,
+    run,
+    evaluate,
+    predict,
+    export,
+    tasks,
+    report,
+    llm,
+    data,
+    coordinator,
+    site,
+    status,
+    stop,
+):
     app.command(verb)
 data.command(import_fedmeki)
 

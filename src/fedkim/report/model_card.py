@@ -127,7 +127,7 @@ def _data(result: Mapping[str, Any], exported: Exported) -> str:
         "| site | patients | samples | taught |",
         "| --- | --- | --- | --- |",
         *(
-            f"| {name} | {_count(facts['patients'])} | {_count(facts['samples'])} | {_taught(facts)} |"
+            f"| {name} | {_count(facts.get('patients'))} | {_count(facts.get('samples'))} | {_taught(facts)} |"
             for name, facts in pseudonyms(sites).items()
         ),
     ]
@@ -143,7 +143,7 @@ def pseudonyms(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str,
     """The sites as ``site-1``, ``site-2``, …: those that are called so keep their numbers, others are ordered by size."""
     if all(re.fullmatch(r"site-\d+", name) for name in sites):
         return dict(sorted(sites.items(), key=lambda item: int(item[0].removeprefix("site-"))))
-    ordered = sorted(sites.values(), key=lambda facts: (-int(facts["patients"]), -int(facts["samples"])))
+    ordered = sorted(sites.values(), key=lambda facts: (-int(facts.get("patients", 0)), -int(facts.get("samples", 0))))
     return {f"site-{number}": facts for number, facts in enumerate(ordered, 1)}
 
 
@@ -151,7 +151,9 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _count(number: int) -> str:
+def _count(number: int | None) -> str:
+    if number is None:
+        return "known to the site alone"
     return f"fewer than {FEWEST}" if number < FEWEST else f"{number:,}"
 
 

@@ -17,6 +17,7 @@ from fedkim.injection.llms import choose_device, choose_dtype
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
+from fedkim.run.network import Network
 from fedkim.run.predictions_file import write_predictions
 from fedkim.run.result import Clock, describe_run, write_report_beside
 from fedkim.run.rounds import Rounds
@@ -47,10 +48,11 @@ def run_recipe(
     force: bool = False,
     reveal_test: bool = False,
     progress: Progress | None = None,
+    network: Network | None = None,
 ) -> dict[str, Any]:
     """Run a recipe (or resume its run), score it, write ``result.json`` and ``report.html`` and give the result.
 
-    A complete run is not repeated: its stored result comes back.
+    A complete run is not repeated: its stored result comes back. With ``network`` the sites are elsewhere.
 
     Raises:
         FedkimError: see the parts; nothing half-written stays.
@@ -63,11 +65,12 @@ def run_recipe(
             return stored
         progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
         clock = Clock()
-        world, injector, trainer = load_parts(recipe)
+        world, injector, trainer = load_parts(recipe, network)
         store.use_environment(environment_of(injector))
         remember_trained(store.folder, world.data, recipe.data.source)
         clock.lap("data and language model")
-        rounds = Rounds(world, injector, trainer, store=store, progress=progress)
+        exchange = network.exchange if network else None
+        rounds = Rounds(world, injector, trainer, store=store, progress=progress, exchange=exchange)
         for _ in rounds:
             pass
         clock.lap("rounds")
@@ -101,8 +104,8 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
         return _score(rounds, store, split=split, clock=clock, progress=progress, keep=keep)
 
 
-def load_parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
-    """Data, language model, injector and trainer of a recipe, before the first round."""
+def load_parts(recipe: Recipe, network: Network | None = None) -> tuple[World, Injector, InjectionTrainer]:
+    """Data, language model, injector and trainer of a recipe, before the first round; with ``network`` no site's data."""
     set_threads(recipe)
     import_plugins(recipe.run.plugins)  # before either of the two that may need them
     with ThreadPoolExecutor(
@@ -111,7 +114,7 @@ def load_parts(recipe: Recipe) -> tuple[World, Injector, InjectionTrainer]:
         llm = beside.submit(load_language_model, recipe)
         if choose_dtype(recipe.run.dtype, choose_device(recipe.run.device)) != torch.float32:
             llm.result()  # transformers makes the model's type the whole process's default while it loads
-        world = build_world(recipe)
+        world = build_world(recipe, declared=network.declared if network else None)
         injector = make_injector(world, llm.result())
     return world, injector, make_trainer(world, injector)
 
@@ -162,7 +165,7 @@ def _score(
             "synthetic": world.data.synthetic,
             "data": world.data.name,
             "created": time.strftime("%Y-%m-%d", time.gmtime()),
-            "sites": {site: _holdings(world, site) for site in world.sites},
+            "sites": {site: _holdings(world, site) for site in world.owned},
         },
     }
     clock.lap("statistics")
@@ -198,7 +201,9 @@ def _train_blind(world: World, progress: Progress) -> Injector:
 
 
 def _holdings(world: World, site: str) -> dict[str, Any]:
-    """What a site holds, as counts."""
+    """What a site holds, as counts; of a site elsewhere only its components are known."""
+    if site not in world.sites:
+        return {"components": list(world.owned[site])}
     shard = world.sites[site]
     return {
         "patients": len({sample.patient for sample in shard}),

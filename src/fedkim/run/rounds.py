@@ -16,7 +16,7 @@ from torch import Tensor
 from fedkim.aggregation import Limits, Rejection, Spool, short_of_sites
 from fedkim.engines import InProcess
 from fedkim.failpoints import reach
-from fedkim.federation import Contribution, Gathered, Round, federate
+from fedkim.federation import Contribution, Exchange, Gathered, Round, federate
 from fedkim.injection import InjectionReport, InjectionTrainer, Injector
 from fedkim.progress import Progress
 from fedkim.run.curves import injected_scores, small_scores
@@ -34,11 +34,20 @@ class Rounds:
         world, injector, trainer: the run's parts; injector and trainer are brought to the committed round.
         store: an open store, or None to keep nothing (reference runs).
         progress: told of rounds, sites and steps.
+        exchange: the engine; None: every site in this process.
     """
 
     def __init__(
-        self, world: World, injector: Injector, trainer: InjectionTrainer, *, store: RunStore | None, progress: Progress
+        self,
+        world: World,
+        injector: Injector,
+        trainer: InjectionTrainer,
+        *,
+        store: RunStore | None,
+        progress: Progress,
+        exchange: Exchange | None = None,
     ):
+        self.exchange = exchange
         self.world, self.injector, self.trainer, self.store, self.progress = world, injector, trainer, store, progress
         self.state, self.memory, self.aggregated = world.initial, State(), world.initial
         self.history: list[dict[str, Any]] = []
@@ -76,7 +85,7 @@ class Rounds:
                 commit=self._commit,
                 declared=self.world.declared,
                 limits=Limits(norm=recipe.federation.norm_limit),
-                quorum=min(recipe.federation.quorum, len(self.world.sites)),
+                quorum=min(recipe.federation.quorum, len(self.world.declared)),
                 patience=recipe.federation.patience,
                 skipped=self._skipped_last(),
                 recall=self._recall,
@@ -92,6 +101,10 @@ class Rounds:
         def told(round: int, state: State) -> Iterator[Update | Rejection]:
             self._began = time.perf_counter()
             self._sent = {site: state.slice(own).num_bytes for site, own in self.world.owned.items()}
+            if self.exchange:
+                updates = self.exchange(round, state)
+                yield from spool.through(updates) if spool else updates
+                return
             with self.progress.stage(f"round {round}: sites", len(self.world.sites)) as stage:
                 engine = InProcess(
                     self.world.sites,

@@ -77,8 +77,12 @@ def resolve_tasks(recipe: Recipe) -> dict[str, Task]:
     return {name: TASKS[name] for name in (*recipe.tasks.seen, *recipe.tasks.unseen)}
 
 
-def build_world(recipe: Recipe) -> World:
+def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | None = None) -> World:
     """Load, split, deal and check.
+
+    Args:
+        recipe: all of it.
+        declared: components and examples of sites elsewhere; None: the recipe's private patients are dealt to sites here.
 
     Raises:
         FedkimError: whatever the recipe names that isn't there, a seen task that no site can learn, an unseen task
@@ -90,7 +94,7 @@ def build_world(recipe: Recipe) -> World:
         raise unknown("data source", recipe.data.source, SOURCES)
     algorithm = make_algorithm(recipe.federation)
     data = SOURCES[recipe.data.source](recipe)
-    sites = _trainers(recipe, data)
+    sites = _trainers(recipe, data) if declared is None else {}
     seen = [tasks[name] for name in recipe.tasks.seen]
     for site in sites:
         if not _NAME.fullmatch(site):
@@ -98,7 +102,8 @@ def build_world(recipe: Recipe) -> World:
                 f"site {site!r}",
                 expected="a name of letters, digits, '_', '-' and '.' (at most 64, beginning with a letter)",
             )
-    declared = {site: owned_components(shard, seen) for site, shard in sites.items()}
+    if declared is None:
+        declared = {site: owned_components(shard, seen) for site, shard in sites.items()}
     for site, counts in declared.items():
         if not counts:
             raise FedkimError(
@@ -126,7 +131,7 @@ def build_world(recipe: Recipe) -> World:
                 expected="a seen task with the same inputs",
                 remedy="take the task from tasks.unseen or add a seen task",
             )
-    in_a_round = participants(list(sites), share=recipe.federation.participation, seed=recipe.run.seed, round=1)
+    in_a_round = participants(list(declared), share=recipe.federation.participation, seed=recipe.run.seed, round=1)
     check_owners(algorithm, declared, a_round=len(in_a_round))
     shapes = {name: shape for name, shape in data.shapes().items() if f"encoder.{name}" in held}
     initial = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).state()

@@ -1,0 +1,261 @@
+"""``federation.toml``: the coordinator's manifest of a federation on a network.
+
+::
+
+    [recipe]
+    file = "recipe.toml"            # what the sites approve, by its digest
+    out = "runs/federation"
+
+    [llm]                           # where this machine has the language model, if not under the recipe's name
+    name = "/models/mmedlm2"
+
+    [public]                        # where this machine has the public data; keys of a recipe's [data]
+    root = "/data/pack"
+
+    [network]
+    host = "0.0.0.0"
+    port = 8000
+    quorum = 3                      # good answers that make a round; absent: all
+    deadline = 3600                 # seconds
+
+    [tls]                           # made by `fedkim coordinator keys`; there is no plain mode, on one machine neither
+    authority = "tls/ca.crt"
+    certificate = "tls/server.pem"
+    key = "tls/server.key"
+
+    [sites.site-1]
+    public_key = "ecdsa-sha2-nistp384 AAAA…"
+    modalities = ["image", "signal"]
+    tasks = ["lung_opacity", "ecg_abnormal"]
+    max_examples = 5000             # of any component, or { "encoder.image" = 5000, … }
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from fedkim.engines.flower.messages import UPLOADS
+from fedkim.errors import FedkimError, unknown
+from fedkim.recipe import Recipe, from_dict, import_plugins, load
+from fedkim.site.site_file import SITE_NAME, read_tables
+from fedkim.tasks import TASKS
+
+TABLES = ("recipe", "llm", "public", "network", "tls", "sites")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The table ``[network]``."""
+
+    host: str = "127.0.0.1"
+    """Where to listen; 0.0.0.0 for every interface."""
+    port: int = 8000
+    quorum: int = 0
+    """Good answers that make a round; 0: all that take part."""
+    deadline: float = 3600.0
+    """Seconds that a round may take at the sites."""
+    grace: float = 300.0
+    """Seconds that the others have left once the quorum is there."""
+    start_wait: float = 600.0
+    """Seconds to wait for sites at the start."""
+    attempts: int = 3
+    """A round below the quorum is skipped and asked for again, so often in a row; then the run ends."""
+    uploads: str = "float32"
+    """bfloat16: sites send differences in half the bytes; other last bits than in-process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TLS:
+    """The table ``[tls]``."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A site of the manifest."""
+
+    name: str
+    public_key: str
+    modalities: tuple[str, ...]
+    tasks: tuple[str, ...]
+    max_examples: int | Mapping[str, int]
+
+    def declared(self, recipe: Recipe) -> dict[str, int]:
+        """Most examples by component; its keys are the components that the site owns."""
+        seen = [TASKS[name] for name in recipe.tasks.seen if name in self.tasks]
+        held = [task for task in seen if set(task.modalities) & set(self.modalities)]
+        names = {f"decoder.{task.name}" for task in held}
+        names |= {f"encoder.{m}" for task in held for m in task.modalities if m in self.modalities and m != "text"}
+        most = self.max_examples
+        return {name: most if isinstance(most, int) else most.get(name, 0) for name in sorted(names)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederationFile:
+    """A manifest, read and checked."""
+
+    path: Path
+    recipe: Recipe
+    """As the sites approved it."""
+    run_recipe: Recipe
+    """The same with this machine's folders in it."""
+    out: Path
+    network: Network
+    tls: TLS | None
+    sites: Mapping[str, Member]
+
+    @property
+    def state(self) -> Path:
+        """Where Flower's database, logs and this machine's notes are."""
+        return self.out.parent / f"{self.out.name}-network"
+
+    def declared(self) -> dict[str, dict[str, int]]:
+        """Most examples by site and component."""
+        return {name: member.declared(self.recipe) for name, member in self.sites.items()}
+
+
+def load_federation_file(path: str | Path) -> FederationFile:
+    """Read a manifest.
+
+    Raises:
+        FedkimError: it isn't there, isn't TOML, or says something that isn't understood.
+    """
+    path = Path(path)
+    tables = read_tables(path, "federation file")
+    here = path.resolve().parent
+    for name, table in tables.items():
+        if name not in TABLES:
+            raise FedkimError(f"{path}: unknown table [{name}]", remedy=unknown("table", name, TABLES).remedy)
+        if not isinstance(table, Mapping):
+            raise FedkimError(f"{path}: {name}", expected=f"a table, [{name}]")
+    recipe_table = _keys(tables.get("recipe", {}), ("file", "out", "set"), f"{path}: [recipe]")
+    if not isinstance(recipe_table.get("file"), str):
+        raise FedkimError(f"{path}: [recipe] file", found="nothing", expected="a recipe's file, in quotes")
+    recipe = load(here / recipe_table["file"], *recipe_table.get("set", ()))
+    import_plugins(recipe.run.plugins)
+    network = _network(tables.get("network", {}), path)
+    tls = _tls(tables["tls"], path) if "tls" in tables else None
+    members = {name: _member(name, table, path) for name, table in tables.get("sites", {}).items()}
+    out = here / str(recipe_table.get("out", f"runs/{recipe.run.name}"))
+    return FederationFile(
+        path=path.resolve(),
+        recipe=recipe,
+        run_recipe=_here(recipe, tables, str(path)),
+        out=out,
+        network=network,
+        tls=tls,
+        sites=members,
+    )
+
+
+def require_sites(file: FederationFile) -> None:
+    """Refuse a manifest that can't be run.
+
+    Raises:
+        FedkimError: no certificate, no site, a site without anything to train, or a quorum above the number of sites.
+    """
+    if file.tls is None:
+        raise FedkimError(
+            f"{file.path}: [tls]",
+            found="nothing",
+            expected="certificates: sites are known by their keys, and keys are checked over TLS alone",
+            remedy="make them with `fedkim coordinator keys`",
+        )
+    if not file.sites:
+        raise FedkimError(f"{file.path}: [sites]", found="none", remedy="add one with `fedkim coordinator add-site`")
+    for name, declared in file.declared().items():
+        if not declared or not all(declared.values()):
+            raise FedkimError(
+                f"{file.path}: [sites.{name}]",
+                found="nothing that it could train of this recipe",
+                expected="tasks and modalities of the recipe's seen tasks, with max_examples of at least 1",
+            )
+    if file.network.quorum > len(file.sites):
+        raise FedkimError(f"{file.path}: [network] quorum", expected=f"at most {len(file.sites)}, the number of sites")
+
+
+def _here(recipe: Recipe, tables: Mapping[str, Any], source: str) -> Recipe:
+    """The recipe with ``[llm]`` and ``[public]`` on top; what it computes stays the sites' business too."""
+    own = {name: dict(tables[key]) for name, key in (("llm", "llm"), ("data", "public")) if tables.get(key)}
+    if not own:
+        return recipe
+    whole = recipe.to_dict()
+    return from_dict({name: {**whole[name], **own.get(name, {})} for name in whole}, source=source)
+
+
+def _member(name: str, table: object, path: Path) -> Member:
+    where = f"{path}: [sites.{name}]"
+    if not SITE_NAME.fullmatch(name):
+        raise FedkimError(where, expected="a name of letters, digits, '_', '-' and '.', beginning with a letter")
+    if not isinstance(table, Mapping):
+        raise FedkimError(where, expected="a table")
+    needed = ("public_key", "modalities", "tasks", "max_examples")
+    keys = _keys(table, needed, where)
+    for key in needed:
+        if key not in keys:
+            raise FedkimError(where, found=f"no {key}", expected=", ".join(needed))
+    most = keys["max_examples"]
+    counts = list(most.values()) if isinstance(most, Mapping) else [most]
+    if not all(type(count) is int and count > 0 for count in counts):
+        raise FedkimError(f"{where} max_examples", expected="a whole number above 0, or one for each component")
+    for key in ("modalities", "tasks"):
+        if not isinstance(keys[key], list) or not all(isinstance(item, str) for item in keys[key]):
+            raise FedkimError(f"{where} {key}", expected='a list, for example ["image"]')
+    for task in keys["tasks"]:
+        if task not in TASKS:
+            raise FedkimError(
+                f"{where}: {unknown('task', task, TASKS).what}", remedy=unknown("task", task, TASKS).remedy
+            )
+    return Member(
+        name=name,
+        public_key=str(keys["public_key"]),
+        modalities=tuple(keys["modalities"]),
+        tasks=tuple(keys["tasks"]),
+        max_examples=most,
+    )
+
+
+def _network(table: Mapping[str, Any], path: Path) -> Network:
+    where = f"{path}: [network]"
+    values = dict(_keys(table, [item.name for item in fields(Network)], where))
+    for name, value in values.items():
+        default = getattr(Network, name)
+        number = type(value) in (int, float) and value >= 0
+        if not (number if isinstance(default, int | float) else isinstance(value, str)):
+            raise FedkimError(f"{where} {name}", expected="a number" if isinstance(default, int | float) else "text")
+        if isinstance(default, float):
+            values[name] = float(value)
+        elif isinstance(default, int) and type(value) is not int:
+            raise FedkimError(f"{where} {name}", expected="a whole number")
+    network = replace(Network(), **values)
+    if not 0 < network.port < 65536:
+        raise FedkimError(f"{where} port", found=str(network.port), expected="1 to 65535")
+    if network.uploads not in UPLOADS:
+        raise FedkimError(f"{where} uploads", found=repr(network.uploads), expected=" or ".join(UPLOADS))
+    if network.attempts < 1 or network.deadline <= 0:
+        raise FedkimError(f"{where} attempts, deadline", expected="at least one attempt, a deadline above 0")
+    return network
+
+
+def _tls(table: Mapping[str, Any], path: Path) -> TLS:
+    needed = ("authority", "certificate", "key")
+    keys = _keys(table, needed, f"{path}: [tls]")
+    files: dict[str, Path] = {}
+    for name in needed:
+        files[name] = path.resolve().parent / str(keys.get(name, ""))
+        if not files[name].is_file():
+            raise FedkimError(
+                f"{path}: [tls] {name}", found="no such file", remedy="make it with `fedkim coordinator keys`"
+            )
+    return TLS(**files)
+
+
+def _keys(table: Mapping[str, Any], known: Any, where: str) -> Mapping[str, Any]:
+    for name in table:
+        if name not in known:
+            raise FedkimError(f"{where}: unknown key {name!r}", remedy=unknown("key", name, known).remedy)
+    return table

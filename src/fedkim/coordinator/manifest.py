@@ -1,0 +1,68 @@
+"""Changing a federation's manifest: a table added or taken out, the rest of the file as its author wrote it."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedkim.coordinator.federation_file import load_federation_file
+from fedkim.engines.flower.fingerprint import fingerprint
+from fedkim.errors import FedkimError, unknown
+from fedkim.site.site_file import SITE_NAME
+from fedkim.store.files import write_text
+
+
+def add_site(
+    path: Path, *, name: str, key: str, modalities: Sequence[str], tasks: Sequence[str], max_examples: int
+) -> None:
+    """Append ``[sites.NAME]``; ``key`` is a public key's line, or the file it stands in.
+
+    Raises:
+        FedkimError: the name is taken or none, the key is no key, or the manifest wouldn't be understood afterwards.
+    """
+    file = load_federation_file(path)
+    if not SITE_NAME.fullmatch(name):
+        raise FedkimError("--name", expected="letters, digits, '_', '-' and '.', beginning with a letter")
+    if name in file.sites:
+        raise FedkimError(f"site {name!r}", found=f"one of that name in {path}", remedy="remove that one first")
+    line = key.strip() if key.startswith("ecdsa-") else _line(Path(key))
+    if any(fingerprint(line) == fingerprint(other.public_key) for other in file.sites.values()):
+        raise FedkimError(f"site {name!r}", found="the key of another site", remedy="each site makes its own")
+    before = path.read_text(encoding="utf-8")
+    table = (
+        f'\n[sites."{name}"]\npublic_key = {json.dumps(line)}\nmodalities = {json.dumps(list(modalities))}\n'
+        f"tasks = {json.dumps(list(tasks))}\nmax_examples = {max_examples}\n"
+    )
+    _replace(path, before, before.rstrip("\n") + "\n" + table)
+
+
+def remove_site(path: Path, *, name: str) -> None:
+    """Take ``[sites.NAME]`` out.
+
+    Raises:
+        FedkimError: no such site.
+    """
+    file = load_federation_file(path)
+    if name not in file.sites:
+        raise unknown("site", name, file.sites)
+    before = path.read_text(encoding="utf-8")
+    header = rf'^\[sites\.(?:"{re.escape(name)}"|{re.escape(name)})(?:\.[^\]]*)?\][^\n]*\n(?:(?!\[)[^\n]*\n?)*'
+    _replace(path, before, re.sub(header, "", before, flags=re.MULTILINE))
+
+
+def _line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FedkimError(
+            f"--key {path}", found=type(error).__name__, expected="a public key's file, or its line"
+        ) from None
+
+
+def _replace(path: Path, before: str, after: str) -> None:
+    write_text(path, after)
+    try:
+        load_federation_file(path)
+    except FedkimError:
+        write_text(path, before)
+        raise

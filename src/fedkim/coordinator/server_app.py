@@ -1,0 +1,114 @@
+"""What Flower starts at the coordinator: the same loop as in one process, with Flower's Grid as the engine.
+
+Between two rounds no message is under way and the sites only look for work, so injection may take as long as it takes.
+"""
+
+import os
+import secrets
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedkim.coordinator.federation_file import FederationFile, load_federation_file, require_sites
+from fedkim.coordinator.standing import MANIFEST, lock_holder, read_standing, write_standing
+from fedkim.engines.flower.exchange import FlowerExchange, Waiting
+from fedkim.engines.flower.roster import Registered
+from fedkim.errors import FedkimError
+from fedkim.progress import Plain
+from fedkim.store.events import Events
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the federation to its end, or to a reason."""
+    file = load_federation_file(os.environ[MANIFEST])
+    _end_with(file.state / "coordinator.lock")
+    with open(file.state / "progress.log", "a", encoding="utf-8") as log:
+        try:
+            result = run(file, grid, Plain(log))
+        except FedkimError as error:
+            write_standing(file.state, "failed", reason=str(error), round=_round(file))
+            print(f"fedkim: error: {error}", file=sys.stderr)
+        except Exception as error:
+            write_standing(file.state, "failed", reason=f"an error of the program: {type(error).__name__}")
+            raise
+        else:
+            write_standing(file.state, "finished", round=_round(file), digest=result["train_info"]["digest"])
+
+
+def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
+    """Wait for the sites, run the rounds, score.
+
+    Raises:
+        FedkimError: too few sites, at the start or round after round.
+    """
+    from fedkim.run.network import Network
+    from fedkim.run.pipeline import run_recipe
+
+    require_sites(file)
+    write_standing(file.state, "waiting", round=_round(file))
+    events = Events(file.state / "network.jsonl")
+    events.mend()
+    network = file.network
+    exchange = FlowerExchange(
+        grid,
+        {
+            name: Registered(name=name, public_key=file.sites[name].public_key, declared=declared)
+            for name, declared in file.declared().items()
+        },
+        run=run_name(file),
+        recipe=file.recipe.digest(),
+        waiting=Waiting(
+            quorum=network.quorum,
+            deadline=network.deadline,
+            grace=network.grace,
+            start=network.start_wait,
+            attempts=network.attempts,
+        ),
+        uploads=network.uploads,
+        participation=file.recipe.federation.participation,
+        seed=file.recipe.run.seed,
+        tell=events.append,
+    )
+    here = exchange.wait_for_sites()
+    progress.line(f"{len(here)} of {len(file.sites)} sites connected: {', '.join(here)}")
+    write_standing(file.state, "running", round=_round(file))
+    return run_recipe(
+        file.run_recipe,
+        out=file.out,
+        progress=progress,
+        network=Network(declared=file.declared(), exchange=exchange),
+    )
+
+
+def run_name(file: FederationFile) -> str:
+    """The run's name to the sites, which count its rounds: made once, kept beside the run."""
+    path = file.state / "run-name"
+    if not path.exists():
+        path.write_text(f"{file.recipe.run.name[:32]}-{secrets.token_hex(8)}", encoding="utf-8")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _round(file: FederationFile) -> int:
+    numbers = [int(path.stem.split("-")[1]) for path in (file.out / "rounds").glob("round-*.json")]
+    return max(numbers, default=0)
+
+
+def _end_with(lock: Path) -> None:
+    """End this process when the coordinator that started it is gone: the next one must find the run's folder free."""
+    holder = lock_holder(lock)
+
+    def watch() -> None:
+        while lock_holder(lock) == holder is not None:
+            time.sleep(0.5)
+        if read_standing(lock.parent).get("state") not in ("finished", "failed"):
+            os._exit(75)
+
+    threading.Thread(target=watch, daemon=True).start()

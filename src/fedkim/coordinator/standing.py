@@ -1,0 +1,51 @@
+"""How a federation stands: a small file that the loop writes and everybody may read, and a lock that says it is alive."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from fedkim.store.files import write_text
+
+STATES = ("starting", "waiting", "running", "finished", "failed", "stopped")
+MANIFEST = "FEDKIM_FEDERATION"
+"""The environment variable by which ``fedkim coordinator start`` names the manifest to the loop."""
+
+TERMINAL = ("finished", "failed", "stopped")
+
+
+def write_standing(folder: Path, state: str, *, reason: str = "", **fields: Any) -> None:
+    """Write ``standing.json``.
+
+    Args:
+        folder: the federation's network folder.
+        state: one of :data:`STATES`.
+        reason: of a terminal state, one line.
+        fields: numbers and short names besides.
+    """
+    assert state in STATES
+    record = {"state": state, "reason": reason, "time": round(time.time(), 1), "process": os.getpid(), **fields}
+    write_text(folder / "standing.json", json.dumps(record, indent=1) + "\n")
+
+
+def read_standing(folder: Path) -> dict[str, Any]:
+    """What stands there; ``{}`` before the first time."""
+    path = folder / "standing.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def lock_holder(lock: Path) -> int | None:
+    """The living process whose number stands in a lock file; looking takes no lock, so it is in nobody's way."""
+    try:
+        process = int(lock.read_text(encoding="utf-8"))
+        os.kill(process, 0)
+    except PermissionError:
+        return process
+    except (OSError, ValueError):
+        return None
+    return process

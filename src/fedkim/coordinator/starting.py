@@ -1,0 +1,168 @@
+"""``fedkim coordinator start``: Flower's SuperLink and the loop in it, started, watched and ended."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedkim.coordinator.app import write_app
+from fedkim.coordinator.federation_file import FederationFile, require_sites
+from fedkim.coordinator.standing import MANIFEST, TERMINAL, read_standing, write_standing
+from fedkim.engines.flower.fingerprint import fingerprint
+from fedkim.engines.flower.processes import Child, flower_environment, program, wait_for_port
+from fedkim.errors import FedkimError
+from fedkim.site.site_file import LOOPBACK
+from fedkim.store.files import write_text
+from fedkim.store.lock import Lock
+
+COMMAND_SECONDS = 120.0
+CONNECTION = "coordinator"
+
+
+def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
+    """Run a federation until it ends; gives how it stands then.
+
+    Raises:
+        FedkimError: Flower isn't there, another coordinator is, or a program died as it started.
+    """
+    require_sites(file)
+    file.state.mkdir(parents=True, exist_ok=True)
+    lock = Lock(file.state / "coordinator.lock", file.state)
+    lock.acquire()
+    environment = {**flower_environment(file.state / "flower"), MANIFEST: str(file.path)}
+    superlink = Child("SuperLink", _superlink(file), file.state / "superlink.log", environment)
+    try:
+        write_standing(file.state, "starting")
+        write_text(file.state / "progress.log", "")
+        superlink.start()
+        host = "127.0.0.1" if file.network.host in ("0.0.0.0", *LOOPBACK) else file.network.host
+        wait_for_port(host, file.network.port, superlink, 60)
+        say(f"listening on {file.network.host}:{file.network.port} (TLS, sites known by their keys)")
+        _write_connection(file, environment, host)
+        _register(file, environment, say)
+        app = write_app(file.state / "app")
+        _flwr(["run", str(app), CONNECTION], environment, "starting the run")
+        say(f"the run has begun; {len(file.sites)} sites are in the manifest")
+        return _watch(file, superlink, say)
+    except BaseException as error:
+        if read_standing(file.state).get("state") not in TERMINAL:
+            kind = "failed" if isinstance(error, FedkimError) else "stopped"
+            write_standing(file.state, kind, reason=str(error) or "stopped; the same command resumes")
+        raise
+    finally:
+        superlink.stop()
+        lock.release()
+
+
+def stop(file: FederationFile) -> int | None:
+    """Ask a running coordinator to end; gives its process, or None if there is none."""
+    holder = coordinator_process(file.state)
+    if holder:
+        os.kill(holder, signal.SIGTERM)
+    return holder
+
+
+def coordinator_process(state: Path) -> int | None:
+    """The process that holds a federation's lock; a number that stands there but holds no lock may be anybody's by now."""
+    lock = Lock(state / "coordinator.lock", state)
+    if not lock.path.exists():
+        return None
+    try:
+        lock.acquire()
+    except FedkimError:
+        text = lock.path.read_text(encoding="utf-8").strip()
+        return int(text) if text.isdigit() else None
+    lock.release()
+    return None
+
+
+def _superlink(file: FederationFile) -> list[str]:
+    command = [program("flower-superlink"), "--host", file.network.host, "--port", str(file.network.port)]
+    command += ["--database", str(file.state / "flower.db"), "--disable-runtime-dependency-installation"]
+    assert file.tls is not None
+    return [
+        *command,
+        "--enable-supernode-auth",
+        *("--ssl-ca-certfile", str(file.tls.authority)),
+        *("--ssl-certfile", str(file.tls.certificate)),
+        *("--ssl-keyfile", str(file.tls.key)),
+    ]
+
+
+def _write_connection(file: FederationFile, environment: dict[str, str], host: str) -> None:
+    assert file.tls is not None
+    trust = f'root-certificates = "{file.tls.authority}"'
+    text = f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\naddress = "{host}:{file.network.port}"\n{trust}\n'
+    write_text(Path(environment["FLWR_HOME"]) / "config.toml", text)
+
+
+def _register(file: FederationFile, environment: dict[str, str], say: Callable[[str], None]) -> None:
+    """Bring Flower's list of nodes to the manifest's: a site that left it, or has another key, is unregistered."""
+    notes = file.state / "registered.json"
+    known: dict[str, dict[str, str]] = json.loads(notes.read_text()) if notes.exists() else {}
+    for name, note in list(known.items()):
+        if name not in file.sites or file.sites[name].public_key != note["public_key"]:
+            _flwr(["supernode", "unregister", note["node"], CONNECTION], environment, f"removing {name}")
+            del known[name]
+            say(f"{name} is registered no more")
+            write_text(notes, json.dumps(known, indent=1))
+    for name, member in file.sites.items():
+        if name in known:
+            continue
+        fingerprint(member.public_key)
+        path = file.state / f"{name}.pub"
+        write_text(path, member.public_key + "\n")
+        command = ["supernode", "register", str(path), CONNECTION, "--name", name, "--format", "json"]
+        told = _flwr(command, environment, f"registering {name}")
+        known[name] = {"public_key": member.public_key, "node": _node(told, name)}
+        write_text(notes, json.dumps(known, indent=1))
+        say(f"{name} is registered")
+
+
+def _node(told: str, name: str) -> str:
+    try:
+        record = json.loads(told[told.index("{") :])
+        return str(record.get("node-id") or record["node_id"])
+    except (ValueError, KeyError):
+        raise FedkimError(f"registering {name}", found="an unexpected answer of Flower's") from None
+
+
+def _flwr(arguments: list[str], environment: dict[str, str], what: str) -> str:
+    try:
+        done = subprocess.run(
+            [program("flwr"), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        raise FedkimError(what, found=f"no end after {COMMAND_SECONDS:g} s", remedy="start again: it resumes") from None
+    if done.returncode or '"success": false' in done.stdout:
+        raise FedkimError(what, found=" ".join((done.stdout + done.stderr).split())[-300:])
+    return done.stdout
+
+
+def _watch(file: FederationFile, superlink: Child, say: Callable[[str], None]) -> dict[str, Any]:
+    """Relay progress until the run is in a terminal state or the SuperLink is gone."""
+    log = file.state / "progress.log"
+    told = 0
+    while True:
+        standing = read_standing(file.state)
+        if log.exists() and log.stat().st_size > told:
+            with open(log, "rb") as text:
+                text.seek(told)
+                whole = text.read().rpartition(b"\n")[0]
+            told += len(whole) + 1 if whole else 0
+            for line in whole.decode(errors="replace").split("\n") if whole else ():
+                say(line)
+        if standing.get("state") in TERMINAL:
+            return standing
+        if not superlink.alive:
+            raise FedkimError("SuperLink", found="dead", remedy=f"see {superlink.log}; the same command resumes")
+        time.sleep(0.5)

@@ -1,0 +1,94 @@
+"""One view of a run for every engine: state, rounds, sites, bytes; read from files alone, so it disturbs nobody."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from fedkim.coordinator.federation_file import load_federation_file
+from fedkim.coordinator.standing import TERMINAL, lock_holder, read_standing
+from fedkim.errors import FedkimError
+from fedkim.store.files import json_lines
+
+
+def status_of(path: Path) -> dict[str, Any]:
+    """How a run stands.
+
+    Returns:
+        state, reason, engine, round, rounds, and by site: rounds answered, bytes, the last round's seconds, its last event.
+
+    Raises:
+        FedkimError: neither a run's folder nor a federation's manifest.
+    """
+    if path.suffix == ".toml":
+        file = load_federation_file(path)
+        found = _run(file.out) if (file.out / "recipe.json").is_file() else _nothing(file.recipe.federation.rounds)
+        standing = read_standing(file.state)
+        state = standing.get("state", "not-started")
+        if state not in TERMINAL and standing and lock_holder(file.state / "coordinator.lock") is None:
+            state, standing["reason"] = "stopped", "the coordinator died; the same command resumes"
+        sites = _sites(file.state / "network.jsonl", list(file.sites))
+        return {**found, "engine": "flower", "state": state, "reason": standing.get("reason", ""), "sites": sites}
+    if not (path / "recipe.json").is_file():
+        raise FedkimError(f"{path}", found="no run", expected="a run's folder or a federation.toml")
+    found = _run(path)
+    sites = {
+        name: {"rounds": len(rounds), "received": sum(entry["bytes"] for entry in rounds)}
+        for name, rounds in _updates(path / "events.jsonl").items()
+    }
+    state = "finished" if (path / "result.json").is_file() else "running" if _held(path) else "stopped"
+    return {**found, "engine": "in-process", "state": state, "reason": "", "sites": sites}
+
+
+def status_text(found: dict[str, Any]) -> str:
+    """The same for people."""
+    lines = [f"{found['state']} ({found['engine']}): round {found['round']} of {found['rounds']} committed"]
+    if found["reason"]:
+        lines.append(f"  {found['reason']}")
+    for name, site in found["sites"].items():
+        told = [f"{site['rounds']} rounds"]
+        told += [f"{site[key]:,} bytes {key}" for key in ("sent", "received") if key in site]
+        told += [f"last round {site['seconds']:.1f} s"] if site.get("seconds") else []
+        told += [f"last event: {site['last']}, {site['ago']:.0f} s ago"] if site.get("last") else []
+        lines.append(f"  {name}: {', '.join(told)}")
+    return "\n".join(lines)
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    numbers = [int(path.stem.split("-")[1]) for path in (folder / "rounds").glob("round-*.json")]
+    recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["recipe"]
+    return {"round": max(numbers, default=0), "rounds": recipe["federation"]["rounds"]}
+
+
+def _nothing(rounds: int) -> dict[str, Any]:
+    return {"round": 0, "rounds": rounds}
+
+
+def _sites(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    sites: dict[str, dict[str, Any]] = {name: {"rounds": 0, "sent": 0, "received": 0} for name in names}
+    for event in json_lines(path):
+        site = sites.get(event.get("site", ""))
+        if site is None:
+            continue
+        site["last"], site["ago"] = event["event"], time.time() - event["time"]
+        if "reason" in event:
+            site["last"] += f" ({event['reason']})"
+        if event["event"] == "reply":
+            site["rounds"] += 1
+            site["sent"] += event["sent"]
+            site["received"] += event["received"]
+            site["seconds"] = event["seconds"]
+            site["audit"] = event["digest"]
+    return sites
+
+
+def _updates(path: Path) -> dict[str, list[dict[str, Any]]]:
+    sites: dict[str, list[dict[str, Any]]] = {}
+    for event in json_lines(path):
+        if event["event"] == "update":
+            sites.setdefault(event["site"], []).append(event)
+    return sites
+
+
+def _held(folder: Path) -> bool:
+    return lock_holder(folder.resolve().parent / f".{folder.resolve().name}.lock") is not None

@@ -1,0 +1,317 @@
+"""``exchange(round, state)`` over Flower's Grid: each site gets its slice, updates are yielded as they come, and it ends.
+
+Nothing waits for ever. A round ends when every site has answered, when the quorum is there and its grace is over, or at the
+deadline. A site whose process died is asked again once it is back.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from fedkim.engines.flower.content import pack, unpack
+from fedkim.engines.flower.messages import Reply, Request, reply_from, to_header
+from fedkim.engines.flower.roster import Node, Registered, online
+from fedkim.engines.inprocess import participants
+from fedkim.engines.wire import component_digests, decode, state_from
+from fedkim.errors import FedkimError
+from fedkim.state import State, Update
+
+POLL = 0.3
+"""Seconds between two looks for replies."""
+ROLL_CALL = 3.0
+"""Seconds between two looks at who is connected."""
+AGAIN = 3.0
+"""Seconds, doubled with each question, before a site is asked again whose worker or connection failed."""
+MOST_QUESTIONS = 5
+"""So often a site is asked in one attempt at a round: when its process came back, or lacked a component."""
+MOST_HELD = 4
+"""Digests by component that a site is remembered to hold."""
+
+Tell = Callable[..., None]
+"""``tell(event, **fields)``, as :meth:`fedkim.store.RunStore.event`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """How long a round waits, and for how many."""
+
+    quorum: int = 0
+    """Sites whose good answers make a round; 0: all that take part."""
+    deadline: float = 3600.0
+    """Seconds that a round may take at the sites."""
+    grace: float = 300.0
+    """Seconds that the others have left once the quorum is there."""
+    start: float = 600.0
+    """Seconds to wait for the sites to connect before the first round."""
+    attempts: int = 3
+    """Below the quorum a round is skipped and asked for again; so often in a row, then the run ends."""
+
+
+@dataclass
+class _Asked:
+    site: str
+    node: Node
+    nonce: str
+    began: float
+    sent: int
+
+
+@dataclass
+class _Round:
+    """What one round has come to so far."""
+
+    number: int
+    slices: Mapping[str, State]
+    good: set[str] = field(default_factory=set)
+    out: set[str] = field(default_factory=set)
+    """Sites that refused or failed: asking again wouldn't help."""
+    questions: dict[str, int] = field(default_factory=dict)
+    not_before: dict[str, float] = field(default_factory=dict)
+    """When a site whose worker or connection failed may be asked again."""
+
+
+class FlowerExchange:
+    """The engine.
+
+    Args:
+        grid: Flower's.
+        sites: the manifest's, by name. No other node is ever sent anything.
+        run: the federation's run, the same after a restart.
+        recipe: digest of the recipe that the sites approved.
+        waiting: deadlines and quorum.
+        uploads: form of the sites' uploads, see :mod:`fedkim.engines.wire`.
+        participation: share of the sites in a round.
+        seed: the run's.
+        tell: takes events.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        sites: Mapping[str, Registered],
+        *,
+        run: str,
+        recipe: str,
+        waiting: Waiting,
+        uploads: str = "float32",
+        participation: float = 1.0,
+        seed: int = 0,
+        tell: Tell = lambda event, **fields: None,
+    ):
+        self.grid, self.sites, self.run, self.recipe = grid, dict(sites), run, recipe
+        self.waiting, self.uploads, self.participation, self.seed, self.tell = (
+            waiting,
+            uploads,
+            participation,
+            seed,
+            tell,
+        )
+        self.owners = {c: sum(c in site.declared for site in sites.values()) for c in _components(sites)}
+        self._held: dict[str, dict[str, list[str]]] = {}
+        self._processes: dict[str, str] = {}
+        self._used: set[str] = set()
+
+    def quorum(self, number: int) -> int:
+        """Good answers that a round of so many sites needs."""
+        return min(self.waiting.quorum or number, number)
+
+    def wait_for_sites(self) -> list[str]:
+        """Wait until every site is connected, or the quorum is and the time is up; gives those that are.
+
+        Raises:
+            FedkimError: fewer than the quorum came in time.
+        """
+        end, told = time.monotonic() + self.waiting.start, set[str]()
+        while True:
+            here = set(online(self.grid, self.sites))
+            for site in sorted(here - told):
+                self.tell("connected", site=site)
+            told |= here
+            if here == set(self.sites):
+                return sorted(here)
+            if time.monotonic() >= end:
+                break
+            time.sleep(min(1.0, self.waiting.start))
+        if len(here) >= self.quorum(len(self.sites)):
+            return sorted(here)
+        raise FedkimError(
+            "start of the federation",
+            found=f"{len(here)} of {len(self.sites)} sites connected after {self.waiting.start:g} s",
+            expected=f"at least {self.quorum(len(self.sites))}",
+            remedy=f"missing: {', '.join(sorted(set(self.sites) - here))}; the same command resumes",
+        )
+
+    def __call__(self, round: int, state: State) -> Iterator[Update]:
+        """Updates as they arrive.
+
+        Raises:
+            FedkimError: too few good answers, attempt after attempt.
+        """
+        chosen = participants(list(self.sites), share=self.participation, seed=self.seed, round=round)
+        slices = {site: state.slice(self.sites[site].declared) for site in chosen}
+        ours, quorum = _Round(number=round, slices=slices), self.quorum(len(chosen))
+        for attempt in range(1, self.waiting.attempts + 1):
+            ours.out, ours.questions, ours.not_before = set(), {}, {}
+            yield from self._attempt(ours, quorum)
+            if len(ours.good) >= quorum:
+                return
+            self.tell("round-skipped", round=round, accepted=len(ours.good), step=attempt)
+        raise FedkimError(
+            f"round {round}",
+            found=f"{len(ours.good)} of {len(chosen)} sites answered in {self.waiting.attempts} attempts",
+            expected=f"at least {quorum}",
+            remedy=f"missing: {', '.join(sorted(set(chosen) - ours.good))}; the same command resumes at this round",
+        )
+
+    def _attempt(self, ours: _Round, quorum: int) -> Iterator[Update]:
+        end, in_grace = time.monotonic() + self.waiting.deadline, False
+        asked: dict[str, _Asked] = {}
+        roll_call = 0.0
+        while True:
+            now = time.monotonic()
+            if now >= roll_call:
+                roll_call = now + ROLL_CALL
+                here = online(self.grid, self.sites)
+                for message, question in list(asked.items()):
+                    node = here.get(question.site)
+                    if node and node != question.node:
+                        del asked[message]  # another process by now
+                self._ask(ours, here, asked, end - now)
+            for reply in self.grid.pull_messages(list(asked)) if asked else ():
+                answered = asked.pop(reply.metadata.reply_to_message_id, None)
+                if answered is None:
+                    continue
+                update = self._opened(ours, answered, reply)
+                if update:
+                    yield update
+                roll_call = 0.0
+            missing = set(ours.slices) - ours.good - ours.out
+            if not missing:
+                return
+            if len(ours.good) >= quorum and not in_grace:
+                in_grace, end = True, min(end, time.monotonic() + self.waiting.grace)
+            if time.monotonic() >= end:
+                break
+            time.sleep(POLL)
+        for site in sorted(missing):
+            self.tell("absent", round=ours.number, site=site, reason="grace" if in_grace else "deadline")
+
+    def _ask(self, ours: _Round, here: Mapping[str, Node], asked: dict[str, _Asked], seconds: float) -> None:
+        under_way = {question.site for question in asked.values()}
+        for site in sorted(set(ours.slices) - ours.good - ours.out - under_way):
+            node = here.get(site)
+            if node is None or seconds <= 0 or time.monotonic() < ours.not_before.get(site, 0.0):
+                continue
+            ours.questions[site] = ours.questions.get(site, 0) + 1
+            if ours.questions[site] > MOST_QUESTIONS:
+                ours.out.add(site)
+                self.tell("absent", round=ours.number, site=site, reason="asked-too-often")
+                continue
+            if self._processes.get(site) != node.activated:
+                self._processes[site] = node.activated
+                self._held.pop(site, None)
+            nonce = secrets.token_hex(16)
+            request, body = self._request(site, ours, nonce, seconds)
+            message = Message(
+                pack(to_header(request), body), node.id, "train", ttl=seconds + 60, group_id=str(ours.number)
+            )
+            (identity,) = self.grid.push_messages([message]) or [None]
+            if identity:
+                asked[identity] = _Asked(site, node, nonce, time.monotonic(), len(body))
+
+    def _request(self, site: str, ours: _Round, nonce: str, seconds: float) -> tuple[Request, bytes]:
+        slice_ = ours.slices[site]
+        digests = component_digests(slice_)
+        held = self._held.get(site, {})
+        lacking = [name for name, digest in digests.items() if digest not in held.get(name, ())]
+        request = Request(
+            run=self.run,
+            round=ours.number,
+            site=site,
+            nonce=nonce,
+            recipe=self.recipe,
+            base=slice_.digest(),
+            components=digests,
+            owners={name: self.owners[name] for name in digests},
+            uploads=self.uploads,
+            seconds=seconds,
+        )
+        return request, slice_.slice(lacking).to_bytes() if lacking else b""
+
+    def _opened(self, ours: _Round, question: _Asked, message: Message) -> Update | None:
+        """A good reply's update; anything else becomes an event."""
+        site, number = question.site, ours.number
+        if message.has_error():
+            self.tell("transport-error", round=number, site=site, reason=f"flower-{message.error.code}")
+            self._later(ours, site)
+            return None
+        try:
+            header, body = unpack(message.content)
+            reply = reply_from(header)
+            expected = (self.run, number, site, question.nonce)
+            if (reply.run, reply.round, reply.site, reply.nonce) != expected or question.nonce in self._used:
+                raise FedkimError("a reply", found="the answer to another question")
+            self._used.add(question.nonce)
+            if reply.status == "need":
+                self._held[site] = {name: list(digests) for name, digests in reply.held.items()}
+                return None
+            if reply.code == "E-WORKER":
+                self.tell("worker-away", round=number, site=site)
+                self._later(ours, site)
+                return None
+            if reply.status != "ok":
+                ours.out.add(site)
+                self.tell("refused", round=number, site=site, reason=reply.code or reply.status)
+                return None
+            update = self._update(ours.slices[site], site, number, reply, body)
+        except (FedkimError, ValueError) as error:
+            ours.out.add(site)
+            code = str(getattr(error, "code", "")) or "E-MESSAGE"
+            self.tell("rejected", round=number, site=site, reason=code)
+            return None
+        ours.good.add(site)
+        self._held[site] = {name: list(digests)[:MOST_HELD] for name, digests in reply.held.items()}
+        self.tell(
+            "reply",
+            round=number,
+            site=site,
+            sent=question.sent,
+            received=len(body),
+            seconds=round_(time.monotonic() - question.began),
+            value=round_(reply.seconds),
+            digest=reply.audit or None,
+        )
+        return update
+
+    def _later(self, ours: _Round, site: str) -> None:
+        """Ask again, but not at once: a worker that is being started needs a while."""
+        ours.not_before[site] = time.monotonic() + AGAIN * 2 ** ours.questions.get(site, 0)
+
+    def _update(self, base: State, site: str, number: int, reply: Reply, body: bytes) -> Update:
+        declared = self.sites[site].declared
+        sent = state_from(body, most=base.num_bytes)
+        if not set(sent.components()) | set(reply.num_examples) | set(reply.unchanged) <= set(declared):
+            raise FedkimError("an update", found="a component that isn't the site's")
+        if any(count > declared[name] for name, count in reply.num_examples.items()):
+            raise FedkimError("an update", found="more examples than the site declared")
+        return Update(
+            site=site,
+            round=number,
+            base_digest=reply.base,
+            state=decode(sent, base, unchanged=reply.unchanged, uploads=self.uploads),
+            num_examples=dict(reply.num_examples),
+            metrics={"loss": 0.0, "seconds": reply.seconds, **reply.metrics},
+        )
+
+
+def _components(sites: Mapping[str, Registered]) -> list[str]:
+    return sorted({name for site in sites.values() for name in site.declared})
+
+
+def round_(seconds: float) -> float:
+    """Seconds to two places."""
+    return round(seconds, 2)

@@ -1,0 +1,136 @@
+"""Flower's programs, started and watched: a child never outlives its parent, writes to a log, and calls nobody else's server."""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from fedkim.errors import FedkimError
+
+_DEATH_SIGNAL = 1
+"""``PR_SET_PDEATHSIG`` of prctl(2)."""
+
+TESTED = ((1, 41), (1, 43))
+"""From this version of Flower up to, not including, that one."""
+
+
+@dataclass
+class Child:
+    """A program under supervision."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    environment: Mapping[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    started: list[float] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start it in a session of its own, its output appended to the log."""
+        self.started.append(time.monotonic())
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                list(self.command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(self.environment),
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self, grace: float = 8.0) -> None:
+        """SIGTERM to it and all it started; SIGKILL after the grace."""
+        if self.process is None:
+            return
+        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(seconds)
+        self.process = None
+
+    def last_words(self, lines: int = 5) -> str:
+        """The end of its log."""
+        with contextlib.suppress(OSError):
+            return " | ".join(self.log.read_text(encoding="utf-8", errors="replace").split("\n")[-lines - 1 :]).strip()
+        return ""
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def flower_environment(home: Path) -> dict[str, str]:
+    """The environment for any of Flower's programs: a home of its own, no telemetry, no look for updates, no Ray."""
+    home.mkdir(parents=True, exist_ok=True)
+    return {
+        **os.environ,
+        "FLWR_HOME": str(home.resolve()),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONUNBUFFERED": "1",
+        # Flower's programs start each other by name
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
+    }
+
+
+def program(name: str) -> str:
+    """The full path of one of Flower's programs, of the version this was tested with.
+
+    Raises:
+        FedkimError: Flower isn't installed, or it is another version.
+    """
+    remedy = "install it with: pip install 'fedkim[flower]'"
+    try:
+        version = metadata.version("flwr")
+    except metadata.PackageNotFoundError:
+        raise FedkimError("Flower", found="not installed", remedy=remedy) from None
+    number = tuple(int(part) for part in version.split(".")[:2])
+    if not TESTED[0] <= number < TESTED[1]:
+        expected = f"from {TESTED[0][0]}.{TESTED[0][1]} up to, not including, {TESTED[1][0]}.{TESTED[1][1]}"
+        raise FedkimError("Flower", found=version, expected=expected, remedy=remedy)
+    path = Path(sys.executable).parent / name
+    found = str(path) if path.exists() else shutil.which(name)
+    if not found:
+        raise FedkimError(f"program {name}", found="nowhere", remedy=remedy)
+    return found
+
+
+def wait_for_port(host: str, port: int, child: Child, seconds: float) -> None:
+    """Wait until something listens.
+
+    Raises:
+        FedkimError: the child died, or the time is up.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return
+        if not child.alive:
+            raise FedkimError(child.name, found="ended as it started", remedy=f"see {child.log}")
+        time.sleep(0.2)
+    raise FedkimError(child.name, found=f"not listening on port {port} after {seconds:g} s", remedy=f"see {child.log}")
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as listener:
+        listener.bind((host, 0))
+        return int(listener.getsockname()[1])

@@ -1,0 +1,76 @@
+"""Weights on the wire: only what changed, and where a federation says so in half the bytes.
+
+With ``bfloat16`` a site sends the *difference* from the weights it received: rounded to eight bits, a difference keeps its
+direction, where a rounded weight would lose a whole round's training. Broadcasts are always exact.
+"""
+
+import torch
+from torch import Tensor
+
+from fedkim.engines.flower.messages import UPLOADS
+from fedkim.errors import FedkimError
+from fedkim.state import State
+
+_HEADER = 1 << 20
+
+
+def component_digests(state: State) -> dict[str, str]:
+    """Digest by component."""
+    return {name: state.slice([name]).digest() for name in state.components()}
+
+
+def encode(trained: State, base: State, *, uploads: str) -> tuple[State, tuple[str, ...]]:
+    """What has to be sent so that the other end, which has ``base``, can make ``trained``; and the components it needn't.
+
+    Raises:
+        FedkimError: an unknown form of uploads.
+    """
+    if uploads not in UPLOADS:
+        raise FedkimError("uploads", found=repr(uploads), expected=" or ".join(UPLOADS))
+    before = component_digests(base)
+    unchanged = tuple(name for name, digest in component_digests(trained).items() if before.get(name) == digest)
+    changed = trained.slice(set(trained.components()) - set(unchanged))
+    if uploads == "bfloat16":
+        changed = State({key: _difference(tensor, base[key]) for key, tensor in changed.items()})
+    return changed, unchanged
+
+
+def decode(sent: State, base: State, *, unchanged: tuple[str, ...], uploads: str) -> State:
+    """The inverse of :func:`encode`.
+
+    Raises:
+        FedkimError: a difference from a tensor that isn't in ``base``, or of another shape.
+    """
+    if uploads == "bfloat16":
+        whole = {}
+        for key, tensor in sent.items():
+            if key not in base or base[key].shape != tensor.shape:
+                raise FedkimError("an update", found="a difference from no tensor that was broadcast")
+            whole[key] = base[key] + tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        sent = State(whole)
+    return sent.updated(base.slice(set(unchanged)))
+
+
+def state_from(body: bytes, *, most: int) -> State:
+    """The state in a byte string from another institution; sizes are checked before it is read.
+
+    Args:
+        body: safetensors, or empty for no tensors.
+        most: bytes of tensors it may hold.
+
+    Raises:
+        FedkimError: too large, or no safetensors.
+    """
+    if not body:
+        return State()
+    header = int.from_bytes(body[:8], "little")
+    if len(body) > most + _HEADER or header > _HEADER:
+        raise FedkimError("a message", found=f"{len(body):,} bytes", expected=f"at most {most + _HEADER:,}")
+    try:
+        return State.from_bytes(body)
+    except Exception:
+        raise FedkimError("a message", found="something else", expected="safetensors") from None
+
+
+def _difference(tensor: Tensor, base: Tensor) -> Tensor:
+    return (tensor - base).to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor

@@ -1,0 +1,196 @@
+"""A site's answer to one request: policy, training, the gate at the way out, the audit log, and only then the bytes."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from fedkim.aggregation import ALGORITHMS
+from fedkim.engines.flower.messages import Reply, Request, request_from, to_header
+from fedkim.engines.wire import component_digests, encode, state_from
+from fedkim.errors import FedkimError
+from fedkim.extraction import Extractor, train_site
+from fedkim.recipe import Recipe
+from fedkim.site.audit import AuditLog, tensors_of
+from fedkim.site.policy import Refusal, objection
+from fedkim.site.shard import Shard, load_shard
+from fedkim.site.site_file import SiteFile
+from fedkim.state import State, Update
+
+KEPT = 3
+"""States of a component that a site keeps, so that they needn't be sent again."""
+
+
+class Answering:
+    """Holds a site's data and answers requests, one at a time.
+
+    Args:
+        site: its file.
+        audit: its log; None for a dry run, of which nothing is kept.
+
+    Raises:
+        FedkimError: the approved recipe was changed, or something is wrong with the data.
+    """
+
+    def __init__(self, site: SiteFile, audit: AuditLog | None):
+        self.site, self.audit = site, audit
+        self.recipe: Recipe = site.recipe()
+        torch.set_num_threads(self.recipe.run.threads)
+        self.shard: Shard = load_shard(site, self.recipe)
+        federation = self.recipe.federation
+        self.algorithm = ALGORITHMS[federation.algorithm](proximal_mu=federation.proximal_mu)
+        shapes = {n: s for n, s in self.shard.dataset.shapes().items() if f"encoder.{n}" in self.shard.examples}
+        held = [task for task in self.shard.tasks if f"decoder.{task.name}" in self.shard.examples]
+        self.shape = Extractor(
+            tasks=held, shapes=shapes, settings=self.recipe.extraction, seed=self.recipe.run.seed
+        ).state()
+        self._kept: dict[str, dict[str, State]] = {}
+        self._last: tuple[tuple[object, ...], Reply, bytes] | None = None
+        self._busy = threading.Lock()
+
+    def answer(self, header: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+        """The reply's header and body. Never raises: a traceback could carry a patient's value."""
+        try:
+            request = request_from(header)
+        except (FedkimError, TypeError):
+            return {"status": "refused", "code": "E-REQUEST", "run": "", "round": 0, "site": "", "nonce": ""}, b""
+        with self._busy:
+            began = time.perf_counter()
+            try:
+                reply, sent = self._answer(request, body, began)
+            except Exception as error:
+                code = "E-FAILED" if not isinstance(error, FedkimError) else getattr(error, "code", "") or "E-TRAINING"
+                reply, sent = self._without(request, "failed", code), b""
+                self._note("failed", request, code=code)
+        return to_header(reply), sent
+
+    def _answer(self, request: Request, body: bytes, began: float) -> tuple[Reply, bytes]:
+        refusal = self.refusal(request)
+        if refusal:
+            self._note("refused", request, code=refusal.code)
+            return self._without(request, "refused", refusal.code), b""
+        question = (request.run, request.round, request.base, request.uploads)
+        if self._last and self._last[0] == question:
+            reply, sent = self._last[1:]
+            head = self._note("resent", request, bytes=len(sent))
+            return _again(reply, request, head), sent
+        base = self._base(request, body)
+        if base is None:
+            return self._without(request, "need", ""), b""
+        update = self.train(request.round, base)
+        changed, unchanged = encode(update.state, base, uploads=request.uploads)
+        sent = changed.to_bytes() if len(changed) else b""
+        refusal = self._way_out(update, changed, len(sent))
+        if refusal:
+            self._note("refused", request, code=refusal.code)
+            return self._without(request, "refused", refusal.code), b""
+        self._remember(update.state)
+        head = self._note("sent", request, bytes=len(sent), tensors=tensors_of(changed), unchanged=list(unchanged))
+        reply = Reply(
+            run=request.run,
+            round=request.round,
+            site=request.site,
+            nonce=request.nonce,
+            status="ok",
+            base=request.base,
+            num_examples=dict(update.num_examples),
+            metrics=dict(update.metrics),
+            unchanged=unchanged,
+            held=self._held(),
+            audit=head,
+            seconds=time.perf_counter() - began,
+        )
+        self._last = (question, reply, sent)
+        return reply, sent
+
+    def refusal(self, request: Request) -> Refusal | None:
+        """What the policy has against a request."""
+        rounds = self.audit.rounds_sent(request.run) if self.audit else []
+        return objection(
+            self.site.policy,
+            request,
+            site=self.site.name,
+            cohorts=self.shard.patients,
+            rounds_answered=rounds,
+        )
+
+    def train(self, round: int, base: State) -> Update:
+        """One round of local training."""
+        return train_site(
+            site=self.site.name,
+            round=round,
+            dataset=self.shard.dataset,
+            state=base,
+            tasks=self.shard.tasks,
+            settings=self.recipe.extraction,
+            algorithm_penalty=self.algorithm.penalty,
+            seed=self.recipe.run.seed,
+        )
+
+    def _base(self, request: Request, body: bytes) -> State | None:
+        """The slice to start from, of what came and what is kept; None if a part is nowhere.
+
+        Raises:
+            FedkimError: what came isn't what the request says, or isn't the architecture of the approved recipe.
+        """
+        came = state_from(body, most=self.shape.num_bytes)
+        digests = component_digests(came)
+        if any(request.components.get(name) != digest for name, digest in digests.items()):
+            raise FedkimError("a request", found="other weights than it names")
+        self._remember(came)
+        parts = [self._kept.get(name, {}).get(digest) for name, digest in request.components.items()]
+        if any(part is None for part in parts):
+            return None
+        base = State({key: tensor for part in parts if part is not None for key, tensor in part.items()})
+        form = {key: (tensor.shape, tensor.dtype) for key, tensor in base.items()}
+        if form != {key: (tensor.shape, tensor.dtype) for key, tensor in self.shape.items()}:
+            raise FedkimError("a request", found="weights of another architecture than the approved recipe's")
+        if base.digest() != request.base or not _finite(base):
+            raise FedkimError("a request", found="other weights than it names, or weights that aren't finite")
+        return base
+
+    def _way_out(self, update: Update, changed: State, num_bytes: int) -> Refusal | None:
+        if set(update.state) != set(self.shape) or not _finite(update.state) or not _finite(changed):
+            return Refusal(code="E-FINITE", reason="an update with other tensors, NaN or infinity")
+        if num_bytes > self.site.policy.max_bytes:
+            return Refusal(code="E-POLICY-BYTES", reason=f"more than {self.site.policy.max_bytes:,} bytes")
+        return None
+
+    def _remember(self, state: State) -> None:
+        for name, digest in component_digests(state).items():
+            kept = self._kept.setdefault(name, {})
+            kept.pop(digest, None)
+            kept[digest] = state.slice([name])
+            while len(kept) > KEPT:
+                del kept[next(iter(kept))]
+
+    def _held(self) -> dict[str, tuple[str, ...]]:
+        return {name: tuple(kept) for name, kept in self._kept.items()}
+
+    def _without(self, request: Request, status: str, code: str) -> Reply:
+        """A reply that carries no weights."""
+        return Reply(
+            run=request.run,
+            round=request.round,
+            site=request.site,
+            nonce=request.nonce,
+            status=status,
+            code=code,
+            held=self._held() if status == "need" else {},
+        )
+
+    def _note(self, event: str, request: Request, **fields: Any) -> str:
+        if self.audit is None:
+            return ""
+        return self.audit.append(event, run=request.run, round=request.round, recipe=request.recipe, **fields)
+
+
+def _again(reply: Reply, request: Request, head: str) -> Reply:
+    return replace(reply, nonce=request.nonce, audit=head)
+
+
+def _finite(state: State) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point())

@@ -1,0 +1,159 @@
+"""The audit log: an append-only, hash-chained record of everything that left a site.
+
+::
+
+    {"seq": 3, "time": "2026-11-24T21:07:12Z", "event": "sent", "run": "…", "round": 3, "bytes": 812345,
+     "tensors": [{"name": "encoder.image.…", "shape": [16], "norm": 0.41, "bytes": 64, "sha256": "…"}, …],
+     "previous": "<hash of line 2>", "hash": "<sha256 of this line without its hash>"}
+
+A changed, deleted or moved line breaks the chain. A cut-off end doesn't, so every reply carries the head to the coordinator,
+which keeps it: ``verify`` takes it as ``--head``.
+"""
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedkim.errors import FedkimError
+from fedkim.state import State
+from fedkim.store.files import canonical
+from fedkim.store.lock import Lock
+
+START = "0" * 64
+"""What the first line calls the one before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """A log whose chain holds."""
+
+    entries: int
+    head: str
+    sent: int
+    """Replies that left."""
+    bytes: int
+    """In all."""
+
+
+class AuditLog:
+    """Appends to ``audit.jsonl``; one process at a time.
+
+    Raises:
+        FedkimError: the log that is there doesn't verify, or another process writes it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock, self._writing = Lock(path.with_name(f".{path.name}.lock"), path), threading.Lock()
+        self._lock.acquire()
+        _mend(path)
+        verified = verify(path)
+        self.head, self._next = verified.head, verified.entries + 1
+
+    def append(self, event: str, **fields: Any) -> str:
+        """Add a line, flushed to the disk before anything may leave; gives the new head."""
+        with self._writing:
+            moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            entry = {"seq": self._next, "time": moment, "event": event, **fields, "previous": self.head}
+            entry["hash"] = _hash(entry)
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            try:
+                os.write(descriptor, (canonical(entry) + "\n").encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            self.head, self._next = entry["hash"], self._next + 1
+            return self.head
+
+    def rounds_sent(self, run: str) -> list[int]:
+        """Numbers of the rounds of a run that were answered, rising."""
+        return sorted({e["round"] for e in entries(self.path) if e["event"] == "sent" and e["run"] == run})
+
+    def close(self) -> None:
+        """Let another process write."""
+        self._lock.release()
+
+
+def tensors_of(state: State) -> list[dict[str, Any]]:
+    """What a log line, or a dry run, says about each tensor: name, shape, type, length, bytes, sha256."""
+    return [
+        {
+            "name": name,
+            "shape": list(tensor.shape),
+            "dtype": str(tensor.dtype).removeprefix("torch."),
+            "norm": float(f"{tensor.double().norm().item():.6g}"),
+            "bytes": tensor.numel() * tensor.element_size(),
+            "sha256": State({name: tensor}).digest(),
+        }
+        for name, tensor in state.items()
+    ]
+
+
+def entries(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines, unchecked."""
+    if path.exists():
+        with open(path, encoding="utf-8") as file:
+            yield from (json.loads(line) for line in file)
+
+
+def verify(path: Path, *, head: str | None = None) -> Verified:
+    """Follow the chain from the first line to the last.
+
+    Args:
+        path: the log; one that isn't there is empty.
+        head: a head that the coordinator noted; the chain must have passed through it.
+
+    Raises:
+        FedkimError: a line was changed, removed, moved or added by other means, or the end was cut off before ``head``.
+    """
+    previous, count, sent, size, passed = START, 0, 0, 0, head in (None, START)
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            entry = json.loads(line)
+            whole = canonical(entry).encode() == line
+        except ValueError:
+            entry, whole = {}, False
+        ok = isinstance(entry, Mapping) and whole and entry.get("seq") == number and entry.get("previous") == previous
+        if not ok or entry.get("hash") != _hash(entry):
+            raise FedkimError(
+                f"audit log {path}, line {number}",
+                found="a broken chain",
+                expected="the line that was written",
+                remedy="the log was changed; restore it from a copy",
+            )
+        previous, count = entry["hash"], number
+        passed = passed or previous == head
+        if entry["event"] in ("sent", "resent"):
+            sent, size = sent + 1, size + entry["bytes"]
+    if lines[-1]:
+        raise FedkimError(f"audit log {path}", found="a torn last line", remedy="the next `fedkim site join` mends it")
+    if not passed:
+        raise FedkimError(
+            f"audit log {path}",
+            found="no line with that head",
+            remedy="lines were cut off, or it is another site's head",
+        )
+    return Verified(entries=count, head=previous, sent=sent, bytes=size)
+
+
+def _hash(entry: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in entry.items() if name != "hash"}
+    return hashlib.sha256(canonical(rest).encode()).hexdigest()
+
+
+def _mend(path: Path) -> None:
+    """Cut off the line that a dying process left half-written: what it would have told hadn't left."""
+    if path.exists():
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            with open(path, "rb+") as file:
+                file.truncate(whole)

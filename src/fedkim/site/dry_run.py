@@ -1,0 +1,59 @@
+"""What would leave: a site trains one round on its own, and shows each tensor that a coordinator would get. Nothing is sent."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedkim.engines.flower.messages import Request
+from fedkim.engines.wire import component_digests, encode
+from fedkim.site.answering import Answering
+from fedkim.site.audit import tensors_of
+from fedkim.site.policy import Refusal
+from fedkim.site.site_file import SiteFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """One site's would-be upload."""
+
+    site: str
+    synthetic: bool
+    tensors: list[dict[str, Any]]
+    """Name, shape, dtype, norm, bytes and sha256 of each."""
+    num_bytes: int
+    """Of the message."""
+    num_examples: dict[str, int]
+    metrics: dict[str, float]
+    refusal: Refusal | None
+    """What the policy would have against it."""
+
+
+def dry_run(site: SiteFile, *, uploads: str = "float32") -> DryRun:
+    """Train the first round from the recipe's first weights, as if the coordinator had asked for all the site can train."""
+    answering = Answering(site, None)
+    base = answering.shape
+    request = Request(
+        run="dry-run",
+        round=1,
+        site=site.name,
+        nonce="0",
+        recipe=site.policy.recipe_digest,
+        base=base.digest(),
+        components=component_digests(base),
+        owners=dict.fromkeys(base.components(), site.policy.min_contributors_per_component),
+        uploads=uploads,
+    )
+    update = answering.train(1, base)
+    changed, _ = encode(update.state, base, uploads=uploads)
+    num_bytes = len(changed.to_bytes())
+    refusal = answering.refusal(request)
+    if refusal is None and num_bytes > site.policy.max_bytes:
+        refusal = Refusal(code="E-POLICY-BYTES", reason=f"more than {site.policy.max_bytes:,} bytes")
+    return DryRun(
+        site=site.name,
+        synthetic=answering.shard.dataset.synthetic,
+        tensors=tensors_of(changed),
+        num_bytes=num_bytes,
+        num_examples=dict(update.num_examples),
+        metrics=dict(update.metrics),
+        refusal=refusal,
+    )

@@ -1,0 +1,112 @@
+"""``fedkim site join``: the worker and Flower's SuperNode, started and watched until somebody ends them."""
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fedkim.engines.flower.channel import SOCKET
+from fedkim.engines.flower.processes import Child, flower_environment, free_port, program
+from fedkim.errors import FedkimError
+from fedkim.site.site_file import SiteFile, split_address
+from fedkim.store.lock import Lock
+
+LOADING = 3600.0
+"""Seconds that reading a hospital's data may take."""
+RESTARTS = 5
+"""A program that ended so often in :data:`WITHIN` seconds isn't started again."""
+WITHIN = 120.0
+
+
+def join(site: SiteFile, say: Callable[[str], None]) -> None:
+    """Take part in a federation until interrupted.
+
+    Raises:
+        FedkimError: the site can't take part, another process is at it, or a program keeps ending.
+    """
+    site.recipe()
+    coordinator = site.coordinator
+    if coordinator is None:
+        raise FedkimError(f"{site.path}", found="no table [coordinator]", expected="an address and a key")
+    site.folder.mkdir(parents=True, exist_ok=True)
+    lock = Lock(site.folder / "site.lock", site.folder)
+    lock.acquire()
+    # a Unix socket's path is at most 107 bytes long, a hospital's folders may not be
+    sockets = Path(tempfile.mkdtemp(prefix="fedkim-"))
+    socket = sockets / "worker"
+    environment = {**flower_environment(site.folder / "flower"), SOCKET: str(socket)}
+    worker = Child(
+        "worker",
+        [sys.executable, "-m", "fedkim.site.worker", str(site.path), "--socket", str(socket)],
+        site.folder / "worker.log",
+        environment,
+    )
+    node = Child("SuperNode", _supernode(site), site.folder / "supernode.log", environment)
+    try:
+        worker.start()
+        _wait_for(worker, socket)
+        say(worker.last_words(1))
+        node.start()
+        say(f"{site.name} is joining {coordinator.address} (TLS); logs in {site.folder}")
+        while True:
+            for child in (worker, node):
+                if not child.alive:
+                    _again(child, say)
+            time.sleep(1.0)
+    finally:
+        node.stop()
+        worker.stop()
+        shutil.rmtree(sockets, ignore_errors=True)
+        lock.release()
+
+
+def _supernode(site: SiteFile) -> list[str]:
+    coordinator = site.coordinator
+    assert coordinator is not None
+    host, port = split_address(coordinator.address, "address")
+    return [
+        program("flower-supernode"),
+        *("--superlink", f"{host}:{port}"),
+        *("--port", str(free_port())),
+        *("--root-certificates", str(coordinator.certificate)),
+        *("--auth-supernode-private-key", str(coordinator.key)),
+    ]
+
+
+def _wait_for(worker: Child, socket: Path) -> None:
+    end = time.monotonic() + LOADING
+    while not socket.exists():
+        if not worker.alive:
+            last = worker.last_words(1)
+            raise FedkimError(
+                "worker", found=last.removeprefix("fedkim: error: ") or "ended", remedy=f"see {worker.log}"
+            )
+        if time.monotonic() > end:
+            raise FedkimError("worker", found=f"data not read after {LOADING:g} s", remedy=f"see {worker.log}")
+        time.sleep(0.1)
+
+
+def _again(child: Child, say: Callable[[str], None]) -> None:
+    now = time.monotonic()
+    recent = [moment for moment in child.started if now - moment < WITHIN]
+    unknown_key = "Failed to activate SuperNode" in child.last_words(15)
+    if unknown_key and len(recent) >= RESTARTS:
+        raise FedkimError(
+            "coordinator",
+            found="no site with this key in its manifest",
+            expected="this site's public key",
+            remedy="send it the line that `fedkim site keys` printed; it takes it in at its next start",
+        )
+    if len(recent) >= RESTARTS:
+        raise FedkimError(
+            child.name,
+            found=f"ended {len(recent)} times in {WITHIN:g} s: {child.last_words(2)}",
+            remedy=f"see {child.log}",
+        )
+    status = child.process.returncode if child.process else None
+    reason = "the coordinator doesn't know this key" if unknown_key else f"status {status}"
+    say(f"{child.name} ended: {reason}; starting it again")
+    time.sleep(min(10.0, 1.0 * 2 ** (len(recent) - 1)))
+    child.start()

@@ -1,0 +1,146 @@
+"""Keys and certificates of a federation: a site's key pair, the coordinator's own authority and certificate.
+
+Private keys are written for their owner alone (mode 0600) and never over one that is there.
+"""
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedkim.errors import FedkimError
+
+DAYS = 825
+"""How long a certificate holds."""
+
+
+def make_site_keys(path: Path) -> str:
+    """Write a site's private key to ``path`` and its public key beside it; gives the public line.
+
+    Raises:
+        FedkimError: a key is there already, or the library is missing.
+    """
+    serialization, ec = _serialization(), _curves()
+    key = ec.generate_private_key(ec.SECP384R1())
+    _write(
+        path,
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        ),
+    )
+    line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    _write(path.with_name(path.name + ".pub"), line + b"\n", mode=0o644)
+    return line.decode()
+
+
+def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
+    """Write an authority (``ca.crt``, for the sites) and a server's certificate and key for ``hosts``.
+
+    The authority's own key is forgotten at once: whoever wants another certificate makes another authority.
+
+    Raises:
+        FedkimError: certificates are there already, or the library is missing.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    serialization, ec = _serialization(), _curves()
+    now = datetime.datetime.now(datetime.UTC)
+
+    def begin(name: str, issuer: str, public: object) -> "x509.CertificateBuilder":
+        def named(text: str) -> x509.Name:
+            return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+        return (
+            x509.CertificateBuilder()
+            .subject_name(named(name))
+            .issuer_name(named(issuer))
+            .public_key(public)  # type: ignore[arg-type]
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(minutes=10))
+            .not_valid_after(now + datetime.timedelta(days=DAYS))
+        )
+
+    authority_key, server_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
+    usage = dict.fromkeys(
+        (
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    authority = (
+        begin("fedkim federation", "fedkim federation", authority_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, **usage), critical=True
+        )
+        .add_extension(identifier, critical=False)
+        .sign(authority_key, hashes.SHA384())
+    )
+    server = (
+        begin(hosts[0], "fedkim federation", server_key.public_key())
+        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=True, key_cert_sign=False, crl_sign=False, **usage), critical=True
+        )
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(server_key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .sign(authority_key, hashes.SHA384())
+    )
+    pem = serialization.Encoding.PEM
+    private = server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "server.key", private)
+    _write(folder / "ca.crt", authority.public_bytes(pem), mode=0o644)
+    _write(folder / "server.pem", server.public_bytes(pem), mode=0o644)
+
+
+def _general_name(host: str):  # type: ignore[no-untyped-def]
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _serialization():  # type: ignore[no-untyped-def]
+    try:
+        from cryptography.hazmat.primitives import serialization
+    except ImportError:
+        raise FedkimError(
+            "keys", found="no library for them", remedy="install it with: pip install 'fedkim[flower]'"
+        ) from None
+    return serialization
+
+
+def _curves():  # type: ignore[no-untyped-def]
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return ec
+
+
+def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    except FileExistsError:
+        raise FedkimError(
+            f"file {path}",
+            found="one already",
+            remedy="move it away first: whoever knows its public half would be lost",
+        ) from None
+    except OSError as error:
+        raise FedkimError(f"file {path}", found=error.strerror or "unwritable") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)

@@ -1,0 +1,92 @@
+"""What a site trains on: its data, seen through its policy, and what that makes it able to train."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from fedkim.data.registry import SOURCES
+from fedkim.data.sample import Dataset, Sample
+from fedkim.errors import FedkimError, unknown
+from fedkim.extraction import owned_components
+from fedkim.extraction.extractor import modalities_of, usable
+from fedkim.recipe import Recipe, import_plugins
+from fedkim.run.world import build_world, resolve_tasks
+from fedkim.site.policy import Policy
+from fedkim.site.site_file import SiteFile
+from fedkim.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A site's usable data."""
+
+    dataset: Dataset
+    tasks: tuple[Task, ...]
+    """The recipe's seen tasks that the policy allows."""
+    examples: Mapping[str, int]
+    """Examples by component."""
+    patients: Mapping[str, int]
+    """Distinct patients by component."""
+
+
+def load_shard(site: SiteFile, recipe: Recipe) -> Shard:
+    """Read a site's data.
+
+    Raises:
+        FedkimError: whatever is wrong with the data, or nothing is left of it by the policy.
+    """
+    import_plugins(recipe.run.plugins)
+    allowed = [task for task in resolve_tasks(recipe).values() if task.name in site.policy.tasks]
+    tasks = tuple(task for task in allowed if task.name in recipe.tasks.seen)
+    dataset = permitted(_read(site, recipe), site.policy)
+    examples = owned_components(dataset, tasks)
+    if not examples:
+        raise FedkimError(
+            f"site {site.name!r}",
+            found="no row that its policy lets it train on",
+            expected=f"a label and an input for one of: {', '.join(recipe.tasks.seen)}",
+            remedy="see policy.tasks and policy.modalities",
+        )
+    return Shard(dataset=dataset, tasks=tasks, examples=examples, patients=cohorts(dataset, tasks))
+
+
+def permitted(dataset: Dataset, policy: Policy) -> Dataset:
+    """The samples without inputs and labels that the policy doesn't name."""
+    kept = (_thinned(sample, set(policy.tasks), set(policy.modalities)) for sample in dataset)
+    samples = [sample for sample in kept if sample.inputs and sample.labels]
+    return Dataset(samples, name=dataset.name, synthetic=dataset.synthetic)
+
+
+def cohorts(dataset: Dataset, tasks: tuple[Task, ...]) -> dict[str, int]:
+    """Distinct patients behind each component."""
+    patients: dict[str, set[str]] = {}
+    for sample in dataset:
+        taught = [task for task in tasks if usable(sample, task)]
+        parts = [f"decoder.{task.name}" for task in taught]
+        parts += [f"encoder.{name}" for name in modalities_of(taught) if name in sample.inputs]
+        for part in parts:
+            patients.setdefault(part, set()).add(sample.patient)
+    return {part: len(names) for part, names in sorted(patients.items())}
+
+
+def _read(site: SiteFile, recipe: Recipe) -> Dataset:
+    source = site.data["source"]
+    if source == "recipe":
+        sites = build_world(recipe).sites
+        shard = str(site.data["shard"])
+        if shard not in sites:
+            raise unknown(f"{site.path}: [data] shard:", shard, sites)
+        return sites[shard]
+    if source not in SOURCES:
+        raise unknown("data source", str(source), SOURCES)
+    own = replace(recipe, data=replace(recipe.data, source=source, root=str(site.path)))
+    return SOURCES[source](own).split("private")
+
+
+def _thinned(sample: Sample, tasks: set[str], modalities: set[str]) -> Sample:
+    if set(sample.labels) <= tasks and set(sample.inputs) <= modalities:
+        return sample
+    return replace(
+        sample,
+        inputs={name: value for name, value in sample.inputs.items() if name in modalities},
+        labels={name: value for name, value in sample.labels.items() if name in tasks},
+    )

@@ -1,0 +1,96 @@
+import random
+
+import pytest
+
+from fedkim.errors import FedkimError
+from fedkim.site.audit import AuditLog, verify
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Twenty lines, and the head after each."""
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    heads = [
+        audit.append("sent", run="run", round=number, bytes=100 + number, tensors=[{"name": "encoder.image.w", "norm": 1.5}])
+        for number in range(1, 21)
+    ]  # fmt: skip
+    audit.close()
+    return audit.path, heads
+
+
+def test_a_whole_log_verifies_and_counts_what_left(log):
+    path, heads = log
+    found = verify(path)
+    assert (found.entries, found.sent, found.bytes) == (20, 20, sum(range(101, 121)))
+    assert found.head == heads[-1]
+    assert all(verify(path, head=head) for head in heads)
+
+
+def test_a_hundred_changed_bytes_are_found(log):
+    path, _ = log
+    data = path.read_bytes()
+    draw = random.Random(0)
+    for _ in range(100):
+        place = draw.randrange(len(data) - 1)
+        path.write_bytes(data[:place] + bytes([data[place] ^ (1 << draw.randrange(8))]) + data[place + 1 :])
+        with pytest.raises(FedkimError, match="audit log"):
+            verify(path)
+
+
+def test_every_deleted_doubled_and_moved_line_is_found(log):
+    path, _ = log
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number in range(19):
+        swapped = [*lines[:number], lines[number + 1], lines[number], *lines[number + 2 :]]
+        for spoiled in (
+            lines[:number] + lines[number + 1 :],
+            [*lines[:number], lines[number], *lines[number:]],
+            swapped,
+        ):
+            path.write_bytes(b"".join(spoiled))
+            with pytest.raises(FedkimError, match="broken chain"):
+                verify(path)
+
+
+def test_a_cut_off_end_is_found_by_the_head_that_the_coordinator_kept(log):
+    path, heads = log
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:15]))
+    assert verify(path).entries == 15
+    with pytest.raises(FedkimError, match="cut off"):
+        verify(path, head=heads[-1])
+
+
+def test_a_torn_line_is_mended_and_the_chain_goes_on(log):
+    path, heads = log
+    path.write_bytes(path.read_bytes() + b'{"seq": 21, "ti')
+    with pytest.raises(FedkimError, match="torn"):
+        verify(path)
+    audit = AuditLog(path)
+    assert audit.head == heads[-1]
+    audit.append("refused", run="run", round=21)
+    audit.close()
+    assert verify(path, head=heads[-1]).entries == 21
+
+
+def test_a_log_that_was_changed_is_not_written_on(log):
+    path, _ = log
+    path.write_bytes(path.read_bytes().replace(b'"bytes":105', b'"bytes":999'))
+    with pytest.raises(FedkimError, match="line 5"):
+        AuditLog(path)
+
+
+def test_one_process_writes(log):
+    path, _ = log
+    audit = AuditLog(path)
+    with pytest.raises(FedkimError, match="at work in it"):
+        AuditLog(path)
+    audit.close()
+
+
+def test_rounds_are_counted_by_run(log):
+    path, _ = log
+    audit = AuditLog(path)
+    assert audit.rounds_sent("run") == list(range(1, 21))
+    assert audit.rounds_sent("another") == []
+    audit.close()

@@ -1,0 +1,134 @@
+"""The resident worker and the process of one message: bytes in, bytes out, and no exception's text."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
+
+from flwr.app import Message, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flower_grid
+from fedkim.engines.flower.channel import SOCKET, ChannelError, ask, receive, send
+from fedkim.engines.flower.client_app import train
+from fedkim.engines.flower.content import pack, unpack
+from fedkim.engines.flower.messages import Request, request_from, to_header
+from fedkim.errors import FedkimError
+from fedkim.site.worker import serve
+
+assert flower_grid
+
+REQUEST = Request(
+    run="run", round=1, site="ward", nonce="0", recipe="abc", base="", components={"encoder.image": "1"}, owners={}
+)
+
+
+class Echo:
+    def answer(self, header, body):
+        return {**header, "length": len(body)}, body[::-1]
+
+
+@pytest.fixture
+def worker(tmp_path):
+    path = tmp_path / "worker"
+    threading.Thread(target=serve, args=(Echo(), path), daemon=True).start()
+    while not path.exists() or stat.S_IMODE(path.stat().st_mode) != 0o600:
+        time.sleep(0.01)
+    return path
+
+
+def test_only_the_owner_can_open_the_socket(worker):
+    assert stat.S_ISSOCK(worker.stat().st_mode)
+    assert stat.S_IMODE(worker.stat().st_mode) == 0o600
+
+
+def test_a_question_is_answered(worker):
+    body = os.urandom(1 << 20)
+    assert ask(worker, {"a": 1}, body, timeout=10) == ({"a": 1, "length": 1 << 20}, body[::-1])
+
+
+def test_nonsense_closes_the_connection_and_the_worker_lives_on(worker):
+    for data in (b"", b"\xff" * 16, b"\x00" * 16, (5).to_bytes(8, "big") + bytes(8) + b"[1,2]"):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(worker))
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(1) == b""
+    assert ask(worker, {}, b"", timeout=10)[0] == {"length": 0}
+
+
+def test_lengths_are_checked_before_anything_is_allocated():
+    one, two = socket.socketpair()
+    with one, two:
+        one.sendall((1 << 40).to_bytes(8, "big") + bytes(8))
+        with pytest.raises(ChannelError, match="larger than allowed"):
+            receive(two)
+
+
+def message(header, body=b""):
+    content = pack(header, body) if header is not None else RecordDict()
+    return Message(content, 1, "train")
+
+
+def test_the_process_of_a_message_hands_on_what_the_worker_says(worker, monkeypatch):
+    monkeypatch.setenv(SOCKET, str(worker))
+    header, body = unpack(train(message({"seconds": 5.0}, b"abc"), None).content)
+    assert (header, body) == ({"seconds": 5.0, "length": 3}, b"cba")
+
+
+@pytest.mark.parametrize("header", [{"run": "r", "round": 2, "site": "s", "nonce": "n", "seconds": 1.0}, None])
+def test_without_a_worker_a_code_goes_back_and_no_text(header, tmp_path, monkeypatch):
+    monkeypatch.setenv(SOCKET, str(tmp_path / "patient-4711"))
+    reply = train(message(header), None)
+    assert not reply.has_error()
+    answer, body = unpack(reply.content)
+    assert (answer["status"], answer["code"], body) == ("failed", "E-WORKER", b"")
+    assert "4711" not in str(answer)
+
+
+def test_the_process_of_a_message_loads_no_torch():
+    code = "import sys, fedkim.engines.flower.client_app; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_request_survives_its_header():
+    assert request_from(to_header(REQUEST)) == REQUEST
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=200),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(to_header(REQUEST))), json_values))
+def test_a_header_from_elsewhere_is_a_request_or_a_plain_error(changes):
+    try:
+        request = request_from({**to_header(REQUEST), **changes})
+    except FedkimError:
+        return
+    assert request_from(to_header(request)) == request
+
+
+def test_what_a_header_holds_is_never_repeated_in_an_error():
+    with pytest.raises(FedkimError) as error:
+        request_from({**to_header(REQUEST), "site": "Jane Canary Doe"})
+    assert "Canary" not in str(error.value)
+
+
+def test_send_and_receive_are_inverse():
+    one, two = socket.socketpair()
+    with one, two:
+        send(one, {"a": [1, "b"]}, b"xyz")
+        assert receive(two) == ({"a": [1, "b"]}, b"xyz")

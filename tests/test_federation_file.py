@@ -1,0 +1,172 @@
+"""The manifest and the sites' files: what they say, who is who, and what a mistake is told as."""
+
+import os
+import ssl
+import stat
+import tomllib
+
+import pytest
+
+pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
+
+from cryptography import x509
+
+from fedkim.coordinator.app import write_app
+from fedkim.coordinator.federation_file import load_federation_file, require_sites
+from fedkim.coordinator.manifest import add_site, remove_site
+from fedkim.coordinator.status import status_of, status_text
+from fedkim.engines.flower.processes import flower_environment, program
+from fedkim.errors import FedkimError
+from fedkim.site.keys import make_certificates, make_site_keys
+from fedkim.site.site_file import load_site_file
+from small_recipe import small
+
+RECIPE = small()
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
+    path = tmp_path / "federation.toml"
+    path.write_text('# ours\n[recipe]\nfile = "recipe.toml"\nout = "run"\n')
+    for number in (1, 2):
+        key = tmp_path / f"site-{number}.key"
+        make_site_keys(key)
+        public = f"{key}.pub"
+        add_site(path, name=f"site-{number}", key=public, modalities=["image"], tasks=["lung_opacity"], max_examples=9)
+    return path
+
+
+def test_a_site_owns_what_its_tasks_and_modalities_make(manifest):
+    file = load_federation_file(manifest)
+    with pytest.raises(FedkimError, match="checked over TLS alone"):
+        require_sites(file)
+    make_certificates(manifest.parent / "tls", ["127.0.0.1"])
+    names = 'authority = "tls/ca.crt"\ncertificate = "tls/server.pem"\nkey = "tls/server.key"\n'
+    manifest.write_text(manifest.read_text() + "[tls]\n" + names)
+    require_sites(load_federation_file(manifest))
+    assert file.declared()["site-1"] == {"decoder.lung_opacity": 9, "encoder.image": 9}
+    assert file.run_recipe.digest() == file.recipe.digest() == RECIPE.digest()
+
+
+def test_adding_and_removing_leave_the_rest_as_it_was(manifest):
+    before = manifest.read_text()
+    key = manifest.parent / "more.key"
+    line = make_site_keys(key)
+    add_site(manifest, name="more", key=line, modalities=["signal"], tasks=["ecg_abnormal"], max_examples=5)
+    assert list(load_federation_file(manifest).sites) == ["site-1", "site-2", "more"]
+    remove_site(manifest, name="more")
+    assert manifest.read_text().rstrip() == before.rstrip()
+    remove_site(manifest, name="site-1")
+    assert list(tomllib.loads(manifest.read_text())["sites"]) == ["site-2"]
+    assert manifest.read_text().startswith("# ours")
+
+
+def test_two_sites_never_share_a_key(manifest):
+    key = str(manifest.parent / "site-1.key.pub")
+    with pytest.raises(FedkimError, match="key of another site"):
+        add_site(manifest, name="twin", key=key, modalities=["image"], tasks=["lung_opacity"], max_examples=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[reciep]\n", "did you mean 'recipe'"),
+        ('[recipe]\nfile = "none.toml"\n', "no such file"),
+        ("[recipe]\n", "a recipe's file"),
+        ('[recipe]\nfile = "recipe.toml"\n[network]\nquorm = 2\n', "did you mean 'quorum'"),
+        ('[recipe]\nfile = "recipe.toml"\n[network]\nport = 0\n', "1 to 65535"),
+        ('[recipe]\nfile = "recipe.toml"\n[network]\nuploads = "int8"\n', "bfloat16"),
+        ('[recipe]\nfile = "recipe.toml"\n[tls]\nkey = "x"\n', "fedkim coordinator keys"),
+        ('[recipe]\nfile = "recipe.toml"\n[sites.a]\ntasks = []\n', "no public_key"),
+        ("not toml", "broken TOML"),
+    ],
+)
+def test_mistakes_in_a_manifest_are_told_with_a_remedy(text, message, tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
+    path = tmp_path / "federation.toml"
+    path.write_text(text)
+    with pytest.raises(FedkimError, match=message):
+        load_federation_file(path)
+
+
+SITE = (
+    '[site]\nname = "a"\n[data]\nsource = "recipe"\nshard = "site-1"\n'
+    '[policy]\nrecipe = "recipe.toml"\nrecipe_digest = "{digest}"\ntasks = ["lung_opacity"]\nmodalities = ["image"]\n'
+)
+
+
+def test_a_recipe_that_changed_after_its_approval_is_refused(tmp_path):
+    path = tmp_path / "site.toml"
+    path.write_text(SITE.format(digest=RECIPE.digest()))
+    (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
+    assert load_site_file(path).recipe().digest() == RECIPE.digest()
+    (tmp_path / "recipe.toml").write_text(small("federation.rounds=9").to_toml())
+    with pytest.raises(FedkimError, match="as approved"):
+        load_site_file(path).recipe()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('[coordinator]\naddress = "hospital.example.org:8000"\nkey = "recipe.toml"\n', "there is no plain mode"),
+        ('[coordinator]\naddress = "127.0.0.1"\n', "host:port"),
+        ('[coordinator]\naddress = "127.0.0.1:1"\nkey = "none"\ncertificate = "none"\n', "no such file"),
+        ("[polcy]\n", "did you mean 'policy'"),
+    ],
+)
+def test_mistakes_in_a_sites_file_are_told(more, message, tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
+    path = tmp_path / "site.toml"
+    path.write_text(SITE.format(digest="x") + more)
+    with pytest.raises(FedkimError, match=message):
+        load_site_file(path)
+
+
+def test_private_keys_are_their_owners_alone_and_never_overwritten(tmp_path):
+    key = tmp_path / "a.key"
+    line = make_site_keys(key)
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert line.startswith("ecdsa-sha2-nistp384 ")
+    before = key.read_bytes()
+    with pytest.raises(FedkimError, match="one already"):
+        make_site_keys(key)
+    assert key.read_bytes() == before
+
+
+def test_certificates_name_the_hosts_and_chain_to_the_authority(tmp_path):
+    make_certificates(tmp_path / "tls", ["127.0.0.1", "fedkim.example.org"])
+    server = x509.load_pem_x509_certificate((tmp_path / "tls" / "server.pem").read_bytes())
+    authority = x509.load_pem_x509_certificate((tmp_path / "tls" / "ca.crt").read_bytes())
+    server.verify_directly_issued_by(authority)
+    names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["fedkim.example.org"]
+    assert stat.S_IMODE((tmp_path / "tls" / "server.key").stat().st_mode) == 0o600
+    context = ssl.create_default_context(cafile=str(tmp_path / "tls" / "ca.crt"))
+    assert context.verify_mode == ssl.CERT_REQUIRED
+
+
+def test_the_app_that_is_shipped_holds_imports_alone_and_asks_for_no_package(tmp_path):
+    folder = write_app(tmp_path / "app")
+    sources = {p.name: p.read_text() for p in folder.rglob("*.py")}
+    lines = [line for text in sources.values() for line in text.splitlines() if line]
+    assert all(line.startswith(("from fedkim.", "app = ")) for line in lines)
+    assert "dependencies = []" in (folder / "pyproject.toml").read_text()
+
+
+def test_flowers_programs_call_nobody_elses_server(tmp_path):
+    environment = flower_environment(tmp_path / "home")
+    assert (environment["FLWR_TELEMETRY_ENABLED"], environment["FLWR_DISABLE_UPDATE_CHECK"]) == ("0", "1")
+    assert os.path.isabs(environment["FLWR_HOME"])
+
+
+def test_an_untested_version_of_flower_is_refused(monkeypatch):
+    monkeypatch.setattr("fedkim.engines.flower.processes.metadata.version", lambda name: "1.29.0")
+    with pytest.raises(FedkimError, match=r"found 1\.29\.0, expected from 1\.41"):
+        program("flwr")
+
+
+def test_a_federation_that_never_began_has_a_status(manifest):
+    found = status_of(manifest)
+    assert (found["state"], found["round"], found["rounds"]) == ("not-started", 0, RECIPE.federation.rounds)
+    assert "site-1: 0 rounds" in status_text(found)

@@ -1,0 +1,331 @@
+"""The exchange over a grid in this process: who is spoken to, what is taken, and that every wait ends."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
+
+import flwr.app
+
+from fedkim.engines import InProcess
+from fedkim.engines.flower import exchange as module
+from fedkim.engines.flower.content import CODEC, pack, unpack
+from fedkim.engines.flower.exchange import FlowerExchange, Waiting
+from fedkim.engines.flower.roster import Registered
+from fedkim.errors import FedkimError
+from fedkim.run.world import build_world
+from fedkim.site.answering import Answering
+from fedkim.site.audit import AuditLog
+from fedkim.site.keys import make_site_keys
+from fedkim.site.policy import Policy
+from fedkim.site.site_file import SiteFile
+from fedkim.state import State
+from flower_grid import Clock, Grid
+from small_recipe import small
+
+RECIPE = small("federation.sites=3", "federation.partition=missing-modality")
+KEYS = {}
+
+
+@pytest.fixture(scope="module")
+def world():
+    return build_world(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def hospitals(world, tmp_path_factory):
+    """Three sites with their data, keys and logs, as `site join` would hold them."""
+    folder = tmp_path_factory.mktemp("hospitals")
+    (folder / "recipe.toml").write_text(RECIPE.to_toml())
+    found = {}
+    for name, owned in world.owned.items():
+        KEYS[name] = make_site_keys(folder / f"{name}.key")
+        parts = [part.split(".", 1) for part in owned]
+        policy = Policy(
+            recipe="recipe.toml",
+            recipe_digest=RECIPE.digest(),
+            tasks=tuple(part for kind, part in parts if kind == "decoder"),
+            modalities=tuple(part for kind, part in parts if kind == "encoder"),
+            min_cohort=1,
+            min_contributors_per_component=1,
+            max_rounds=1000,
+        )
+        site = SiteFile(
+            path=folder / f"{name}.toml",
+            name=name,
+            data={"source": "recipe", "shard": name},
+            policy=policy,
+            coordinator=None,
+            folder=folder / name,
+        )
+        found[name] = Answering(site, AuditLog(site.audit))
+    KEYS["stranger"] = make_site_keys(folder / "stranger.key")
+    return found
+
+
+@pytest.fixture
+def federation(world, hospitals, monkeypatch):
+    """``(exchange, grid, events)``; the clock moves only when the exchange sleeps."""
+    grid, events = Grid(), []
+    monkeypatch.setattr(module, "time", Clock())
+    for number, (name, hospital) in enumerate(hospitals.items(), 1):
+        hospital._last = None
+        hospital._kept = {}
+        grid.connect(number, KEYS[name], hospital.answer)
+
+    def make(run="run", declared=None, **waiting):
+        sites = {
+            name: Registered(
+                name=name, public_key=KEYS[name], declared=(declared or {}).get(name, dict.fromkeys(owned, 1000))
+            )
+            for name, owned in world.owned.items()
+        }
+        waits = Waiting(**{"deadline": 100.0, "grace": 10.0, "start": 20.0, "attempts": 2, **waiting})
+        return FlowerExchange(
+            grid,
+            sites,
+            run=run,
+            recipe=RECIPE.digest(),
+            waiting=waits,
+            seed=RECIPE.run.seed,
+            tell=lambda event, **fields: events.append({"event": event, **fields}),
+        )
+
+    return make, grid, events
+
+
+def in_process(world):
+    return InProcess(
+        world.sites,
+        owned=world.owned,
+        tasks=world.seen,
+        settings=RECIPE.extraction,
+        penalty=world.algorithm.penalty,
+        participation=1.0,
+        workers=1,
+        seed=RECIPE.run.seed,
+    )
+
+
+def told(events, event):
+    return [(entry.get("site"), entry.get("reason")) for entry in events if entry["event"] == event]
+
+
+def test_updates_over_the_grid_are_those_of_one_process_bit_for_bit(world, federation):
+    make, _, events = federation
+    exchange = make()
+    assert exchange.wait_for_sites() == sorted(world.owned)
+    mine = {update.site: update for update in exchange(1, world.initial)}
+    for theirs in in_process(world)(1, world.initial):
+        assert mine[theirs.site].state.digest() == theirs.state.digest()
+        assert mine[theirs.site].num_examples == theirs.num_examples
+        assert mine[theirs.site].base_digest == theirs.base_digest
+    assert len(told(events, "reply")) == 3
+
+
+def test_a_site_is_sent_its_own_components_alone(world, federation):
+    make, grid, _ = federation
+    list(make()(1, world.initial))
+    assert len({tuple(owned) for owned in world.owned.values()}) > 1
+    for (_, header, body), owned in zip(grid.pushed, world.owned.values()):
+        assert State.from_bytes(body).components() == tuple(sorted(owned))
+        assert sorted(header["components"]) == sorted(owned)
+
+
+def test_flowers_numpy_codec_is_never_called(world, federation, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("decoded")
+
+    for name in ("numpy", "from_numpy_ndarray", "from_torch_tensor"):
+        monkeypatch.setattr(flwr.app.Array, name, refuse)
+    make, *_ = federation
+    assert len(list(make()(1, world.initial))) == 3
+
+
+def test_asking_flower_to_decode_what_is_carried_is_an_error():
+    content = pack({"round": 1}, b"\x00" * 10)
+    with pytest.raises(TypeError, match=CODEC.replace(".", r"\.")):
+        content.array_records["body"]["bytes"].numpy()
+    assert unpack(content) == ({"round": 1}, b"\x00" * 10)
+
+
+def test_only_registered_keys_get_a_message(world, federation):
+    make, grid, _ = federation
+    grid.connect(9, KEYS["stranger"], lambda header, body: pytest.fail("spoken to"))
+    assert len(list(make()(1, world.initial))) == 3
+    assert 9 not in {number for number, *_ in grid.pushed}
+
+
+def test_a_site_that_hangs_costs_the_grace_once_the_quorum_is_there(world, federation):
+    make, grid, events = federation
+    grid.answers[2] = lambda header, body: None
+    assert {update.site for update in make(quorum=2)(1, world.initial)} == {"site-1", "site-3"}
+    assert told(events, "absent") == [("site-2", "grace")]
+    assert 10 <= module.time.now <= 15
+
+
+def test_below_the_quorum_the_round_is_skipped_asked_again_and_then_ends_with_a_reason(world, federation):
+    make, grid, events = federation
+    grid.answers[1] = grid.answers[2] = lambda header, body: None
+    got = []
+    with pytest.raises(FedkimError, match=r"1 of 3 sites answered in 2 attempts.*missing: site-1, site-2"):
+        got.extend(make(quorum=2)(1, world.initial))
+    assert [entry["step"] for entry in events if entry["event"] == "round-skipped"] == [1, 2]
+    assert 200 <= module.time.now <= 210
+    assert len([number for number, *_ in grid.pushed if number == 3]) == 1, "who has answered isn't asked again"
+
+
+def test_error_replies_dont_count_and_the_site_is_asked_again_a_bounded_number_of_times(world, federation):
+    make, grid, events = federation
+    grid.answers[1] = lambda header, body: 5
+    got = list(make(quorum=2)(1, world.initial))
+    assert {update.site for update in got} == {"site-2", "site-3"}
+    assert len([number for number, *_ in grid.pushed if number == 1]) <= module.MOST_QUESTIONS
+    assert set(told(events, "transport-error")) == {("site-1", "flower-5")}
+
+
+def test_a_site_whose_process_died_is_asked_again_when_another_connects(world, federation, hospitals):
+    make, grid, _ = federation
+    grid.answers[2] = lambda header, body: None
+    exchange = make()
+    rounds = exchange(1, world.initial)
+    assert {next(rounds).site, next(rounds).site} == {"site-1", "site-3"}
+    grid.connect(2, KEYS["site-2"], hospitals["site-2"].answer, activated="2")
+    assert next(rounds).site == "site-2"
+
+
+def test_the_start_waits_so_long_and_no_longer(world, federation):
+    make, grid, _ = federation
+    del grid.nodes[1]
+    assert make(quorum=2).wait_for_sites() == ["site-2", "site-3"]
+    assert module.time.now >= 20
+    with pytest.raises(FedkimError, match=r"2 of 3 sites connected after 20 s.*missing: site-1"):
+        make(quorum=3).wait_for_sites()
+
+
+def spoiled(hospital, change):
+    def answer(header, body):
+        reply, sent = hospital.answer(header, body)
+        return change(reply, sent)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda reply, sent: ({**reply, "nonce": "0" * 32}, sent), id="an answer to another question"),
+        pytest.param(lambda reply, sent: ({**reply, "round": 7}, sent), id="of another round"),
+        pytest.param(lambda reply, sent: ({**reply, "run": "another"}, sent), id="of another run"),
+        pytest.param(lambda reply, sent: ({**reply, "site": "site-1"}, sent), id="in another's name"),
+        pytest.param(lambda reply, sent: (reply, b"\xff" * 64), id="no safetensors"),
+        pytest.param(lambda reply, sent: (reply, b"\x00" * (1 << 22)), id="too long"),
+        pytest.param(lambda reply, sent: ({**reply, "more": 1}, sent), id="a field more"),
+        pytest.param(lambda reply, sent: ({"status": "ok"}, sent), id="fields missing"),
+        pytest.param(
+            lambda reply, sent: ({**reply, "num_examples": dict.fromkeys(reply["num_examples"], 10 ** 6)}, sent),
+            id="more examples than declared",
+        ),
+        pytest.param(
+            lambda reply, sent: (reply, State({"encoder.signal.x": torch.ones(2), "decoder.foreign.x": torch.ones(2)}).to_bytes()),
+            id="another's component",
+        ),
+    ],
+)  # fmt: skip
+def test_what_isnt_the_answer_to_the_question_is_left_out_and_the_round_goes_on(change, world, federation, hospitals):
+    make, grid, events = federation
+    grid.answers[2] = spoiled(hospitals["site-2"], change)
+    assert {update.site for update in make(quorum=2)(1, world.initial)} == {"site-1", "site-3"}
+    assert told(events, "rejected") == [("site-2", "E-MESSAGE")]
+
+
+def test_replayed_answers_are_never_taken_twice(world, federation, hospitals):
+    make, grid, events = federation
+    old = []
+
+    def replay(header, body):
+        if not old:
+            old.append(hospitals["site-2"].answer(header, body))
+        return old[0]
+
+    grid.answers[2] = replay
+    exchange = make(quorum=2)
+    assert len(list(exchange(1, world.initial))) == 3
+    for number in range(2, 6):
+        assert {update.site for update in exchange(number, world.initial)} == {"site-1", "site-3"}
+    assert told(events, "rejected") == [("site-2", "E-MESSAGE")] * 4
+
+
+def test_a_component_that_didnt_change_isnt_sent_again(world, federation):
+    make, grid, _events = federation
+    exchange = make()
+    updates = list(exchange(1, world.initial))
+    before = len(grid.pushed)
+    list(exchange(2, world.initial))
+    assert [len(body) for _, _, body in grid.pushed[before:]] == [0, 0, 0]
+    trained = next(update for update in updates if update.site == "site-1").state
+    before = len(grid.pushed)
+    list(exchange(3, world.initial.updated(trained.slice(["encoder.signal"]))))
+    owned = world.owned["site-1"]
+    assert "encoder.signal" in owned
+    assert grid.pushed[before][2] == b"", "the site's own update comes back to it by name"
+
+
+def test_a_site_that_lost_its_memory_gets_the_whole_slice(world, federation, hospitals):
+    make, grid, _ = federation
+    exchange = make()
+    list(exchange(1, world.initial))
+    hospitals["site-1"]._kept = {}
+    hospitals["site-1"]._last = None
+    before = len(grid.pushed)
+    assert len(list(exchange(2, world.initial))) == 3
+    assert [len(body) > 0 for number, _, body in grid.pushed[before:] if number == 1] == [False, True]
+
+
+def test_differences_in_bfloat16_halve_the_upload_and_keep_the_step(world, federation):
+    make, _grid, events = federation
+    exact = {update.site: update for update in make(run="a")(1, world.initial)}
+    events.clear()
+    exchange = make(run="b")
+    exchange.uploads = "bfloat16"
+    for update in exchange(1, world.initial):
+        for key, tensor in update.state.items():
+            step = exact[update.site].state[key] - world.initial[key]
+            off = (tensor - exact[update.site].state[key]).abs()
+            assert tensor.dtype == torch.float32
+            assert bool((off <= step.abs() * 2**-8 + tensor.abs() * 2**-23).all())
+    full = sum(update.state.num_bytes for update in exact.values())
+    headers = sum(len(update.state.to_bytes()) for update in exact.values()) - full
+    received = sum(event["received"] for event in events if event["event"] == "reply")
+    assert received - headers == pytest.approx(full / 2, rel=0.05)
+
+
+def test_a_refusal_is_told_by_its_code_and_nothing_leaves(world, federation, hospitals):
+    make, _, events = federation
+    hospital = hospitals["site-2"]
+    site = hospital.site
+    hospital.site = replace(site, policy=replace(site.policy, min_cohort=10_000))
+    try:
+        assert len(list(make(quorum=2)(1, world.initial))) == 2
+    finally:
+        hospital.site = site
+    assert told(events, "refused") == [("site-2", "E-POLICY-COHORT")]
+
+
+def test_a_worker_that_is_being_started_is_asked_again_after_a_while(world, federation, hospitals):
+    make, grid, events = federation
+    away = []
+
+    def answer(header, body):
+        away.append(header)
+        known = {name: header[name] for name in ("run", "round", "site", "nonce")}
+        if len(away) < 3:
+            return {**known, "status": "failed", "code": "E-WORKER"}, b""
+        return hospitals["site-2"].answer(header, body)
+
+    grid.answers[2] = answer
+    assert len(list(make()(1, world.initial))) == 3
+    assert told(events, "worker-away") == [("site-2", None)] * 2
+    assert module.time.now > module.AGAIN * 2
