@@ -18,6 +18,7 @@ from fedkim.modalities import dicom
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 """What Pillow may decode here; DICOM comes beside."""
+_BUFFER = 1 << 18  # a small picture in one read
 _SHARES = [float(value) for value in np.arange(256) / np.float32(255)]
 
 
@@ -35,7 +36,7 @@ def open_grey(path: str | Path, *, frames: str = "") -> Image.Image:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise FedkimError(what, found="a folder or a device", expected="a file", code="E-IMG-FORMAT")
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=_BUFFER) as file:
             if not dicom.is_dicom(file.read(132)):
                 return _picture(file, what, frames)
     except FileNotFoundError:
