@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
+from fedkim.cli.inputs import read_inputs
 from fedkim.errors import FedkimError
 from fedkim.modalities import dicom, image, picture
+from fedkim.recipe import Recipe
 from fixtures.pictures import chest, write_dicom
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -316,6 +318,13 @@ def test_eight_bits_become_shares_of_255_to_the_bit(tmp_path):
     ramp = np.arange(64 * 64, dtype=np.uint32).astype(np.uint8).reshape(64, 64)
     Image.fromarray(ramp).save(tmp_path / "x.png")
     np.testing.assert_array_equal(np.asarray(picture.open_grey(tmp_path / "x.png")), ramp / np.float32(255))
+
+
+def test_predict_reads_a_dicom_file_as_training_does(pixels, tmp_path):
+    path = write_dicom(tmp_path / "x.dcm", pixels)
+    nothing = dict.fromkeys(("signal", "table", "stay", "until_hour", "units"))
+    inputs = read_inputs(Recipe(), ["image"], image=path, start=0.0, **nothing)
+    assert torch.equal(inputs["image"], image.read(path, size=Recipe().data.image_size)["image"])
 
 
 def test_without_pydicom_the_extra_is_named(pixels, tmp_path, monkeypatch):

@@ -158,10 +158,10 @@ def _canonical(grey: Image.Image, size: int, what: str) -> Tensor:
         remedy = "give a picture with contents"
         raise FedkimError(what, found="one constant grey", remedy=remedy, code="E-IMG-FLAT")
     centred /= spread
-    square = np.full((size, size), centred.min(), dtype=np.float32)
+    square = np.full((1, size, size), centred.min(), dtype=np.float32)
     top, left = (size - shrunk[1]) // 2, (size - shrunk[0]) // 2
-    square[top : top + shrunk[1], left : left + shrunk[0]] = centred
-    return torch.from_numpy(square)[None]
+    square[0, top : top + shrunk[1], left : left + shrunk[0]] = centred
+    return torch.from_numpy(square)
 
 
 def _too_small(what: str, width: int, height: int) -> FedkimError:

@@ -5,6 +5,7 @@ counts. Errors carry a code: ``E-IMG-MISSING`` · ``E-IMG-FORMAT`` · ``E-IMG-UN
 ``E-IMG-FRAMES``; those of DICOM files stand in :mod:`fedkim.modalities.dicom`.
 """
 
+import io
 import os
 import stat
 from pathlib import Path
@@ -18,6 +19,7 @@ from fedkim.modalities import dicom
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 """What Pillow may decode here; DICOM comes beside."""
+_BUFFER = 1 << 18  # a small picture in one read
 _SHARES = [float(value) for value in np.arange(256) / np.float32(255)]
 
 
@@ -35,9 +37,9 @@ def open_grey(path: str | Path, *, frames: str = "") -> Image.Image:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise FedkimError(what, found="a folder or a device", expected="a file", code="E-IMG-FORMAT")
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             if not dicom.is_dicom(file.read(132)):
-                return _picture(file, what, frames)
+                return _picture(io.BufferedReader(file, _BUFFER), what, frames)
     except FileNotFoundError:
         raise FedkimError(what, found="no such file", remedy="check the path", code="E-IMG-MISSING") from None
     except FedkimError:
