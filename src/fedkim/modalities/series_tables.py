@@ -7,7 +7,7 @@
 
 Long tables are condensed to the hour as YAIB's are: the median of a measurement, the sum of urine. A unit stands in the
 header, in the column ``unit`` or in the argument ``units``; another one than the concept's is converted
-(:mod:`fedkim.modalities.units`). The table opened last stays in memory, so that reading its stays one by one costs little.
+(:mod:`fedkim.modalities.units`). The tables opened last stay in memory, so that reading their stays one by one costs little.
 """
 
 import re
@@ -31,6 +31,8 @@ SUMMED = frozenset({"urine"})
 """Concepts of which an hour holds an amount, not a state."""
 MOST_COLUMNS = 2000
 """A table with more is none of stays."""
+KEPT = 8
+"""Tables that stay in memory: a set's cohorts are read in turn, stay by stay."""
 _HEADER = re.compile(r"\s*(\w+)\s*(?:[\[(]\s*(.*?)\s*[\])])?\s*(?:\.\d+)?")
 """Name and unit; pandas appends ``.1`` to a header that stands there twice."""
 
@@ -113,7 +115,7 @@ def open_table(
     return _open(path, version, declared, tuple(sentinels))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=KEPT)
 def _open(
     path: Path, version: tuple[int, int], units: str | tuple[tuple[str, str], ...], sentinels: tuple[float | str, ...]
 ) -> Stays:

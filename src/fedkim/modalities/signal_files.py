@@ -44,6 +44,11 @@ class Wave:
     leads: tuple[str, ...]
 
 
+def leads_of(num_leads: int) -> tuple[str, ...] | None:
+    """The leads by name that an input of so many is made of: the standard twelve; None where any lead will do."""
+    return STANDARD_LEADS if num_leads == len(STANDARD_LEADS) else None
+
+
 def read_wave(
     path: str | Path, start_seconds: float, seconds: float, *, sampling_rate: float = 0.0, units: str = ""
 ) -> Wave:
