@@ -70,6 +70,11 @@ def read_list(path: Path, keys: Iterable[str]) -> list[dict[str, Any]]:
     return entries
 
 
+def answered(entry: Mapping[str, Any]) -> bool:
+    """Whether a question and its answer hold any text; one that lacks either can't be asked or scored."""
+    return bool(text(entry["question"]) and text(entry["answer"]))
+
+
 def subfolder(root: Path, *names: str) -> Path:
     """``root / name`` of the first of these folders that is there, else ``root`` itself: archives unpack either way."""
     return next((root / name for name in names if (root / name).is_dir()), root)
@@ -105,10 +110,10 @@ class Checker:
     def __init__(self) -> None:
         self.findings = Findings()
 
-    def attempt(self, file: str, read: Callable[[], Any]) -> Any:
-        """What ``read()`` gives, or None once its error has become a finding."""
+    def attempt(self, file: str, read: Callable[..., Any], *arguments: Any) -> Any:
+        """What ``read(*arguments)`` gives, or None once its error has become a finding of ``file``."""
         try:
-            return read()
+            return read(*arguments)
         except FedkimError as error:
             found = error.found or "what can't be read"
             self.findings.add(
@@ -134,6 +139,13 @@ class Checker:
         if missing:
             found = f"{len(missing):,} of {num:,} pictures missing, this row's the first"
             self.findings.add("E-FILE-MISSING", file=file, row=missing[0], found=found, remedy=_COMPLETE)
+
+    def answered(self, file: str, entries: Iterable[Mapping[str, Any]]) -> None:
+        """``W-UNANSWERED``, once, with how many questions are left out and the first one's row."""
+        bare = [row for row, entry in enumerate(entries, start=1) if not answered(entry)]
+        if bare:
+            found = f"{len(bare):,} entries without a question or an answer, which are left out; this row's the first"
+            self.findings.add("W-UNANSWERED", file=file, row=bare[0], found=found)
 
     def unique(self, file: str, field: str, values: Sequence[Hashable]) -> None:
         """``E-DUPLICATE`` where a field that names a row does so twice; rows are counted from 1."""
