@@ -23,8 +23,11 @@ def read_inputs(
     stay: str | None,
     until_hour: int | None,
     units: str | None,
+    leads: tuple[str, ...] | None = None,
 ) -> dict[str, Any]:
     """Canonical tensors by modality, for exactly the modalities that the task needs.
+
+    ``leads`` are those that the run's ECGs were read with, in order; None: as they stand in the file.
 
     Raises:
         FedkimError: an option is missing for a modality, or a file can't be read as what it should be.
@@ -39,7 +42,7 @@ def read_inputs(
         if modality == "image" and image:
             inputs["image"] = read_image(image, size=recipe.data.image_size)
         elif modality == "signal" and signal:
-            inputs["signal"] = read_record(signal, start_seconds=start)
+            inputs["signal"] = read_record(signal, start_seconds=start, leads=leads)
         elif modality in series.CONCEPTS and table:
             if tables is None:
                 require_units(table, units, [c.name for group in series.CONCEPTS.values() for c in group])

@@ -34,9 +34,9 @@ def predict(
         run: The run's folder.
         task: What to ask; fedkim tasks lists them.
         image: An image file (PNG, JPEG, TIFF or DICOM, told by its content).
-        signal: An ECG record in WFDB form, without extension.
+        signal: An ECG: a WFDB record, or a .csv with a column a lead (headers such as "II [mV]") and a column time.
         start: Where the ten seconds of the record begin, in seconds.
-        table: An hourly ICU table (.csv or .parquet).
+        table: An ICU table (.csv or .parquet): hourly, or a measurement a row.
         stay: Which stay of the table.
         until_hour: Use the 24 hours before this one; the first day if not given.
         units: The table's units where its headers carry none: yaib.
@@ -57,13 +57,16 @@ def predict(
     needed = TASKS[task].modalities
     if TASKS[task].answers is None and not question:
         raise FedkimError(f"task {task!r}", found="no question", remedy="put it with --question")
+    import fedkim
+    from fedkim.modalities.signal_files import leads_of
+
+    opened = fedkim.load(run)
+    shapes = opened.committed.manifest["shapes"] if signal is not None else {}
     inputs = read_inputs(
         recipe, needed, image=image, signal=signal, start=start, table=table, stay=stay, until_hour=until_hour,
-        units=units,
+        units=units, leads=leads_of(shapes["signal"][0]) if "signal" in shapes else None,
     )  # fmt: skip
-    import fedkim
-
-    answer = fedkim.load(run).answer(task=task, **({"question": question} if question else {}), **inputs)
+    answer = opened.answer(task=task, **({"question": question} if question else {}), **inputs)
     print(_answer_json(task, answer) if as_json else _answer_text(task, answer))
 
 

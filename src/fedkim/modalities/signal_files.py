@@ -7,7 +7,6 @@ Nothing is guessed: rate and units are the header's or the caller's. That the va
 millivolts, so a spread of hundreds is microvolts by another name.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fedkim.errors import FedkimError
+from fedkim.modalities.signal_csv import read_columns
 
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """The order of a twelve-lead input."""
@@ -29,7 +29,6 @@ STUCK = 0.2
 """Share of a lead's samples at its two extremes, in runs, from which it counts as saturated."""
 _RUN = 5
 """Samples that make a run: a peak cut off by the amplifier is flat for longer than a rounded one."""
-_COLUMN = re.compile(r"\s*([\w +-]+?)\s*(?:[\[(]\s*(.*?)\s*[\])])?\s*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,11 @@ class Wave:
     rate: float
     """Samples a second."""
     leads: tuple[str, ...]
+
+
+def leads_of(num_leads: int) -> tuple[str, ...] | None:
+    """The leads by name that an input of so many is made of: the standard twelve; None where any lead will do."""
+    return STANDARD_LEADS if num_leads == len(STANDARD_LEADS) else None
 
 
 def read_wave(
@@ -143,7 +147,7 @@ def _read_wfdb(path: str | Path, start: float, seconds: float, sampling_rate: fl
 
 def _read_csv(path: str | Path, start: float, seconds: float, sampling_rate: float, units: str) -> Wave:
     what = f"ECG table {path}"
-    names, stated, values, seconds_of = _csv(Path(path), what)
+    names, stated, values, seconds_of = read_columns(Path(path), what)
     rate = sampling_rate
     if seconds_of is not None and len(seconds_of) > 1:
         steps = np.diff(seconds_of)
@@ -164,51 +168,6 @@ def _read_csv(path: str | Path, start: float, seconds: float, sampling_rate: flo
     first, last = _window(what, rate, values.shape[1], start, seconds)
     factors = [_millivolts(what, name, unit or units or "mV") for name, unit in zip(names, stated)]
     return Wave(what=what, values=values[:, first:last] * np.array(factors)[:, None], rate=rate, leads=tuple(names))
-
-
-def _csv(path: Path, what: str) -> tuple[list[str], list[str], np.ndarray, np.ndarray | None]:
-    """Lead names, their units (empty: none stated), the values ``[leads, n]``, and the column of time if there is one."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            header = file.readline(1 << 16)
-            body = [line for line in file if line.strip()]
-    except FileNotFoundError:
-        raise FedkimError(what, found="no such file", remedy="check the path", code="E-FILE-MISSING") from None
-    except (OSError, UnicodeDecodeError) as error:
-        found = f"unreadable ({type(error).__name__})"
-        raise FedkimError(what, found=found, expected="a UTF-8 table", code="E-ECG-FORMAT") from None
-    columns = [cell.strip().strip('"') for cell in header.rstrip("\n").split(",")]
-    if len(columns) == 1 and ";" in header:
-        remedy = "export it with commas between the columns"
-        raise FedkimError(
-            what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-ECG-FORMAT"
-        )
-    matches = [_COLUMN.fullmatch(column) for column in columns]
-    if not all(matches) or any(_is_number(column) for column in columns):
-        raise FedkimError(what, found="no header of lead names", expected="such as I,II,V1", code="E-ECG-LEADS")
-    try:
-        table = np.array([[float(cell) for cell in line.split(",")] for line in body], dtype=np.float64)
-    except ValueError:
-        ragged = next((n for n, line in enumerate(body, 1) if line.count(",") != len(columns) - 1), None)
-        place = f"row {ragged} with another number of columns" if ragged else "a cell that is no number"
-        raise FedkimError(what, found=place, expected="a number in every cell", code="E-ECG-FORMAT") from None
-    if table.ndim != 2 or table.shape[1] != len(columns):
-        raise FedkimError(what, found="no rows, or rows unlike the header", code="E-ECG-FORMAT")
-    parts = [match.groups() for match in matches if match]
-    clock = next((place for place, (name, _) in enumerate(parts) if name.lower() == "time"), None)
-    kept = [place for place in range(len(parts)) if place != clock]
-    if not kept:
-        raise FedkimError(what, found="no lead", expected="a column for each lead", code="E-ECG-LEADS")
-    names, stated = [str(parts[place][0]) for place in kept], [parts[place][1] or "" for place in kept]
-    return names, stated, table[:, kept].T, None if clock is None else table[:, clock]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _window(what: str, rate: float, length: int, start: float, seconds: float) -> tuple[int, int]:

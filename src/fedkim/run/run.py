@@ -16,6 +16,7 @@ from fedkim.injection import Injector, Route
 from fedkim.modalities.image import read_image
 from fedkim.modalities.series import CONCEPTS, prepare, read_table
 from fedkim.modalities.signal import read_record
+from fedkim.modalities.signal_files import leads_of
 from fedkim.modalities.text import safe_question
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
@@ -209,7 +210,7 @@ class Run:
         if modality == "image":
             return read_image(value, size=self.recipe.data.image_size)
         if modality == "signal":
-            return read_record(value)
+            return read_record(value, leads=leads_of(self.committed.manifest["shapes"]["signal"][0]))
         if modality in CONCEPTS and isinstance(value, str | Path):
             tables = read_table(value)
             if modality not in tables:

@@ -1,0 +1,61 @@
+"""An ECG as a CSV table: a header of lead names, a number in every cell, a row a sample."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from fedkim.errors import FedkimError
+
+_COLUMN = re.compile(r"\s*([\w +-]+?)\s*(?:[\[(]\s*(.*?)\s*[\])])?\s*")
+"""A lead's name and its unit: ``V1 [µV]``."""
+
+
+def read_columns(path: Path, what: str) -> tuple[list[str], list[str], np.ndarray, np.ndarray | None]:
+    """Lead names, their units (empty: none stated), the values ``[leads, n]``, and the column of time if there is one.
+
+    Raises:
+        FedkimError: missing, not UTF-8, separated by something else than commas, without a header of lead names, ragged, or
+            with a cell that is no number.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline(1 << 16)
+            body = [line for line in file if line.strip()]
+    except FileNotFoundError:
+        raise FedkimError(what, found="no such file", remedy="check the path", code="E-FILE-MISSING") from None
+    except (OSError, UnicodeDecodeError) as error:
+        found = f"unreadable ({type(error).__name__})"
+        raise FedkimError(what, found=found, expected="a UTF-8 table", code="E-ECG-FORMAT") from None
+    columns = [cell.strip().strip('"') for cell in header.rstrip("\n").split(",")]
+    if len(columns) == 1 and ";" in header:
+        remedy = "export it with commas between the columns"
+        raise FedkimError(
+            what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-ECG-FORMAT"
+        )
+    matches = [_COLUMN.fullmatch(column) for column in columns]
+    if not all(matches) or any(_is_number(column) for column in columns):
+        raise FedkimError(what, found="no header of lead names", expected="such as I,II,V1", code="E-ECG-LEADS")
+    try:
+        table = np.array([[float(cell) for cell in line.split(",")] for line in body], dtype=np.float64)
+    except ValueError:
+        ragged = next((n for n, line in enumerate(body, 1) if line.count(",") != len(columns) - 1), None)
+        place = f"row {ragged} with another number of columns" if ragged else "a cell that is no number"
+        raise FedkimError(what, found=place, expected="a number in every cell", code="E-ECG-FORMAT") from None
+    if table.ndim != 2 or table.shape[1] != len(columns):
+        raise FedkimError(what, found="no rows, or rows unlike the header", code="E-ECG-FORMAT")
+    parts = [match.groups() for match in matches if match]
+    clock = next((place for place, (name, _) in enumerate(parts) if name.lower() == "time"), None)
+    kept = [place for place in range(len(parts)) if place != clock]
+    if not kept:
+        raise FedkimError(what, found="no lead", expected="a column for each lead", code="E-ECG-LEADS")
+    names, stated = [str(parts[place][0]) for place in kept], [parts[place][1] or "" for place in kept]
+    return names, stated, table[:, kept].T, None if clock is None else table[:, clock]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
