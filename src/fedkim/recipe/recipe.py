@@ -10,7 +10,11 @@ from fedkim.errors import FedkimError
 from fedkim.recipe.tables import LLM, M3OE, Data, Evaluation, Extraction, Federation, Injection, Run, Table, Tasks
 
 # The same numbers come out whatever these say.
-_WITHOUT_EFFECT = {"run": ("name", "preset", "workers", "threads"), "data": ("root",), "llm": ("allow_download",)}
+_WITHOUT_EFFECT = {
+    "run": ("name", "preset", "workers", "threads", "share_extraction"),
+    "data": ("root",),
+    "llm": ("allow_download",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +49,16 @@ class Recipe:
             name = "fedkim" + inputs
         name += "-guided" if self.injection.guidance else ""
         name += "-taught" if self.injection.teacher == "decoder" else ""
-        return name + {"sites": "", "public": "-pub", "centralised": "-centralised"}[self.federation.trainers]
+        name += "-mixed" if self.injection.mixup == "always" and self.injection.teacher == "none" else ""
+        return (
+            name
+            + {
+                "sites": "",
+                "public": "-pub",
+                "centralised": "-centralised",
+                "local": f"-local-{self.federation.local_site}",
+            }[self.federation.trainers]
+        )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Tables as plain dicts and lists, every key present."""

@@ -57,6 +57,8 @@ class Run(Table):
     """Threads inside one tensor operation; other numbers of threads give other last bits."""
     workers: int = 2
     """Sites trained side by side; changes the speed and no bit."""
+    share_extraction: bool = False
+    """Keep the first round's updates in the cache for runs that differ in injection alone; changes the speed and no bit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -144,8 +146,10 @@ class Federation(Table):
     """Communication rounds."""
     participation: float = 1.0
     """Share of the sites that take part in a round (drawn by seed, at least one)."""
-    trainers: Literal["sites", "public", "centralised"] = "sites"
-    """Who extracts: the sites; the public set alone (FEDKIM_pub); one site with all private data (a reference)."""
+    trainers: Literal["sites", "public", "centralised", "local"] = "sites"
+    """Who extracts: the sites; the public set alone (FEDKIM_pub); one site with all private data, or one site alone (references)."""
+    local_site: int = 1
+    """Trainers ``local``: which of the sites stays by itself, counted from 1 in their order."""
     algorithm: str = "fedavg"
     """``fedavg``, ``fedprox`` or one added by a plug-in."""
     proximal_mu: float = 0.01
@@ -160,7 +164,9 @@ class Federation(Table):
     """Partition ``table``: the natural sites or shards that each site holds."""
 
     def __post_init__(self) -> None:
-        self._at_least(1, "sites", "rounds")
+        self._at_least(1, "sites", "rounds", "local_site")
+        if self.trainers == "local":
+            self._require("local_site", self.local_site <= self.sites, f"at most the number of sites, {self.sites}")
         self._require("participation", 0 < self.participation <= 1, "a share above 0 and at most 1")
         self._require("algorithm", bool(self.algorithm), "an algorithm's name")
         if self.algorithm == "fedprox":
@@ -300,6 +306,10 @@ class Injection(Table):
     """How much louder the directions that the aggregated decoders read enter the LLM; 0: as loud as any other."""
     teacher: Literal["none", "decoder"] = "none"
     """decoder: answers follow the aggregated decoders' probabilities rather than the public labels."""
+    mixup: Literal["taught", "always", "never"] = "taught"
+    """Train on mix-ups of two public inputs' features: where decoders teach, also with public labels (mixed alike), or never."""
+    unlabelled: bool = True
+    """Whether decoders also teach on public inputs that lack the task's own label."""
 
     def __post_init__(self) -> None:
         self._at_least(1, "batch_size")

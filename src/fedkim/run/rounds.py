@@ -1,7 +1,7 @@
 """The rounds of a run: the walk of ``federation.federate`` with this recipe's parts, each round committed and resumable."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ from fedkim.engines import InProcess
 from fedkim.evaluation.answers import score
 from fedkim.evaluation.metrics import one_versus_rest
 from fedkim.extraction import predict_proba
-from fedkim.federation import Round, federate
+from fedkim.federation import Exchange, Round, federate
 from fedkim.injection import InjectionTrainer, Injector
 from fedkim.progress import Progress
 from fedkim.run.routes import round_routes, tell_routes
 from fedkim.run.server import make_guide, make_teacher
+from fedkim.run.shared_extraction import shared_extraction
 from fedkim.run.world import World, asked
 from fedkim.state import State, Update
 from fedkim.store import RunStore
@@ -62,7 +63,7 @@ class Rounds:
                 state=self.state,
                 memory=self.memory,
                 owned=self.world.owned,
-                exchange=engine,
+                exchange=self._timed(engine),
                 algorithm=self.world.algorithm,
                 inject=self._inject,
                 commit=self._commit,
@@ -70,14 +71,10 @@ class Rounds:
                 stage.advance()
                 yield finished
 
-    def _engine(self) -> Callable[[int, State], Iterator[Update]]:
+    def _engine(self) -> Exchange:
         recipe = self.world.recipe
 
         def told(round: int, state: State) -> Iterator[Update]:
-            self._began, self._sent = (
-                time.perf_counter(),
-                {s: state.slice(o).num_bytes for s, o in self.world.owned.items()},
-            )
             with self.progress.stage(f"round {round}: sites", len(self.world.sites)) as stage:
                 engine = InProcess(
                     self.world.sites,
@@ -92,7 +89,17 @@ class Rounds:
                 )
                 yield from engine(round, state)
 
-        return told
+        return shared_extraction(told, self.world) if recipe.run.share_extraction else told
+
+    def _timed(self, exchange: Exchange) -> Exchange:
+        """Notes when a round begins, and the bytes of each site's slice of the broadcast."""
+
+        def timed(round: int, state: State) -> Iterable[Update]:
+            self._began = time.perf_counter()
+            self._sent = {site: state.slice(owned).num_bytes for site, owned in self.world.owned.items()}
+            yield from exchange(round, state)
+
+        return timed
 
     def _inject(self, round: int, aggregated: State) -> tuple[State, Mapping[str, object]]:
         began = time.perf_counter()

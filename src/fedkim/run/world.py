@@ -142,7 +142,7 @@ def _trainers(recipe: Recipe, data: Dataset) -> dict[str, Dataset]:
         return {"public": data.split("public")}
     if federation.trainers == "centralised":
         return {"centralised": data.split("private")}
-    return partition(
+    shards = partition(
         data,
         kind=federation.partition,
         num_sites=federation.sites,
@@ -151,6 +151,14 @@ def _trainers(recipe: Recipe, data: Dataset) -> dict[str, Dataset]:
         table=_table(recipe, data) if federation.partition == "table" else None,
         seed=recipe.run.seed,
     )
+    if federation.trainers != "local":
+        return shards
+    if federation.local_site > len(shards):
+        raise FedkimError(
+            "[federation] local_site", found=str(federation.local_site), expected=f"at most {len(shards)} sites here"
+        )
+    alone = list(shards)[federation.local_site - 1]
+    return {alone: shards[alone]}
 
 
 def _table(recipe: Recipe, data: Dataset) -> dict[str, str]:
