@@ -32,6 +32,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,11 @@ class Matrix:
     configurations: tuple[tuple[str, ...], ...]
     smoke: bool = False
 
+    @cached_property
+    def _rank_and_experts(self) -> tuple[int, int]:
+        base = from_dict(self.base, *(SMOKE if self.smoke else ()), source=self.name)
+        return base.m3oe.rank, base.m3oe.experts
+
     def recipe(self, cell: Cell, chosen: Mapping[str, int] | None = None) -> Recipe:
         """The recipe of one cell: base, method, chosen configuration, variation, backbone, seed; later ones win.
 
@@ -109,10 +115,10 @@ class Matrix:
             chosen: configuration by method, from the choice; a method without one keeps the base.
         """
         smoke = SMOKE if self.smoke else ()
-        base = from_dict(self.base, *smoke, source=self.name)
-        matched = base.m3oe.experts * base.m3oe.rank
+        own, experts = self._rank_and_experts
+        matched = experts * own
         settings = [text.format(matched_rank=matched) for text in find_method(cell.method).settings]
-        rank = matched if f"m3oe.rank={matched}" in settings else base.m3oe.rank
+        rank = matched if f"m3oe.rank={matched}" in settings else own
         number = cell.configuration
         if number is None and chosen is not None:
             number = chosen.get(choice_method(cell.method))
