@@ -82,7 +82,7 @@ def test_every_table_comes_again_from_the_predictions_alone(done):
 
 
 def test_another_prediction_would_give_another_table(done, tmp_path):
-    root, matrix = done
+    root, _ = done
     folder = tmp_path / "small-matrix"
     shutil.copytree(root / "results" / "small-matrix", folder)
     first, second = (folder / f"fedkim--fedavg--seed{seed}{SUFFIX}" for seed in (10, 11))
@@ -92,7 +92,7 @@ def test_another_prediction_would_give_another_table(done, tmp_path):
 
 
 def test_a_kept_cell_says_how_it_was_made_and_names_no_patient(done):
-    root, matrix = done
+    root, _ = done
     path = root / "results" / "small-matrix" / "fedkim--fedavg--seed10.json"
     record, text = read_kept(path), path.read_text()
     info = record["run_info"]

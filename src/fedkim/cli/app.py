@@ -11,7 +11,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 from fedkim import __version__
-from fedkim.cli.experiments import compare, experiment
+from fedkim.cli.experiments import compare, experiment, forgetting
 from fedkim.cli.interrupts import Terminated, interruptible
 from fedkim.cli.llm import llm
 from fedkim.cli.models import export, predict
@@ -27,7 +27,7 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for verb in (demo, run, evaluate, predict, export, tasks, report, experiment, compare, llm):
+for verb in (demo, run, evaluate, predict, export, tasks, report, experiment, compare, forgetting, llm):
     app.command(verb)
 
 

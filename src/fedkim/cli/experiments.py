@@ -76,3 +76,45 @@ def compare(folder: Path, /, *, out: Path | None = None) -> None:
 
     for path in write_comparison(folder, out or Path("runs") / f"{folder.name}-comparison"):
         print(path)
+
+
+def forgetting(
+    runs: list[Path],
+    /,
+    *,
+    data: Path | None = None,
+    questions: int = 0,
+    texts: int = 0,
+    results: Path | None = None,
+) -> None:
+    """What a run's model has forgotten of medical text: PubMedQA and perplexity on abstracts, before and after injection.
+
+    Args:
+        runs: Folders of finished runs.
+        data: Folder of the real-data pack, which holds PubMedQA; FEDKIM_DATA_PACK if not given.
+        questions: At most so many test questions; all 500 if not given.
+        texts: At most so many abstracts; all 500 if not given.
+        results: Also keep the figures (aggregates) in this folder, as RUN.json.
+    """
+    from fedkim.progress import progress_on
+    from fedkim.run.forgetting import measure_forgetting
+    from fedkim.store.files import pretty, write_text
+
+    for run in runs:
+        with progress_on(sys.stderr) as progress:
+            found = measure_forgetting(run, root=str(data or ""), questions=questions, texts=texts, progress=progress)
+        if results:
+            results.mkdir(parents=True, exist_ok=True)
+            write_text(results / f"{run.name}.json", pretty(found))
+        print(f"{run}: {found['method']} into {found['llm']}, seed {found['seed']}")
+        for name, change in (("pubmedqa", "difference"), ("perplexity", "ratio")):
+            if name in found:
+                part = found[name]
+                shown = ", ".join(f"{key} {_interval(part[key])}" for key in ("base", "injected", change))
+                print(f"  {name} (n = {part['n']}): {shown}")
+
+
+def _interval(score: dict[str, float | None]) -> str:
+    from fedkim.report.words import interval
+
+    return interval(score)
