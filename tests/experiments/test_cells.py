@@ -15,6 +15,7 @@ from fedkim.experiments.comparison import markdown, write_comparison
 from fedkim.experiments.keeping import SUFFIX, read_kept
 from fedkim.experiments.matrix import load_matrix
 from fedkim.experiments.scores import read_scores
+from fedkim.experiments.tables import forgetting_tables
 from fedkim.run import federate
 
 pytest.importorskip("pyarrow", reason="SKIPPED, NOT RUN: needs pyarrow")
@@ -144,8 +145,38 @@ def test_the_comparison_writes_page_tables_and_figures(done, tmp_path):
     assert (tmp_path / "claims.svg").read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
 
 
+def test_a_document_gets_its_block_written_anew_and_keeps_the_rest(done, tmp_path):
+    root, _ = done
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- results:small-matrix -->\nold\n<!-- /results:small-matrix -->\nafter\n")
+    for _ in range(2):
+        write_comparison(root / "results" / "small-matrix", tmp_path / "out", into=page)
+        text = page.read_text()
+        assert text.startswith("before\n<!-- results:small-matrix -->\n")
+        assert text.endswith("<!-- /results:small-matrix -->\nafter\n")
+        assert "old" not in text.split()
+        assert text.count("### Claims") == 1
+    page.write_text("nothing here")
+    with pytest.raises(FedkimError, match="block of results"):
+        write_comparison(root / "results" / "small-matrix", tmp_path / "out", into=page)
+
+
+def test_forgetting_stands_beside_the_scores_where_it_was_measured(done, tmp_path):
+    root, _ = done
+    folder = tmp_path / "small-matrix"
+    shutil.copytree(root / "results" / "small-matrix", folder)
+    assert forgetting_tables(folder) == []
+    (folder / "forgetting").mkdir()
+    part = {"value": 0.5, "low": 0.4, "high": 0.6}
+    record = {"llm": "tiny", "pubmedqa": {"base": part, "injected": part, "difference": part}}
+    (folder / "forgetting" / "fedkim--fedavg--seed10.json").write_text(json.dumps(record))
+    (table,) = forgetting_tables(folder)
+    assert table.rows == [["fedkim--fedavg--seed10", "tiny", *["0.500 [0.400, 0.600]"] * 3, *["–"] * 3]]
+
+
 def test_the_choice_takes_the_better_configuration_and_dies_with_other_ones(done, tmp_path):
     root, matrix = done
+    assert not list(root.glob("runs/*/*/rounds"))  # of a cell that is kept only what is small stays
     with pytest.raises(FedkimError, match="no such file"):
         write_chosen(matrix, tmp_path)
     for cell in matrix.choice:

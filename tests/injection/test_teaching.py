@@ -66,7 +66,7 @@ def test_without_mixup_a_row_keeps_its_features_and_a_teacher_its_answer(parts):
 
 def test_each_ingredient_changes_the_weights_and_none_by_default():
     def digest(*overrides):
-        return [done.injection["loss"] for done in federate(small("federation.rounds=1", *overrides))][0]
+        return next(done.injection["loss"] for done in federate(small("federation.rounds=1", *overrides)))
 
     taught = ("injection.teacher=decoder", "injection.train_encoders=false")
     plain = digest()

@@ -15,6 +15,7 @@ def experiment(
     only: str = "*",
     cells: int | None = None,
     jobs: int = 2,
+    keep: str = "",
     runs: Path = Path("runs"),
     results: Path = Path("results"),
     list_: bool = False,
@@ -28,6 +29,7 @@ def experiment(
         only: Cells whose name matches a pattern, such as 'fedkim*--fedprox--*'.
         cells: Stop after so many cells.
         jobs: Cells side by side, each with one thread.
+        keep: Cells whose weights stay on disk, as a pattern; the others' are deleted once their result is kept.
         runs: Folder of the runs.
         results: Folder of the results.
         list_: Only print the cells, and which are done.
@@ -54,6 +56,7 @@ def experiment(
             only=only,
             at_most=cells,
             jobs=jobs,
+            keep=keep,
             progress=progress,
         )
     print(f"{len(outcome.done)} cells done, {outcome.stored} were done before, {outcome.left} left")
@@ -65,16 +68,17 @@ def experiment(
         )
 
 
-def compare(folder: Path, /, *, out: Path | None = None) -> None:
+def compare(folder: Path, /, *, out: Path | None = None, into: Path | None = None) -> None:
     """Tables, figures and claims from a matrix's results: compare.html, compare.md and SVG figures.
 
     Args:
         folder: Folder of the results, results/NAME.
         out: Where the files go; runs/NAME-comparison if not given.
+        into: A Markdown file whose block of results (<!-- results:NAME --> to <!-- /results:NAME -->) is written anew.
     """
     from fedkim.experiments.comparison import write_comparison
 
-    for path in write_comparison(folder, out or Path("runs") / f"{folder.name}-comparison"):
+    for path in write_comparison(folder, out or Path("runs") / f"{folder.name}-comparison", into=into):
         print(path)
 
 

@@ -7,25 +7,31 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import fedkim.report
+from fedkim.errors import FedkimError
 from fedkim.experiments.claims import Decided, decide
 from fedkim.experiments.figures import all_figures, standalone
 from fedkim.experiments.scores import Scores, read_scores
-from fedkim.experiments.tables import Table, all_tables
+from fedkim.experiments.tables import Table, all_tables, forgetting_tables
 from fedkim.report import wording
 from fedkim.store.files import write_text
 
 _HERE = Path(__file__).parent
 
 
-def write_comparison(results: Path, out: Path) -> list[Path]:
+def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> list[Path]:
     """Write ``compare.html``, ``compare.md`` and the figures into ``out`` and give their paths.
 
+    Args:
+        results: ``results/<matrix>``.
+        out: folder of the files.
+        into: a Markdown file whose block ``<!-- results:<matrix> --> … <!-- /results:<matrix> -->`` the tables replace.
+
     Raises:
-        FedkimError: see :func:`fedkim.experiments.scores.read_scores`.
+        FedkimError: see :func:`fedkim.experiments.scores.read_scores`; ``into`` has no such block.
     """
     scores = read_scores(results)
     decided = decide(scores)
-    tables, figures = all_tables(scores, decided), all_figures(scores, decided)
+    tables, figures = [*all_tables(scores, decided), *forgetting_tables(results)], all_figures(scores, decided)
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, text in (
@@ -35,7 +41,33 @@ def write_comparison(results: Path, out: Path) -> list[Path]:
     ):
         write_text(out / name, text)
         written.append(out / name)
+    if into is not None:
+        write_text(into, replaced(into, scores.name, markdown(scores, decided, tables)))
+        written.append(into)
     return written
+
+
+def block(text: str, name: str) -> tuple[str, str, str]:
+    """What stands before, inside and after a document's block of results.
+
+    Raises:
+        FedkimError: no such block.
+    """
+    begin, end = f"<!-- results:{name} -->\n", f"<!-- /results:{name} -->"
+    before, found, rest = text.partition(begin)
+    inside, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise FedkimError(f"block of results {name!r}", found="none", expected=f"{begin.strip()} … {end}")
+    return before + begin, inside, end + after
+
+
+def replaced(document: Path, name: str, tables: str) -> str:
+    """The document with its block's content replaced."""
+    try:
+        before, _, after = block(document.read_text(encoding="utf-8"), name)
+    except OSError as error:
+        raise FedkimError(f"document {document}", found=error.strerror or "unreadable") from None
+    return f"{before}\n{tables}\n{after}"
 
 
 def markdown(scores: Scores, decided: list[Decided], tables: list[Table] | None = None) -> str:

@@ -1,14 +1,17 @@
 """Tables of a matrix: text alone, one form for Markdown and HTML. Numbers are points, means over seeds ± the t-interval's half."""
 
+import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 from fedkim.evaluation.seeds import MEASURABLE, MISSING, paired_seeds
 from fedkim.experiments.claims import Decided
 from fedkim.experiments.methods import title_of
 from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, mean_of
+from fedkim.report.words import interval
 
 DASH = "–"
 COVID = "covid"
@@ -352,6 +355,25 @@ def communication(scores: Scores) -> Table:
         header=["method", "backbone", "seeds", "MiB sent", "seen, AUROC", "minutes"],
         rows=rows,
     )
+
+
+def forgetting_tables(folder: Path) -> list[Table]:
+    """What runs forgot, from ``<folder>/forgetting/*.json``; nothing where none has been measured."""
+    rows = []
+    for path in sorted((folder / "forgetting").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        cells = [path.stem, str(record["llm"])]
+        for part, change in (("pubmedqa", "difference"), ("perplexity", "ratio")):
+            cells += [interval(record.get(part, {}).get(key)) for key in ("base", "injected", change)]
+        rows.append(cells)
+    header = ["run", "language model", "PubMedQA, before", "after", "difference"]
+    table = Table(
+        title="Does it forget?",
+        note="Accuracy on PubMedQA's official test questions and perplexity on the other abstracts, with 95 % intervals by article.",
+        header=[*header, "perplexity, before", "after", "ratio"],
+        rows=rows,
+    )
+    return [table] if rows else []
 
 
 def _by_method(scores: Scores, row: Callable[[str, str], list[str]]) -> list[list[str]]:

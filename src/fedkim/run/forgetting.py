@@ -18,7 +18,8 @@ def measure_forgetting(
     Args:
         folder: the run's.
         root: folder of the real-data pack that holds PubMedQA; empty: ``FEDKIM_DATA_PACK``.
-        questions, texts: at most so many; 0: all 500 each.
+        questions: at most so many test questions; 0: all 500.
+        texts: at most so many abstracts; 0: all 500.
         progress: told of each part.
 
     Raises:
