@@ -7,6 +7,7 @@ import pytest
 
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import block, markdown
+from fedkim.experiments.matrix import load_matrix
 from fedkim.experiments.scores import read_scores
 from fedkim.experiments.tables import all_tables, forgetting_tables
 from fedkim.report.markdown import results_table
@@ -43,4 +44,8 @@ def test_results_page_shows_what_the_committed_predictions_give(folder):
 def test_results_page_has_a_place_for_the_matrix():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     committed = (ROOT / "results" / "paper-matrix").is_dir()
-    assert ("Not run yet" in block(page, "paper-matrix")[1]) != committed
+    inside = block(page, "paper-matrix")[1]
+    assert ("Not run yet" in inside) != committed
+    if not committed:
+        matrix = load_matrix(ROOT / "recipes" / "paper-matrix.toml")
+        assert f"none of its {len(matrix.cells)} cells, nor the {len(matrix.choice)} of its choice" in inside
