@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from fedkim.experiments.cells import run_cell, run_matrix
 from fedkim.experiments.choosing import read_chosen, write_chosen
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import markdown, write_comparison
-from fedkim.experiments.keeping import SUFFIX, read_kept
+from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
 from fedkim.experiments.matrix import load_matrix
 from fedkim.experiments.scores import read_scores
 from fedkim.experiments.tables import forgetting_tables
+from fedkim.progress import Silent
 from fedkim.run import federate
 
 pytest.importorskip("pyarrow", reason="SKIPPED, NOT RUN: needs pyarrow")
@@ -78,8 +80,8 @@ def test_every_table_comes_again_from_the_predictions_alone(done):
     kept = read_scores(root / "results" / "small-matrix")
     again = read_scores(root / "results" / "small-matrix", from_predictions=True)
     assert markdown(kept, decide(kept)) == markdown(again, decide(again))
-    for before, after in zip(kept.cells, again.cells):
-        assert json.loads(json.dumps(after.record["metrics"])) == before.record["metrics"]
+    path = root / "results" / "small-matrix" / "fedkim--fedavg--seed10.json"
+    assert json.loads(json.dumps(recomputed(path)["metrics"])) == read_kept(path)["metrics"]  # intervals too
 
 
 def test_another_prediction_would_give_another_table(done, tmp_path):
@@ -116,6 +118,29 @@ def test_a_finished_cell_is_not_run_again(done, monkeypatch):
     monkeypatch.setattr(cells_module, "_Processes", lambda: None)  # whatever started a process would fail
     outcome = run_matrix(root / "small.toml", runs=root / "runs", results=root / "results")
     assert (outcome.done, outcome.stored, outcome.left) == ((), 4, 0)
+
+
+def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path, monkeypatch):
+    (tmp_path / "small.toml").write_text(TEXT)
+
+    def command(path, runs, results, smoke, keep, batch):
+        (cell,) = batch
+        file = str(results / "small-matrix" / f"{cell.name}.json")
+        code = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True, exist_ok=True); "
+        fails = "print('no disk', file=sys.stderr); sys.exit(2)"
+        return [sys.executable, "-c", code + (fails if cell.method == "fedplug" else "p.write_text('{}')"), file]
+
+    told = []
+    progress = Silent()
+    progress.line = told.append
+    monkeypatch.setattr(cells_module, "_command", command)
+    folders = {"runs": tmp_path / "runs", "results": tmp_path / "results"}
+    first = run_matrix(tmp_path / "small.toml", **folders, at_most=3, progress=progress)
+    assert sorted(first.done) == ["fedkim--fedavg--seed10", "fedkim--fedavg--seed11"]
+    assert first.failed == ("fedplug--fedavg--seed10",)
+    assert "fedplug--fedavg--seed10: failed; no disk" in told
+    again = run_matrix(tmp_path / "small.toml", **folders, progress=progress)
+    assert (again.stored, len(again.failed), again.left) == (2, 2, 2)
 
 
 def test_a_killed_cell_resumes_at_its_round_and_ends_with_the_same_bits(done, tmp_path):

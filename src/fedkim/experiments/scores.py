@@ -175,7 +175,7 @@ def mean_of(values: Iterable[float]) -> float | None:
 
 def _cell(path: Path, from_predictions: bool) -> CellScores:
     has_table = path.with_name(path.name.removesuffix(".json") + SUFFIX).exists()
-    record = recomputed(path) if from_predictions and has_table else read_kept(path)
+    record = recomputed(path, intervals=False) if from_predictions and has_table else read_kept(path)
     cell = record["run_info"]["cell"]
     return CellScores(
         method=cell["method"],
