@@ -8,8 +8,9 @@ import pytest
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import block, markdown
 from fedkim.experiments.matrix import load_matrix
+from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import read_scores
-from fedkim.experiments.tables import all_tables, forgetting_tables
+from fedkim.experiments.tables import all_tables
 from fedkim.report.markdown import results_table
 
 ROOT = Path(__file__).parents[1]

@@ -15,8 +15,8 @@ from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import markdown, write_comparison
 from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
 from fedkim.experiments.matrix import load_matrix
+from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import read_scores
-from fedkim.experiments.tables import forgetting_tables
 from fedkim.progress import Silent
 from fedkim.run import federate
 

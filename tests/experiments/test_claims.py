@@ -4,8 +4,10 @@ import pytest
 
 from fedkim.experiments.claims import CLAIMS, decide
 from fedkim.experiments.methods import LOCAL
+from fedkim.experiments.our_tables import rho_table
+from fedkim.experiments.paper_tables import ablation, claims_table, zero_shot_classification
 from fedkim.experiments.scores import CellScores, Scores
-from fedkim.experiments.tables import ablation, claims_table, rho_table, shown, zero_shot_classification
+from fedkim.experiments.table import shown
 
 SEEDS = (10, 11, 12, 13, 14)
 CONFIG = '[data]\nsource = "phantom"\nrho = {rho}\n'

@@ -10,8 +10,10 @@ import fedkim.report
 from fedkim.errors import FedkimError
 from fedkim.experiments.claims import Decided, decide
 from fedkim.experiments.figures import all_figures, standalone
+from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import Scores, read_scores
-from fedkim.experiments.tables import Table, all_tables, forgetting_tables
+from fedkim.experiments.table import Table
+from fedkim.experiments.tables import all_tables
 from fedkim.report import wording
 from fedkim.store.files import write_text
 

@@ -10,8 +10,8 @@ import fedkim.report
 from fedkim.evaluation.seeds import MEASURABLE, PairedSeeds
 from fedkim.experiments.claims import Decided
 from fedkim.experiments.methods import title_of
+from fedkim.experiments.our_tables import LINKED, rho_points
 from fedkim.experiments.scores import Scores
-from fedkim.experiments.tables import LINKED, rho_points
 from fedkim.report.drawing import Series, line_chart, number, ticks
 
 _NAME_SPACE = "http://www.w3.org/2000/svg"
