@@ -14,7 +14,9 @@ from fedkim.errors import FedkimError
 from fedkim.recipe import PRESETS, Recipe, Tasks, from_dict, import_plugins, load
 from fedkim.tasks import TASKS
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+RECIPES = sorted(
+    path for path in (Path(__file__).parents[1] / "recipes").glob("*.toml") if not path.stem.endswith("-matrix")
+)
 
 
 def write(tmp_path, text):

@@ -207,3 +207,22 @@ def test_the_site_shows_in_the_picture_but_not_in_the_label():
 def test_impossible_settings_are_refused_by_name(key, value):
     with pytest.raises(FedkimError, match=f"phantom {key}"):
         PhantomSettings(**{key: value})
+
+
+def test_extra_questions_come_in_opposite_pairs_for_every_split_and_only_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path))
+    sizes = {"image_patients": 64, "signal_patients": 64, "icu_patients": 64}
+    plain = phantom.load(PhantomSettings(**sizes))
+    pairs = {"ap_view": "pa_view", "noisy": "noise_free", "map_below_65": "map_stayed_above_65"}
+    more = phantom.load(PhantomSettings(**sizes, extra_tasks=("covid", *pairs, *pairs.values())))
+    assert not any({*pairs, *pairs.values()} & set(sample.labels) for sample in plain)
+    for one, other in pairs.items():
+        asked = [sample for sample in more if one in sample.labels]
+        assert {sample.split for sample in asked} == {"private", "public", "development", "test"}
+        assert len({sample.labels[one] for sample in asked}) == 2
+        assert all(sample.labels[one] != sample.labels[other] for sample in asked)
+    kept = [
+        (sample.id, sample.split, {k: v for k, v in sample.labels.items() if k not in {*pairs, *pairs.values()}})
+        for sample in more
+    ]
+    assert kept == [(sample.id, sample.split, sample.labels) for sample in plain]

@@ -154,3 +154,13 @@ def test_a_capped_selection_is_spread_over_the_split():
     assert [s.split for s in everyone] == ["test"] * 12
     assert asked(world.data, task, "test", at_most=4) == everyone[::3]
     assert asked(world.data, task, "test", at_most=99) == everyone
+
+
+def test_a_site_by_itself_holds_what_it_holds_in_the_federation():
+    together = build_world(small()).sites
+    for number, site in enumerate(together, start=1):
+        alone = build_world(small("federation.trainers=local", f"federation.local_site={number}")).sites
+        assert list(alone) == [site]
+        assert [sample.id for sample in alone[site]] == [sample.id for sample in together[site]]
+    with pytest.raises(FedkimError, match="local_site"):
+        small("federation.trainers=local", "federation.local_site=3")

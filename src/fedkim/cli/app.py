@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from fedkim import __version__
 from fedkim.cli.data import data
+from fedkim.cli.experiments import compare, experiment, forgetting
 from fedkim.cli.hospital import import_fedmeki
 from fedkim.cli.interrupts import Terminated, interruptible
 from fedkim.cli.llm import llm
@@ -37,6 +38,9 @@ for verb in (
     export,
     tasks,
     report,
+    experiment,
+    compare,
+    forgetting,
     llm,
     data,
     coordinator,

@@ -20,7 +20,7 @@ def find_recipe(name: str) -> Path:
     package = Path(fedkim.__file__).parent
     shipped: dict[str, Path] = {}
     for folder in (package / "recipes", package.parents[1] / "recipes", Path("recipes")):
-        shipped.update({file.stem: file for file in sorted(folder.glob("*.toml"))})
+        shipped.update({file.stem: file for file in sorted(folder.glob("*.toml")) if not file.stem.endswith("-matrix")})
     if name not in shipped:
         raise unknown("recipe", name, shipped) if shipped else FedkimError(f"recipe {name!r}", found="no such file")
     return shipped[name]

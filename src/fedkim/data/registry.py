@@ -23,6 +23,7 @@ def _phantom(recipe: "Recipe") -> Dataset:
             image_size=data.image_size,
             num_sites=recipe.federation.sites,
             unseen_tasks=recipe.tasks.unseen,
+            extra_tasks=recipe.tasks.seen,
             workers=recipe.run.workers,
         )
     )

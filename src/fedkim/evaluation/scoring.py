@@ -11,7 +11,17 @@ from fedkim.evaluation.baselines import majority, majority_per_template
 from fedkim.evaluation.blindness import Scores, question_blindness
 from fedkim.evaluation.predictions import Predictions
 from fedkim.evaluation.result import RowResult, ScoreResult, TaskResult
-from fedkim.evaluation.statistics import Metric, Score, average, difference, mean_within, require_same, score, scores
+from fedkim.evaluation.statistics import (
+    Metric,
+    Score,
+    average,
+    difference,
+    mean_within,
+    patient_draws,
+    require_same,
+    score,
+    scores,
+)
 
 PRIMARY = {"classification": "auroc", "text": "exact_match"}
 """The score a task is judged by."""
@@ -145,6 +155,14 @@ def score_sites(predictions: Predictions, *, draws: int = 1000, seed: int = 0) -
         "by_site": by_site,
         "worst": None if worst is None else {"site": worst, **by_site[worst]},
     }
+
+
+def primary_draws(predictions: Predictions, *, draws: int, seed: int) -> np.ndarray:
+    """The primary score in each bootstrap draw of patients, ``[draws]``, NaN where it doesn't exist; none for no samples."""
+    part = predictions.primary()
+    if not len(part):
+        return np.zeros(0)
+    return _primary_metric(part)(patient_draws(part.patients, draws, seed))
 
 
 def score_json(value: Score) -> ScoreResult:

@@ -66,6 +66,11 @@ class Injector:
             name: (llm.embed(task.description), llm.embed(describe(task.modalities))) for name, task in tasks.items()
         }
 
+    def know(self, task: Task) -> None:
+        """Make a further task askable: its route follows from its descriptions, and nothing is learned."""
+        self.tasks[task.name] = task
+        self._descriptions[task.name] = (self.llm.embed(task.description), self.llm.embed(describe(task.modalities)))
+
     # what is learned ------------------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, dict[str, nn.Parameter]]:

@@ -28,41 +28,59 @@ Guide = Callable[[str, Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 class Lessons:
-    """The decoders' answers to mix-ups of public features, in the place of the public labels.
+    """Answers as distributions in the place of single words: the decoders' on public inputs, or the public labels' own, mixed.
 
     A few hundred public inputs, mixed two by two, show a decoder whole, where their own labels (a dozen deaths) don't.
 
     Args:
         injector: whose encoders make the features.
         pools: the public inputs.
-        teacher: the round's decoders.
+        teacher: the round's decoders; None: the public labels, in the shares of the mix-up.
+        mixup: whether rows are mixed two by two.
 
     Raises:
         FedkimError: a task with an answer of several tokens.
     """
 
-    def __init__(self, injector: Injector, pools: Pools, teacher: Teacher):
-        self.teacher = teacher
+    def __init__(self, injector: Injector, pools: Pools, teacher: Teacher | None, *, mixup: bool = True):
+        self.teacher, self.mixup = teacher, mixup
+        self.answers = {name: injector.tasks[name].answers or () for name in pools}
         self.first_tokens = {name: _first_tokens(injector, name) for name in pools}
         """By task: the token of each answer."""
         self.centres: dict[str, Tensor] = {}
         """By task: its answers' mean log-probabilities over the public inputs, so that rare answers count as much as frequent ones."""
+        if teacher is None:
+            return
         for name, pool in pools.items():
             features = _features(injector, name, pool)
             with torch.no_grad():
                 self.centres[name] = teacher(name, features).mean(0)
 
     def give(
-        self, tasks: Sequence[str], features: Mapping[str, Tensor], generator: torch.Generator
+        self,
+        tasks: Sequence[str],
+        features: Mapping[str, Tensor],
+        generator: torch.Generator,
+        samples: Sequence[Sample] = (),
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Mix-ups λ·e_i + (1−λ)·e_j of the rows' features, and for each row its decoder's probabilities ``[K]``."""
+        """The rows' features, mixed as λ·e_i + (1−λ)·e_j if so chosen, and for each row its answers' probabilities ``[K]``.
+
+        Under a teacher any two rows are mixed, for it answers whatever it is shown. Labels answer only their own
+        question, so without one a row is mixed with another of its task.
+        """
         size = len(next(iter(features.values())))
-        partner = torch.randperm(size, generator=generator)
-        share = torch.rand(size, 1, 1, generator=generator)
-        mixed = {
-            modality: tokens * share.to(tokens.device) + tokens[partner] * (1 - share.to(tokens.device))
-            for modality, tokens in features.items()
-        }
+        mixed, partner, share = dict(features), torch.arange(size), torch.ones(size, 1, 1)
+        if self.mixup:
+            partner = torch.randperm(size, generator=generator)
+            if self.teacher is None:
+                partner = _within_tasks(tasks, partner.tolist())
+            share = torch.rand(size, 1, 1, generator=generator)
+            mixed = {
+                modality: tokens * share.to(tokens.device) + tokens[partner] * (1 - share.to(tokens.device))
+                for modality, tokens in features.items()
+            }
+        if self.teacher is None:
+            return mixed, self._labels(tasks, samples, partner.tolist(), share.flatten().tolist(), mixed)
         targets: dict[int, Tensor] = {}
         with torch.no_grad():
             for task in dict.fromkeys(tasks):
@@ -71,6 +89,33 @@ class Lessons:
                 for row, target in zip(rows, (said - self.centres[task]).softmax(-1)):
                     targets[row] = target
         return mixed, [targets[row] for row in range(size)]
+
+    def _labels(
+        self,
+        tasks: Sequence[str],
+        samples: Sequence[Sample],
+        partner: Sequence[int],
+        share: Sequence[float],
+        features: Mapping[str, Tensor],
+    ) -> list[Tensor]:
+        device = next(iter(features.values())).device
+        targets = []
+        for row, task in enumerate(tasks):
+            target = torch.zeros(len(self.answers[task]), device=device)
+            target[self.answers[task].index(samples[row].labels[task])] += share[row]
+            target[self.answers[task].index(samples[partner[row]].labels[task])] += 1 - share[row]
+            targets.append(target)
+        return targets
+
+
+def _within_tasks(tasks: Sequence[str], order: Sequence[int]) -> Tensor:
+    """A permutation that keeps rows in their task: each row's partner is the next of its task in ``order``, ``[B]``."""
+    partner = list(range(len(tasks)))
+    for task in dict.fromkeys(tasks):
+        rows = [row for row in order if tasks[row] == task]
+        for row, other in zip(rows, rows[1:] + rows[:1]):
+            partner[row] = other
+    return torch.tensor(partner)
 
 
 def condition(injector: Injector, pools: Pools, guide: Guide, gain: float) -> None:

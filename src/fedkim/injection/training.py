@@ -17,7 +17,7 @@ from fedkim.failpoints import reach
 from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs, steps_in_pass, usable
 from fedkim.injection.injector import Injector
 from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
-from fedkim.injection.teaching import Guide, Lessons, Teacher, condition
+from fedkim.injection.teaching import Guide, Lessons, Pools, Teacher, condition
 from fedkim.m3oe import balance_penalty
 from fedkim.parallel import ordered_map
 from fedkim.randomness import generator_for
@@ -134,7 +134,7 @@ class InjectionTrainer:
             injector.load(encoders)
             for parameter in self.groups.get("encoder", {}).values():
                 self.optimizer.state.pop(parameter, None)
-        pools = self.pools if teacher is None else self.unlabelled
+        pools = self.unlabelled if teacher is not None and self.settings.unlabelled else self.pools
         plan = plan_round(
             pools,
             injector.tasks,
@@ -148,7 +148,7 @@ class InjectionTrainer:
         report = begun or InjectionReport(answers={name: [] for name in pools})
         if guide is not None and begun is None:  # the constants that were fitted are among the injector's tensors
             condition(injector, self.unlabelled, guide, self.settings.guidance)
-        lessons = Lessons(injector, self.unlabelled, teacher) if teacher else None
+        lessons = self._lessons(pools, teacher)
         injector.network.train()
         injector.encoders.train()
         for number in range(report.steps, len(plan)):
@@ -160,6 +160,13 @@ class InjectionTrainer:
         trained = injector.tensors()
         # copies: the next round trains these parameters in place, and a State never changes
         return state.updated({key: trained[key].clone() for key in encoders}), report
+
+    def _lessons(self, pools: Pools, teacher: Teacher | None) -> Lessons | None:
+        """Answers as distributions, where decoders teach or labels are mixed; None: the public labels word for word."""
+        mixup = self.settings.mixup
+        if teacher is None and (mixup != "always" or self.injector.blind):
+            return None
+        return Lessons(self.injector, pools, teacher, mixup=mixup != "never")
 
     # one step -------------------------------------------------------------------------------------------------
 
@@ -218,7 +225,7 @@ class InjectionTrainer:
         features = injector.encode(tasks[0], {} if injector.blind else stack_inputs(samples, modalities))
         targets = None
         if lessons is not None:
-            features, targets = lessons.give(tasks, features, generator)
+            features, targets = lessons.give(tasks, features, generator, samples)
             answers = [(injector.tasks[task].answers or ())[int(row.argmax())] for task, row in zip(tasks, targets)]
         else:
             answers = [sample.labels[task] for task, sample in zip(tasks, samples)]

@@ -11,7 +11,7 @@ from fedkim.recipe.tables import LLM, M3OE, Data, Evaluation, Extraction, Federa
 
 # The same numbers come out whatever these say.
 _WITHOUT_EFFECT = {
-    "run": ("name", "preset", "workers", "threads", "snapshot_seconds"),
+    "run": ("name", "preset", "workers", "threads", "snapshot_seconds", "share_extraction"),
     "data": ("root",),
     "federation": ("patience",),
     "llm": ("allow_download",),
@@ -50,7 +50,16 @@ class Recipe:
             name = "fedkim" + inputs
         name += "-guided" if self.injection.guidance else ""
         name += "-taught" if self.injection.teacher == "decoder" else ""
-        return name + {"sites": "", "public": "-pub", "centralised": "-centralised"}[self.federation.trainers]
+        name += "-mixed" if self.injection.mixup == "always" and self.injection.teacher == "none" else ""
+        return (
+            name
+            + {
+                "sites": "",
+                "public": "-pub",
+                "centralised": "-centralised",
+                "local": f"-local-{self.federation.local_site}",
+            }[self.federation.trainers]
+        )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Tables as plain dicts and lists, every key present."""

@@ -59,6 +59,8 @@ class Run(Table):
     """Sites trained side by side; changes the speed and no bit."""
     snapshot_seconds: float = 60.0
     """While injecting, keep the round in progress this often: a crash costs no more. 0: after every step."""
+    share_extraction: bool = False
+    """Keep the first round's updates in the cache for runs that differ in injection alone; changes the speed and no bit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -146,8 +148,10 @@ class Federation(Table):
     """Communication rounds."""
     participation: float = 1.0
     """Share of the sites that take part in a round (drawn by seed, at least one)."""
-    trainers: Literal["sites", "public", "centralised"] = "sites"
-    """Who extracts: the sites; the public set alone (FEDKIM_pub); one site with all private data (a reference)."""
+    trainers: Literal["sites", "public", "centralised", "local"] = "sites"
+    """Who extracts: the sites; the public set alone (FEDKIM_pub); one site with all private data, or one site alone (references)."""
+    local_site: int = 1
+    """Trainers ``local``: which of the sites stays by itself, counted from 1 in their order."""
     quorum: int = 1
     """Updates a round needs that pass the gate; with fewer it is skipped."""
     patience: int = 3
@@ -198,9 +202,11 @@ class Federation(Table):
     """What makes a site's inputs look unlike the others', in order: ``{site-2 = ["scanner-gamma", "ecg-hum"]}``."""
 
     def __post_init__(self) -> None:
-        self._at_least(1, "sites", "rounds", "quorum", "patience", "classes_per_site", "shards_per_site")
+        self._at_least(1, "sites", "rounds", "quorum", "patience", "classes_per_site", "shards_per_site", "local_site")
         self._require("quorum", self.quorum <= self.sites, f"at most the number of sites ({self.sites})")
         self._require("norm_limit", self.norm_limit == 0 or self.norm_limit > 1, "0, or a number above 1")
+        if self.trainers == "local":
+            self._require("local_site", self.local_site <= self.sites, f"at most the number of sites, {self.sites}")
         self._require("participation", 0 < self.participation <= 1, "a share above 0 and at most 1")
         self._require("algorithm", bool(self.algorithm), "an algorithm's name")
         if self.algorithm.startswith("fedprox"):
@@ -345,6 +351,10 @@ class Injection(Table):
     """How much louder the directions that the aggregated decoders read enter the LLM; 0: as loud as any other."""
     teacher: Literal["none", "decoder"] = "none"
     """decoder: answers follow the aggregated decoders' probabilities rather than the public labels."""
+    mixup: Literal["taught", "always", "never"] = "taught"
+    """Train on mix-ups of two public inputs' features: where decoders teach, also with public labels (mixed alike), or never."""
+    unlabelled: bool = True
+    """Whether decoders also teach on public inputs that lack the task's own label."""
 
     def __post_init__(self) -> None:
         self._at_least(1, "batch_size")

@@ -32,6 +32,7 @@ _ABOUT_ROWS = {
 _NO_FEDERATION = {
     "public": "No hospital took part: the encoders were trained on the server's public data (a reference, not a federation).",
     "centralised": "The hospitals' data were brought together for this run (a reference, not a federation): nothing stayed with them.",
+    "local": "One hospital trained by itself (a reference, not a federation): the others' data weren't used.",
 }
 
 

@@ -40,6 +40,7 @@ def describe_run(recipe: Recipe, *, split: str, revealed: int, environment: Mapp
         "llm": recipe.llm.name,
         "split": split,
         "test_revealed": revealed,
+        "draws": recipe.evaluation.draws,
         "peak_memory_bytes": peak_memory_bytes(),
         "environment": dict(environment),
         "versions": _versions(),
@@ -59,9 +60,9 @@ def result_path(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Path
     return folder / recipe.run.name / name
 
 
-def keep_result(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Path:
-    """Write a result (aggregates only) to its place below ``folder``."""
-    path = result_path(folder, recipe, result)
+def keep_result(folder: Path, recipe: Recipe, result: Mapping[str, Any], *, name: str = "") -> Path:
+    """Write a result (aggregates only) to its place below ``folder``, or as ``<folder>/<recipe>/<name>.json``."""
+    path = folder / recipe.run.name / f"{name}.json" if name else result_path(folder, recipe, result)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, pretty(plain(result)))
     return path

@@ -6,7 +6,7 @@ and every so often during the injection, which is the longest part.
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +22,7 @@ from fedkim.progress import Progress
 from fedkim.run.curves import injected_scores, small_scores
 from fedkim.run.routes import round_routes, tell_routes
 from fedkim.run.server import make_guide, make_teacher
+from fedkim.run.shared_extraction import shared_extraction
 from fedkim.run.world import World
 from fedkim.state import State, Update
 from fedkim.store import RunStore
@@ -94,17 +95,23 @@ class Rounds:
                 stage.advance()
                 yield finished
 
-    def _engine(self) -> Callable[[int, State], Iterator[Update | Rejection]]:
-        recipe = self.world.recipe
+    def _engine(self) -> Exchange:
+        """The sites here or elsewhere, as the run sees them: timed, and put down on the disk as they arrive."""
+        exchange = self.exchange or self._in_process()
         spool = Spool(self.store.folder / "spool") if self.store else None
 
-        def told(round: int, state: State) -> Iterator[Update | Rejection]:
+        def timed(round: int, state: State) -> Iterator[Update | Rejection]:
             self._began = time.perf_counter()
             self._sent = {site: state.slice(own).num_bytes for site, own in self.world.owned.items()}
-            if self.exchange:
-                updates = self.exchange(round, state)
-                yield from spool.through(updates) if spool else updates
-                return
+            updates = exchange(round, state)
+            yield from spool.through(updates) if spool else updates
+
+        return timed
+
+    def _in_process(self) -> Exchange:
+        recipe = self.world.recipe
+
+        def told(round: int, state: State) -> Iterator[Update | Rejection]:
             with self.progress.stage(f"round {round}: sites", len(self.world.sites)) as stage:
                 engine = InProcess(
                     self.world.sites,
@@ -117,10 +124,9 @@ class Rounds:
                     seed=recipe.run.seed,
                     on_update=lambda update: stage.advance(loss=update.metrics["loss"]),
                 )
-                updates = engine(round, state)
-                yield from spool.through(updates) if spool else updates
+                yield from engine(round, state)
 
-        return told
+        return shared_extraction(told, self.world) if recipe.run.share_extraction else told
 
     def _skipped_last(self) -> int:
         """Rounds skipped in a row up to the last one."""

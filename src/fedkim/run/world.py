@@ -155,7 +155,7 @@ def _trainers(recipe: Recipe, data: Dataset) -> dict[str, Dataset]:
         return {"public": data.split("public")}
     if federation.trainers == "centralised" and not federation.shifts:
         return {"centralised": data.split("private")}
-    sites = partition(
+    shards = partition(
         data,
         kind=federation.partition,
         num_sites=federation.sites,
@@ -166,15 +166,22 @@ def _trainers(recipe: Recipe, data: Dataset) -> dict[str, Dataset]:
         shards_per_site=federation.shards_per_site,
         seed=recipe.run.seed,
     )
-    check_shifts(federation.shifts, sites)
-    sites = {
+    check_shifts(federation.shifts, shards)
+    shards = {
         site: shifted(shard, federation.shifts.get(site, ()), site=site, seed=recipe.run.seed)
-        for site, shard in sites.items()
+        for site, shard in shards.items()
     }
     if federation.trainers == "centralised":
-        samples = (sample for shard in sites.values() for sample in shard)
+        samples = (sample for shard in shards.values() for sample in shard)
         return {"centralised": Dataset(samples, name=data.name, synthetic=data.synthetic)}
-    return sites
+    if federation.trainers != "local":
+        return shards
+    if federation.local_site > len(shards):
+        raise FedkimError(
+            "[federation] local_site", found=str(federation.local_site), expected=f"at most {len(shards)} sites here"
+        )
+    alone = list(shards)[federation.local_site - 1]
+    return {alone: shards[alone]}
 
 
 def _table(recipe: Recipe, data: Dataset) -> dict[str, str]:

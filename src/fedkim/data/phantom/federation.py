@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from fedkim.data.phantom.extra import extra_labels
 from fedkim.data.phantom.factors import FINDINGS, KINDS, Factors, draw
 from fedkim.data.phantom.questions import ask
 from fedkim.data.phantom.rendering import render
@@ -74,6 +75,7 @@ def _samples(
         task: ask(task, factors, seed=settings.seed, rho=settings.rho, each=settings.questions_per_patient)
         for task in QUESTIONERS[factors.kind]
     }
+    extra = extra_labels(settings.extra_tasks, factors, tensors, count)
     inputs_of = {modality: tensor for modality, tensor in tensors.items() if not modality.startswith("raw.")}
     for index in range(count):
         patient = patient_name(factors.kind, index)
@@ -81,6 +83,7 @@ def _samples(
         hidden = unseen if split in _HIDDEN else set()
         inputs = {modality: tensor[index] for modality, tensor in inputs_of.items()}
         labels = {task: _word(present[task][index]) for task in own if task not in hidden}
+        labels |= {task: _word(yes[index]) for task, yes in extra.items()}
         yield Sample(id=patient, patient=patient, site=site, split=split, inputs=inputs, labels=labels)
         for task, questions in asked.items():
             if task in hidden:

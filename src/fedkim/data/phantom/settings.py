@@ -33,6 +33,8 @@ class PhantomSettings:
     """Questions asked of each picture or ECG by each question-answering task."""
     unseen_tasks: tuple[str, ...] = UNSEEN
     """Their labels exist in the development and test splits only."""
+    extra_tasks: tuple[str, ...] = ()
+    """Further questions on the same inputs (:data:`fedkim.data.phantom.extra.EXTRA`) whose labels every split has."""
     workers: int = 2
     """Threads that render; they change the speed and never a byte."""
 

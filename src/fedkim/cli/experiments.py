@@ -1,0 +1,124 @@
+"""Verbs about many runs: running a matrix of them, comparing their results."""
+
+import sys
+from pathlib import Path
+
+from fedkim.errors import FedkimError
+
+
+def experiment(
+    matrix: Path,
+    /,
+    *,
+    smoke: bool = False,
+    choose: bool = False,
+    only: str = "*",
+    cells: int | None = None,
+    jobs: int = 2,
+    keep: str = "",
+    runs: Path = Path("runs"),
+    results: Path = Path("results"),
+    list_: bool = False,
+) -> None:
+    """Run the cells of a matrix that have no result yet; the same command again goes on where it stopped.
+
+    Args:
+        matrix: A matrix file, such as recipes/paper-matrix.toml.
+        smoke: Everything made small, with a random language model: three minutes on two cores. The scores mean nothing.
+        choose: Run the cells that choose settings, on development patients of other seeds, and write down the choice.
+        only: Cells whose name matches a pattern, such as 'fedkim*--fedprox--*'.
+        cells: Stop after so many cells.
+        jobs: Cells side by side, each with one thread.
+        keep: Cells whose weights stay on disk, as a pattern; the others' are deleted once their result is kept.
+        runs: Folder of the runs.
+        results: Folder of the results.
+        list_: Only print the cells, and which are done.
+    """
+    for name, value in (("--jobs", jobs), ("--cells", cells)):
+        if value is not None and value < 1:
+            raise FedkimError(name, found=str(value), expected="1 or more")
+    from fedkim.experiments.cells import result_file, run_matrix
+    from fedkim.experiments.matrix import load_matrix
+    from fedkim.progress import progress_on
+
+    if list_:
+        loaded = load_matrix(matrix, smoke=smoke)
+        for cell in loaded.choice if choose else loaded.cells:
+            print(f"{'done   ' if result_file(results, loaded, cell).exists() else 'waiting'}  {cell.name}")
+        return
+    with progress_on(sys.stderr) as progress:
+        outcome = run_matrix(
+            matrix,
+            runs=runs,
+            results=results,
+            smoke=smoke,
+            choose=choose,
+            only=only,
+            at_most=cells,
+            jobs=jobs,
+            keep=keep,
+            progress=progress,
+        )
+    print(f"{len(outcome.done)} cells done, {outcome.stored} were done before, {outcome.left} left")
+    if outcome.failed:
+        raise FedkimError(
+            f"{len(outcome.failed)} cells",
+            found="they ended with an error",
+            remedy="see the lines above; the others are kept",
+        )
+
+
+def compare(folder: Path, /, *, out: Path | None = None, into: Path | None = None) -> None:
+    """Tables, figures and claims from a matrix's results: compare.html, compare.md and SVG figures.
+
+    Args:
+        folder: Folder of the results, results/NAME.
+        out: Where the files go; runs/NAME-comparison if not given.
+        into: A Markdown file whose block of results (<!-- results:NAME --> to <!-- /results:NAME -->) is written anew.
+    """
+    from fedkim.experiments.comparison import write_comparison
+
+    for path in write_comparison(folder, out or Path("runs") / f"{folder.name}-comparison", into=into):
+        print(path)
+
+
+def forgetting(
+    runs: list[Path],
+    /,
+    *,
+    data: Path | None = None,
+    questions: int = 0,
+    texts: int = 0,
+    results: Path | None = None,
+) -> None:
+    """What a run's model has forgotten of medical text: PubMedQA and perplexity on abstracts, before and after injection.
+
+    Args:
+        runs: Folders of finished runs.
+        data: Folder of the real-data pack, which holds PubMedQA; FEDKIM_DATA_PACK if not given.
+        questions: At most so many test questions; all 500 if not given.
+        texts: At most so many abstracts; all 500 if not given.
+        results: Also keep the figures (aggregates) in this folder, as RUN.json.
+    """
+    from fedkim.progress import progress_on
+    from fedkim.run.forgetting import measure_forgetting
+    from fedkim.store.files import pretty, write_text
+
+    for run in runs:
+        with progress_on(sys.stderr) as progress:
+            found = measure_forgetting(run, root=str(data or ""), questions=questions, texts=texts, progress=progress)
+        if results:
+            results.mkdir(parents=True, exist_ok=True)
+            write_text(results / f"{run.name}.json", pretty(found))
+        print(f"{run}: {found['method']} into {found['llm']}, seed {found['seed']}")
+        for name, change in (("pubmedqa", "difference"), ("perplexity", "ratio")):
+            if name in found:
+                part = found[name]
+                shown = ", ".join(f"{key} {_interval(part[key])}" for key in ("base", "injected", change))
+                print(f"  {name} (n = {part['n']}): {shown}")
+
+
+def _interval(score: dict[str, float | None]) -> str:
+    from fedkim.report.words import interval
+
+    return interval(score)

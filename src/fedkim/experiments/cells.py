@@ -1,0 +1,163 @@
+"""Running a matrix: cells side by side as processes of one thread each, resumable at every cell and within it.
+
+A cell is done when its JSON stands below ``results``; a killed one resumes its own folder, ``runs/<matrix>/<cell>``, at its
+last round. Cells share data and the first round's extraction through the cache, and nothing else.
+"""
+
+import fnmatch
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedkim.errors import FedkimError
+from fedkim.experiments.choosing import read_chosen, write_chosen
+from fedkim.experiments.keeping import keep_cell
+from fedkim.experiments.matrix import Cell, Matrix, load_matrix
+from fedkim.progress import Progress, Silent
+
+AT_ONCE = 6
+"""Cells of a smoke run in one process: starting Python would cost more than they do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one call of the runner did."""
+
+    done: tuple[str, ...]
+    """Cells finished by this call."""
+    stored: int
+    """Cells that were finished before."""
+    failed: tuple[str, ...]
+    left: int
+    """Cells of the selection that are still to do."""
+
+
+def run_matrix(
+    path: Path,
+    *,
+    runs: Path,
+    results: Path,
+    smoke: bool = False,
+    choose: bool = False,
+    only: str = "*",
+    at_most: int | None = None,
+    jobs: int = 2,
+    keep: str = "",
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run the cells of a matrix that have no result yet, in the file's order.
+
+    Args:
+        path: the matrix file.
+        runs: folder of the runs, one below ``<matrix>/<cell>``.
+        results: folder of the results.
+        smoke: the matrix made small, with a random language model; runs and results carry ``-smoke`` in their name.
+        choose: run the choice's cells instead, and write down what they chose.
+        only: a pattern of cell names, such as ``fedkim*--fedprox--*``.
+        at_most: stop after so many cells.
+        jobs: cells side by side.
+        keep: a pattern of cells whose rounds stay on disk once they are done; a round of SmolLM2 with 12 experts takes 350 MB.
+        progress: told of every cell, with the time left.
+
+    Raises:
+        FedkimError: see :func:`load_matrix`; nothing matches ``only``. A cell that fails doesn't stop the others.
+    """
+    progress = progress or Silent()
+    matrix = load_matrix(path, smoke=smoke)
+    selected = [cell for cell in (matrix.choice if choose else matrix.cells) if fnmatch.fnmatch(cell.name, only)]
+    if not selected:
+        raise FedkimError(f"cells of {path}", found=f"none that match {only!r}", remedy="see --list")
+    waiting = [cell for cell in selected if not result_file(results, matrix, cell).exists()]
+    now = waiting[:at_most]
+    size = AT_ONCE if smoke else 1
+    batches = [now[start : start + size] for start in range(0, len(now), size)]
+    processes, done, failed = _Processes(), [], []
+    with progress.stage("cells", len(now)) as stage, ThreadPoolExecutor(max(1, jobs)) as threads:
+
+        def work(batch: Sequence[Cell]) -> None:
+            began = time.perf_counter()
+            message = processes.run(_command(path, runs, results, smoke, keep, batch))
+            for cell in batch:
+                if result_file(results, matrix, cell).exists():
+                    done.append(cell.name)
+                    seconds = (time.perf_counter() - began) / len(batch)
+                    progress.line(f"{cell.name}: {seconds:.0f} s")
+                else:
+                    failed.append(cell.name)
+                    progress.line(f"{cell.name}: failed; {message or 'no result'}")
+                stage.advance()
+
+        try:
+            list(threads.map(work, batches))
+        except BaseException:
+            processes.stop()
+            raise
+    if choose and len(done) + len(selected) - len(waiting) == len(matrix.choice):
+        progress.line(f"chosen settings in {write_chosen(matrix, results)}")
+    return Outcome(
+        done=tuple(done), stored=len(selected) - len(waiting), failed=tuple(failed), left=len(waiting) - len(done)
+    )
+
+
+def run_cell(matrix: Matrix, cell: Cell, *, runs: Path, results: Path, keep: str = "") -> Path:
+    """Run (or resume) one cell in this process and keep its result; its rounds are deleted then, unless ``keep`` matches."""
+    from fedkim.run import run_recipe
+
+    began = time.process_time()
+    recipe = matrix.recipe(cell, read_chosen(matrix, results))
+    folder = runs / matrix.name / cell.name
+    result = run_recipe(recipe, out=folder)
+    spent = time.process_time() - began
+    path = keep_cell(results, recipe, cell, result, run=folder, processor_seconds=spent)
+    if not fnmatch.fnmatch(cell.name, keep):
+        shutil.rmtree(folder / "rounds", ignore_errors=True)
+    return path
+
+
+def result_file(results: Path, matrix: Matrix, cell: Cell) -> Path:
+    """Where a cell's result stands once it is done."""
+    folder = results if cell.configuration is None else results / "choice"
+    return folder / matrix.name / f"{cell.name}.json"
+
+
+def _command(path: Path, runs: Path, results: Path, smoke: bool, keep: str, batch: Sequence[Cell]) -> list[str]:
+    size = "smoke" if smoke else "full"
+    names = [cell.name for cell in batch]
+    return [sys.executable, "-m", "fedkim.experiments", str(path), str(runs), str(results), size, keep, *names]
+
+
+class _Processes:
+    """The cells' processes, so that an interrupted parent takes them along."""
+
+    def __init__(self) -> None:
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def run(self, command: list[str]) -> str:
+        """The last line that the process wrote about an error; empty if it ended well."""
+        with self._lock:
+            if self._stopped:
+                return "stopped"
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
+            self._running.append(process)
+        _, errors = process.communicate()
+        lines = errors.decode(errors="replace").strip().splitlines()
+        if process.returncode == 0:
+            return ""
+        return lines[-1] if lines else f"exit status {process.returncode}"
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                if process.poll() is None:
+                    process.terminate()

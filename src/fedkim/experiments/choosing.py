@@ -1,0 +1,62 @@
+"""Choosing settings: every method among the same configurations, by seen tasks on development patients of other seeds."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from fedkim.errors import FedkimError
+from fedkim.experiments.keeping import read_kept
+from fedkim.experiments.matrix import Matrix
+from fedkim.store.files import pretty, write_text
+
+
+def write_chosen(matrix: Matrix, results: Path) -> Path:
+    """For each method of the choice the configuration with the best mean development AUROC of seen tasks.
+
+    ::
+
+        {"chosen": {"fedkim": 3, …}, "scores": {"fedkim": [0.81, 0.83, …]}, "configurations": [["injection.…"], …]}
+
+    Ties go to the earlier configuration.
+
+    Raises:
+        FedkimError: a cell of the choice has no result, or one of test patients.
+    """
+    values: dict[str, dict[int, list[float]]] = {}
+    for cell in matrix.choice:
+        path = results / "choice" / matrix.name / f"{cell.name}.json"
+        record = read_kept(path)
+        if record["run_info"]["split"] != "development":
+            raise FedkimError(f"choice {path}", found="scores of test patients", expected="development patients")
+        assert cell.configuration is not None
+        values.setdefault(cell.method, {}).setdefault(cell.configuration, []).append(seen_score(record))
+    scores = {method: [fmean(named[number]) for number in sorted(named)] for method, named in values.items()}
+    chosen = {method: max(range(len(row)), key=lambda number: (row[number], -number)) for method, row in scores.items()}
+    path = results / matrix.name / "chosen.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"chosen": chosen, "scores": scores, "configurations": [list(one) for one in matrix.configurations]}
+    write_text(path, pretty(record))
+    return path
+
+
+def read_chosen(matrix: Matrix, results: Path) -> dict[str, int]:
+    """Configuration by method; empty before the choice, and for smoke runs.
+
+    Raises:
+        FedkimError: a choice among other configurations than the matrix has now.
+    """
+    path = results / matrix.name / "chosen.json"
+    if matrix.smoke or not path.exists():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["configurations"] != [list(one) for one in matrix.configurations]:
+        raise FedkimError(
+            f"chosen settings {path}", found="other configurations than the matrix has", remedy="choose again: --choose"
+        )
+    return {method: int(number) for method, number in record["chosen"].items()}
+
+
+def seen_score(record: dict[str, Any]) -> float:
+    """Mean AUROC of the seen tasks of a result."""
+    return fmean(entry["rows"]["injected"]["primary"]["value"] for entry in record["metrics"].values() if entry["seen"])

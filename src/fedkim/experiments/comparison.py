@@ -1,0 +1,112 @@
+"""The comparison of a matrix's results: one HTML page, the same as Markdown, and its figures as SVG files."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import fedkim.report
+from fedkim.errors import FedkimError
+from fedkim.experiments.claims import Decided, decide
+from fedkim.experiments.figures import all_figures, standalone
+from fedkim.experiments.our_tables import forgetting_tables
+from fedkim.experiments.scores import Scores, read_scores
+from fedkim.experiments.table import Table
+from fedkim.experiments.tables import all_tables
+from fedkim.report import wording
+from fedkim.store.files import write_text
+
+_HERE = Path(__file__).parent
+
+
+def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> list[Path]:
+    """Write ``compare.html``, ``compare.md`` and the figures into ``out`` and give their paths.
+
+    Args:
+        results: ``results/<matrix>``.
+        out: folder of the files.
+        into: a Markdown file whose block ``<!-- results:<matrix> --> … <!-- /results:<matrix> -->`` the tables replace.
+
+    Raises:
+        FedkimError: see :func:`fedkim.experiments.scores.read_scores`; ``into`` has no such block.
+    """
+    scores = read_scores(results)
+    decided = decide(scores)
+    tables, figures = [*all_tables(scores, decided), *forgetting_tables(results)], all_figures(scores, decided)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, text in (
+        ("compare.html", page(scores, tables, figures)),
+        ("compare.md", markdown(scores, decided, tables)),
+        *((f"{name}.svg", standalone(figure)) for name, (_, figure) in figures.items()),
+    ):
+        write_text(out / name, text)
+        written.append(out / name)
+    if into is not None:
+        write_text(into, replaced(into, scores.name, markdown(scores, decided, tables)))
+        written.append(into)
+    return written
+
+
+def block(text: str, name: str) -> tuple[str, str, str]:
+    """What stands before, inside and after a document's block of results.
+
+    Raises:
+        FedkimError: no such block.
+    """
+    begin, end = f"<!-- results:{name} -->\n", f"<!-- /results:{name} -->"
+    before, found, rest = text.partition(begin)
+    inside, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise FedkimError(f"block of results {name!r}", found="none", expected=f"{begin.strip()} … {end}")
+    return before + begin, inside, end + after
+
+
+def replaced(document: Path, name: str, tables: str) -> str:
+    """The document with its block's content replaced."""
+    try:
+        before, _, after = block(document.read_text(encoding="utf-8"), name)
+    except OSError as error:
+        raise FedkimError(f"document {document}", found=error.strerror or "unreadable") from None
+    return f"{before}\n{tables}\n{after}"
+
+
+def markdown(scores: Scores, decided: list[Decided], tables: list[Table] | None = None) -> str:
+    """The tables as Markdown, headed by where they come from."""
+    tables = all_tables(scores, decided) if tables is None else tables
+    head = [source(scores)]
+    if scores.synthetic:
+        head.append(f"**{wording.SYNTHETIC}**")
+    return "\n\n".join([*head, *(table.markdown().strip() for table in tables)]) + "\n"
+
+
+def source(scores: Scores) -> str:
+    """Cells, seeds, language model and machine of these results, in a line."""
+    infos = [cell.record["run_info"] for cell in scores.cells]
+    seeds = sorted({cell.seed for cell in scores.cells})
+    hours = sum(info.get("processor_seconds", 0.0) for info in infos) / 3600
+    models = ", ".join(sorted({str(info["llm"]) for info in infos}))
+    splits = " and ".join(sorted({str(info["split"]) for info in infos}))
+    return (
+        f"*{len(infos)} cells of `{scores.name}`, seeds {', '.join(map(str, seeds))}, {models}, {splits} split, "
+        f"{hours:.1f} processor hours. Points are hundredths; ± is half of a 95 % t-interval over seeds.*"
+    )
+
+
+def page(scores: Scores, tables: list[Table], figures: dict[str, tuple[str, Markup]]) -> str:
+    """The page as text; it refers to nothing outside itself."""
+    environment = Environment(
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = (Path(fedkim.report.__file__).parent / "style.css").read_text(encoding="utf-8")
+    parts: dict[str, Any] = {
+        "style": Markup(style),
+        "title": scores.name,
+        "source": source(scores).strip("*"),
+        "synthetic": wording.SYNTHETIC if scores.synthetic else "",
+        "tables": tables,
+        "figures": figures,
+        "not_a_device": wording.NOT_A_DEVICE,
+    }
+    return environment.get_template("comparison.html.j2").render(**parts)

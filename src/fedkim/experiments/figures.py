@@ -1,0 +1,143 @@
+"""Figures of a matrix as SVG: claims on one scale, the ρ-curve, bytes against score, routes. Each opens by itself."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from markupsafe import Markup, escape
+
+import fedkim.report
+from fedkim.evaluation.seeds import MEASURABLE, PairedSeeds
+from fedkim.experiments.claims import Decided
+from fedkim.experiments.methods import title_of
+from fedkim.experiments.our_tables import LINKED, rho_points
+from fedkim.experiments.scores import Scores
+from fedkim.report.drawing import Series, line_chart, number, ticks
+
+_NAME_SPACE = "http://www.w3.org/2000/svg"
+_ROW, _NAMES, _WIDTH, _EDGE = 22, 330, 720, 24
+
+
+def all_figures(scores: Scores, decided: Sequence[Decided]) -> dict[str, tuple[str, Markup]]:
+    """By file name: a caption and the drawing; those without data are left out."""
+    drawn = {
+        "claims": (
+            "Differences of the claims in points, 95 % intervals over seeds; ±2 points dotted.",
+            claims(decided),
+        ),
+        "rho": ("Unseen tasks by ρ, mean AUROC; dotted: chance, where everything must lie at ρ = 0.", rho(scores)),
+        "bytes": ("What the sites send (MiB) against AUROC on seen tasks, one point a method.", sent(scores)),
+        "routes": ("α by task and expert of FEDKIM's first seed; dark: a large weight.", routes(scores)),
+    }
+    return {name: (caption, figure) for name, (caption, figure) in drawn.items() if figure}
+
+
+def standalone(figure: Markup) -> str:
+    """The drawing as a file: with its name space and the page's colours."""
+    style = (Path(fedkim.report.__file__).parent / "style.css").read_text(encoding="utf-8")
+    head, rest = str(figure).split(">", 1)
+    named = head.replace("<svg ", f'<svg xmlns="{_NAME_SPACE}" ', 1)
+    return f"{named}><style>{style}</style>{rest}\n"
+
+
+def claims(decided: Sequence[Decided]) -> Markup:
+    """A forest of the claims that have seeds; positive is right."""
+    rows = [(one, one.verdict.paired) for one in decided if one.verdict.paired is not None]
+    if not rows:
+        return Markup("")
+    reach = max(max(abs(paired.low), abs(paired.high), MEASURABLE) for _, paired in rows if paired)
+    marks = ticks(-reach, reach, about=6)
+    low, high = marks[0], marks[-1]
+
+    def at(value: float) -> float:
+        return _NAMES + (value - low) / (high - low) * (_WIDTH - _NAMES - 20)
+
+    height = _EDGE + _ROW * len(rows) + 20
+    parts = [f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="claims">']
+    for mark in marks:
+        parts.append(_upright(at(mark), height - 24, "grid"))
+        parts.append(f'<text x="{at(mark):.1f}" y="{height - 8}" text-anchor="middle">{number(mark)}</text>')
+    parts += [_upright(at(edge), height - 24, "chance") for edge in (-MEASURABLE, MEASURABLE)]
+    parts.append(_upright(at(0.0), height - 24, "interval"))
+    for index, (one, paired) in enumerate(rows):
+        assert paired is not None
+        parts.append(_claim(one, paired, at, _EDGE + _ROW * index))
+    return Markup("".join(parts) + "</svg>")
+
+
+def rho(scores: Scores) -> Markup:
+    """Mean unseen AUROC over ρ by method, and the proxy head's."""
+    curves = [(title_of(method), rho_points(scores, method), "") for method in LINKED]
+    curves.append(("best seen head (proxy)", rho_points(scores, "fedkim", row="proxy"), "dashed"))
+    lines = [
+        Series(
+            name=name,
+            points=[(value, fmean(by_seed.values())) for value, by_seed in points.items()],
+            colour=index,
+            style=style,
+        )
+        for index, (name, points, style) in enumerate(curves)
+        if points
+    ]
+    if max((len(line.points) for line in lines), default=0) < 2:
+        return Markup("")
+    return line_chart(lines, x_label="ρ", y_label="AUROC, points", baseline=50.0, y_range=(40.0, 100.0))
+
+
+def sent(scores: Scores) -> Markup:
+    """One point a method: bytes of all sites against seen AUROC."""
+    series: list[Series] = []
+    for method, variation, backbone in scores.groups():
+        values = scores.by_seed(method, "seen", backbone=backbone) if not variation else {}
+        if not values:
+            continue
+        cells = [cell for group in scores.group(method, backbone=backbone).values() for cell in group]
+        mebibytes = fmean(cell.bytes_sent for cell in cells) / 2**20
+        name = f"{title_of(method)}, {backbone}"
+        series.append(Series(name=name, points=[(mebibytes, fmean(values.values()))], colour=len(series)))
+    return line_chart(series, x_label="MiB sent", y_label="AUROC, points") if series else Markup("")
+
+
+def routes(scores: Scores) -> Markup:
+    """α of the first FEDKIM cell as shades, a row a task. Experts of different seeds have nothing in common."""
+    groups = scores.group("fedkim")
+    record = next(iter(groups.values()))[0].record.get("routes") if groups else None
+    if not record:
+        return Markup("")
+    tasks, experts = record["tasks"], record["experts"]
+    side, top = 24, 22
+    height, width = top + side * len(tasks) + 6, _NAMES + side * experts
+    largest = max(max(weights) for weights in tasks.values())
+    parts = [f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="routes">']
+    for expert in range(experts):
+        parts.append(f'<text x="{_NAMES + (expert + 0.5) * side:.0f}" y="14" text-anchor="middle">{expert + 1}</text>')
+    for row, (task, weights) in enumerate(tasks.items()):
+        y = top + side * row
+        parts.append(f'<text x="{_NAMES - 8}" y="{y + 16}" text-anchor="end">{escape(task)}</text>')
+        for expert, weight in enumerate(weights):
+            parts.append(
+                f'<rect class="bar c0" x="{_NAMES + expert * side}" y="{y}" width="{side - 1}" height="{side - 1}" '
+                f'style="opacity:{weight / largest:.2f}"><title>{weight:.3f}</title></rect>'
+            )
+    return Markup("".join(parts) + "</svg>")
+
+
+def _upright(x: float, bottom: float, kind: str) -> str:
+    return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="8" y2="{bottom}"/>'
+
+
+def _claim(one: Decided, paired: PairedSeeds, at: Callable[[float], float], y: float) -> str:
+    colour = {"holds": "c2", "doesn't hold": "c6"}.get(one.verdict.word, "c4")
+    title = escape(
+        f"{one.claim.sentence}: {one.verdict.word}, {paired.mean:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}]"
+    )
+    return (
+        f'<text x="{_NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(_short(one.claim.sentence))}</text>'
+        f'<line class="{colour}" stroke-width="3" x1="{at(paired.low):.1f}" x2="{at(paired.high):.1f}" y1="{y}" y2="{y}">'
+        f"<title>{title}</title></line>"
+        f'<circle class="dot {colour}" cx="{at(paired.mean):.1f}" cy="{y}" r="4"><title>{title}</title></circle>'
+    )
+
+
+def _short(sentence: str) -> str:
+    return sentence if len(sentence) <= 52 else sentence[:51] + "…"

@@ -1,0 +1,168 @@
+"""What is kept of a cell: one JSON of aggregates; of synthetic patients also their predictions.
+
+::
+
+    results/paper-matrix/fedkim--fedavg--seed10.json                  the run's result, with its cell and its processor time
+    results/paper-matrix/fedkim--fedavg--seed10.predictions.parquet   synthetic runs alone
+
+Of real patients only aggregates are kept, and the bootstrap draws of the primary scores, from which differences between
+methods have their intervals.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedkim.errors import FedkimError
+from fedkim.evaluation.blindness import question_blindness
+from fedkim.evaluation.predictions import Predictions
+from fedkim.evaluation.scoring import primary_draws, score_rows
+from fedkim.experiments.matrix import Cell
+from fedkim.experiments.predictions_table import quantised, read_table, write_table
+from fedkim.recipe import Recipe
+from fedkim.run import keep_result
+from fedkim.run.predictions_file import read_predictions
+
+DRAWS = 200
+"""Bootstrap draws kept of a real run's scores."""
+
+_MAIN = ("auroc", "accuracy", "exact_match", "token_f1")
+
+SUFFIX = ".predictions.parquet"
+
+
+def keep_cell(
+    results: Path, recipe: Recipe, cell: Cell, result: Mapping[str, Any], *, run: Path, processor_seconds: float
+) -> Path:
+    """Write a finished cell's files below ``results`` and give the JSON's path; writing it last makes the cell done."""
+    rows = read_predictions(run / "predictions.json")
+    record = {**result, "run_info": {**result["run_info"], "cell": cell_record(cell)}}
+    # a resumed cell counts the processor time of its last process alone
+    record["run_info"]["processor_seconds"] = round(processor_seconds, 1)
+    folder = results if cell.configuration is None else results / "choice"
+    if result["meta_info"]["synthetic"]:
+        small = quantised(rows)
+        record["metrics"] = rescored(small, record["metrics"], recipe.evaluation.draws, recipe.run.seed)
+        (folder / recipe.run.name).mkdir(parents=True, exist_ok=True)
+        write_table(folder / recipe.run.name / (cell.name + SUFFIX), rows)
+    else:
+        record["metrics"] = {task: slim(entry) for task, entry in record["metrics"].items()}
+        record["draws"] = {
+            task: {name: _drawn(row, recipe.run.seed) for name, row in named.items()} for task, named in rows.items()
+        }
+    record["train_info"] = _without_steps(record["train_info"])
+    return keep_result(folder, recipe, record, name=cell.name)
+
+
+def rescored(
+    rows: Mapping[str, Mapping[str, Predictions]], before: Mapping[str, Any], draws: int, seed: int
+) -> dict[str, Any]:
+    """The metrics of a result, computed from kept predictions alone.
+
+    ``before`` says which tasks were seen. Question-blindness is how an unseen task's scores go with those of seen tasks
+    on the same patients: both are in the file.
+    """
+    metrics = {}
+    for task, entry in before.items():
+        named = rows.get(task)
+        if not named:
+            continue
+        unseen = not entry["seen"] and entry["kind"] == "classification"
+        asked = {other: _by_patient(rows[other]["injected"]) for other in entry.get("blindness", {})} if unseen else {}
+        scored: dict[str, Any] = {**score_rows(named, seen=entry["seen"], draws=draws, seed=seed)}
+        if asked:
+            scored["blindness"] = question_blindness(_by_patient(named["injected"]), asked)
+        if "proxy" in entry:
+            scored["proxy"] = entry["proxy"]
+        metrics[task] = slim(scored)
+    return metrics
+
+
+def slim(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's entry as a hundred files of it can be kept: every number of the injected model, the others' main ones."""
+    rows = {}
+    for name, row in entry["rows"].items():
+        kept = (
+            row["metrics"]
+            if name == "injected"
+            else {key: row["metrics"][key] for key in _MAIN if key in row["metrics"]}
+        )
+        rows[name] = {
+            "n": row["n"],
+            "patients": row["patients"],
+            "primary": {**row["primary"], **_score(row["primary"])},
+            "metrics": {key: _score(value) for key, value in kept.items()},
+        }
+        if name == "injected" and "counts" in row:
+            rows[name]["counts"] = row["counts"]
+    return {**entry, "rows": rows, "sites": {}, "differences": {}}
+
+
+def _score(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: round(value[key], 5) if isinstance(value[key], float) else value[key]
+        for key in ("value", "low", "high", "reason")
+        if value[key] != ""
+    }
+
+
+def read_kept(path: Path) -> dict[str, Any]:
+    """A kept cell's JSON.
+
+    Raises:
+        FedkimError: missing, or not JSON of a cell.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if "method" not in record["run_info"]["cell"] or not record["metrics"]:
+            raise ValueError
+    except FileNotFoundError:
+        raise FedkimError(f"result {path}", found="no such file") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise FedkimError(f"result {path}", found="unreadable", expected="a cell's result") from None
+    return dict(record)
+
+
+def recomputed(path: Path, *, intervals: bool = True) -> dict[str, Any]:
+    """A kept synthetic cell with its metrics computed again from its predictions file.
+
+    Without ``intervals`` only the values, which is all that tables over seeds show, in a hundredth of the time.
+    """
+    record = read_kept(path)
+    rows = read_table(path.with_name(path.name.removesuffix(".json") + SUFFIX))
+    seed, draws = int(record["run_info"]["seed"]), int(record["run_info"]["draws"])
+    return {**record, "metrics": rescored(rows, record["metrics"], draws if intervals else 0, seed)}
+
+
+def cell_record(cell: Cell) -> dict[str, Any]:
+    """A cell as it stands in its result."""
+    return {
+        "method": cell.method,
+        "variation": cell.variation,
+        "backbone": cell.backbone,
+        "seed": cell.seed,
+        "configuration": cell.configuration,
+    }
+
+
+def _by_patient(row: Predictions) -> dict[str, float]:
+    return dict(zip(row.patients, row.scores.tolist()))
+
+
+def _drawn(row: Predictions, seed: int) -> list[float | None]:
+    return [round(float(v), 5) if np.isfinite(v) else None for v in primary_draws(row, draws=DRAWS, seed=seed)]
+
+
+def _without_steps(train: Mapping[str, Any]) -> dict[str, Any]:
+    """The rounds without the loss of every single step: their mean says enough in a file that is kept for good."""
+    rounds = []
+    for entry in train["rounds"]:
+        injection = dict(entry["injection"])
+        losses = injection.pop("loss", [])
+        rounds.append(
+            {**entry, "injection": {**injection, "loss": [round(float(np.mean(losses)), 5)] if losses else []}}
+        )
+    return {**train, "rounds": rounds}

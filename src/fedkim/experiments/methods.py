@@ -1,0 +1,104 @@
+"""Methods: what the papers compare, and our references, as settings of one code path."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedkim.errors import unknown
+
+LOCAL_SITES = 5
+"""Sites that ``local-only`` trains one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """One row of a table: a name and what it changes in the recipe."""
+
+    name: str
+    title: str
+    """As tables show it."""
+    settings: tuple[str, ...]
+    """``table.key=value``, over the matrix's base; ``{matched_rank}`` is the base's P·r."""
+    ours: bool = False
+    """Not in the paper."""
+
+
+_METHODS = (
+    Method(name="fedplug", title="FedPlug", settings=("m3oe.experts=0",)),
+    Method(name="fedplug-lora", title="FedPlug_L (rank r)", settings=("m3oe.experts=1",)),
+    Method(
+        name="fedplug-lora-matched",
+        title="FedPlug_L (rank P·r)",
+        settings=("m3oe.experts=1", "m3oe.rank={matched_rank}"),
+    ),
+    Method(name="fedkim", title="FEDKIM", settings=()),
+    Method(name="fedkim-pub", title="FEDKIM_pub", settings=("federation.trainers=public",)),
+    Method(name="without-task", title="w/o task description", settings=("m3oe.router_inputs=modality",)),
+    Method(name="without-modality", title="w/o modality description", settings=("m3oe.router_inputs=task",)),
+    Method(name="uniform", title="uniform route", settings=("m3oe.router=uniform",), ours=True),
+    Method(name="centralised", title="centralised", settings=("federation.trainers=centralised",), ours=True),
+    *(
+        Method(
+            name=f"local-only.{site}",
+            title=f"local-only, site {site}",
+            settings=("federation.trainers=local", f"federation.local_site={site}"),
+            ours=True,
+        )
+        for site in range(1, LOCAL_SITES + 1)
+    ),
+    Method(
+        name="fedkim-plus",
+        title="FEDKIM+",
+        settings=(
+            "injection.teacher=decoder",
+            "injection.train_encoders=false",
+            "injection.schedule=linear",
+            "injection.mixup=taught",
+            "injection.unlabelled=true",
+        ),
+        ours=True,
+    ),
+    # each ingredient of FEDKIM+ by itself
+    Method(
+        name="frozen-encoders",
+        title="FEDKIM, encoders frozen on the server",
+        settings=("injection.train_encoders=false",),
+        ours=True,
+    ),
+    Method(
+        name="teacher-only",
+        title="FEDKIM, decoders teach, no mix-ups, labelled inputs alone",
+        settings=(
+            "injection.teacher=decoder",
+            "injection.train_encoders=false",
+            "injection.mixup=never",
+            "injection.unlabelled=false",
+        ),
+        ours=True,
+    ),
+    Method(
+        name="mixup-only", title="FEDKIM, mix-ups of labelled features", settings=("injection.mixup=always",), ours=True
+    ),
+    Method(name="without-balance", title="FEDKIM, no balance term", settings=("m3oe.entropy_weight=0.0",), ours=True),
+)
+
+METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
+"""By name."""
+
+LOCAL = tuple(f"local-only.{site}" for site in range(1, LOCAL_SITES + 1))
+"""Their mean is the row *local-only*."""
+
+
+def find_method(name: str) -> Method:
+    """A method by name.
+
+    Raises:
+        FedkimError: no such method, with the nearest one.
+    """
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def title_of(name: str) -> str:
+    """A method's title; ``local-only`` stands for all its sites."""
+    return "local-only (mean over sites)" if name == "local-only" else find_method(name).title

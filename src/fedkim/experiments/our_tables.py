@@ -1,0 +1,164 @@
+"""Our tables: the ρ-curve with its negative control, heterogeneity, routing, bytes against score, forgetting."""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from fedkim.experiments.methods import title_of
+from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, mean_of
+from fedkim.experiments.table import DASH, Table, shown
+from fedkim.report.words import interval
+
+LINKED = ("fedkim", "fedplug-lora-matched", "fedkim-plus")
+"""Methods of the ρ-curve."""
+
+
+def rho_of(scores: Scores, variation: str) -> float | None:
+    """ρ of a variation's cells, from their settings."""
+    for cell in scores.cells:
+        if cell.variation == variation:
+            data = tomllib.loads(cell.record["run_info"]["config"])["data"]
+            return float(data["rho"]) if data["source"] == "phantom" else None
+    return None
+
+
+def rho_points(scores: Scores, method: str, row: str = "injected") -> dict[float, dict[int, float]]:
+    """By ρ, a method's mean unseen AUROC by seed."""
+    points: dict[float, dict[int, float]] = {}
+    for variation in dict.fromkeys(cell.variation for cell in scores.cells):
+        rho = rho_of(scores, variation)
+        if rho is None or not (variation == "" or variation.startswith("rho-")):
+            continue
+        values = scores.by_seed(method, "unseen", row=row, variation=variation)
+        if values:
+            points[rho] = values
+    return dict(sorted(points.items()))
+
+
+def rho_table(scores: Scores) -> Table:
+    """Unseen AUROC by ρ; ρ = 0 is the negative control."""
+    curves = [(title_of(method), rho_points(scores, method)) for method in LINKED]
+    curves.append(("best seen head (proxy)", rho_points(scores, "fedkim", row="proxy")))
+    rhos = sorted({rho for _, points in curves for rho in points})
+    rows = [[name, *(shown(points.get(rho, {})) for rho in rhos)] for name, points in curves if points]
+    return Table(
+        title="Transfer: unseen tasks by ρ",
+        note="Mean AUROC of unseen classification. At ρ = 0 nothing can transfer: what lies above 50 there is an error of the experiment.",
+        header=["method", *(f"ρ = {rho:g}" for rho in rhos)],
+        rows=rows if len(rhos) > 1 else [],
+    )
+
+
+def varied(scores: Scores, title: str, variations: Sequence[str]) -> Table:
+    """The main setting beside variations of it, on the variations' seeds."""
+    rows = []
+    for variation in variations:
+        for method, own, backbone in scores.groups():
+            if own != variation:
+                continue
+            there = scores.group(method, variation=variation, backbone=backbone)
+            cells = [title_of(method), variation, str(len(there))]
+            for which in SUMMARIES:
+                here = scores.by_seed(method, which, variation=variation, backbone=backbone)
+                main = scores.by_seed(method, which, backbone=backbone)
+                change = {seed: here[seed] - main[seed] for seed in here if seed in main}
+                cells += [shown(here), shown(change)]
+            flat = [cell for group in there.values() for cell in group]
+            main_flat = [cell for group in scores.group(method, backbone=backbone).values() for cell in group]
+            rows.append([*cells, _mean_blindness(flat), _mean_blindness(main_flat)])
+    header = ["method", "variation", "seeds"]
+    for name in SUMMARIES.values():
+        header += [name, "− main"]
+    return Table(
+        title=title,
+        note="Differences to the main setting are paired by seed. Blindness: mean over unseen tasks of the largest correlation with a seen question.",
+        header=[*header, "blindness", "blindness, main"],
+        rows=rows,
+    )
+
+
+def routing(scores: Scores) -> Table:
+    """What the router did: entropy of α, total variation between tasks."""
+    rows = []
+    for method, variation, backbone in scores.groups():
+        groups = scores.group(method, variation=variation, backbone=backbone)
+        cells = [cell for group in groups.values() for cell in group if cell.record.get("routes")]
+        if not cells:
+            continue
+        routes = [cell.record["routes"] for cell in cells]
+        if routes[0]["experts"] < 2:
+            continue
+        entropy = [fmean(record["entropy"].values()) for record in routes]
+        rows.append(
+            [
+                title_of(method) + (f", {variation}" if variation else ""),
+                backbone,
+                str(len(groups)),
+                f"{fmean(entropy):.3f}",
+                f"{min(min(record['entropy'].values()) for record in routes):.3f}",
+                f"{fmean(record['total_variation'] for record in routes):.3f}",
+                str(sum(bool(record["collapsed"]) for record in routes)),
+                str(sum(bool(record["indistinct"]) for record in routes)),
+            ]
+        )
+    return Table(
+        title="Routing",
+        note="Entropy of α over log P (1: uniform) and total variation between tasks (0: the same route for all), means over seeds.",
+        header=["method", "backbone", "seeds", "entropy", "lowest", "total variation", "collapsed", "indistinct"],
+        rows=rows,
+    )
+
+
+def communication(scores: Scores) -> Table:
+    """Bytes that sites send against what they buy, with the time of a cell."""
+    rows = []
+    for method, variation, backbone in scores.groups():
+        if variation:
+            continue
+        groups = scores.group(method, backbone=backbone)
+        cells = [cell for group in groups.values() for cell in group]
+        if not cells:
+            continue
+        rows.append(
+            [
+                title_of(method),
+                backbone,
+                str(len(groups)),
+                f"{fmean(cell.bytes_sent for cell in cells) / 2**20:.1f}",
+                shown(scores.by_seed(method, "seen", backbone=backbone)),
+                f"{fmean(cell.record['run_info'].get('processor_seconds', 0.0) for cell in cells) / 60:.1f}",
+            ]
+        )
+    return Table(
+        title="Bytes against score",
+        note="MiB that all sites send in all rounds; processor minutes of a run on one thread.",
+        header=["method", "backbone", "seeds", "MiB sent", "seen, AUROC", "minutes"],
+        rows=rows,
+    )
+
+
+def forgetting_tables(folder: Path) -> list[Table]:
+    """What runs forgot, from ``<folder>/forgetting/*.json``; nothing where none has been measured."""
+    rows = []
+    for path in sorted((folder / "forgetting").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        cells = [path.stem, str(record["llm"])]
+        for part, change in (("pubmedqa", "difference"), ("perplexity", "ratio")):
+            cells += [interval(record.get(part, {}).get(key)) for key in ("base", "injected", change)]
+        rows.append(cells)
+    header = ["run", "language model", "PubMedQA, before", "after", "difference"]
+    table = Table(
+        title="Does it forget?",
+        note="Accuracy on PubMedQA's official test questions and perplexity on the other abstracts, with 95 % intervals by article.",
+        header=[*header, "perplexity, before", "after", "ratio"],
+        rows=rows,
+    )
+    return [table] if rows else []
+
+
+def _mean_blindness(cells: Sequence[CellScores]) -> str:
+    found = [abs(worst[1]) for cell in cells for task in cell.tasks("unseen") if (worst := cell.blindness(task))]
+    value = mean_of(found)
+    return DASH if value is None else f"{value:.2f}"

@@ -1,0 +1,217 @@
+"""The paper's tables: zero-shot on unseen tasks, fine-tuning on seen ones, the ablation; and the claims they carry."""
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from fedkim.evaluation.seeds import MEASURABLE, MISSING
+from fedkim.experiments.claims import Decided
+from fedkim.experiments.methods import title_of
+from fedkim.experiments.scores import SUMMARIES, CellScores, Scores
+from fedkim.experiments.table import DASH, Table, shown
+
+COVID = "covid"
+ABLATION = ("fedkim", "fedkim-pub", "without-task", "without-modality", "uniform")
+
+
+def claims_table(decided: Sequence[Decided]) -> Table:
+    """A row per claim: verdict, difference with interval, Holm's p, the smallest difference that would be found."""
+    rows = []
+    for one in decided:
+        paired, verdict = one.verdict.paired, one.verdict
+        figures = [DASH, DASH, DASH, str(len(one.by_seed))]
+        if paired is not None:
+            figures = [
+                f"{paired.mean:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}]",
+                f"{verdict.adjusted_p:.3f}",
+                f"{paired.detectable:.1f}",
+                str(paired.num_seeds),
+            ]
+        source = "ours" if one.claim.ours else "paper"
+        rows.append([f"{one.claim.number}. {one.claim.sentence}", source, verdict.word, *figures, one.claim.measure])
+    return Table(
+        title="Claims",
+        note=(
+            "A claim holds where the paired difference over seeds lies above 0 with Holm's p below 0.05. One that doesn't, and "
+            f"whose smallest detectable difference (80 % power) exceeds {MEASURABLE:.0f} points, is not measurable here. "
+            f"“{MISSING}”: fewer than two seeds have been run."
+        ),
+        header=[
+            "claim",
+            "of",
+            "verdict",
+            "difference, points [95 %]",
+            "Holm's p",
+            "detectable",
+            "seeds",
+            "difference of",
+        ],
+        rows=rows,
+    )
+
+
+def zero_shot_classification(scores: Scores) -> Table:
+    """Unseen classification by method, with question-blindness beside every score."""
+    tasks = scores.tasks("unseen")
+
+    def row(method: str, backbone: str) -> list[str]:
+        cells = [cell for cells in scores.group(method, backbone=backbone).values() for cell in cells]
+        return [
+            *(f"{shown(scores.task_by_seed(method, task, backbone=backbone))} {_blind(cells, task)}" for task in tasks),
+            shown(scores.by_seed(method, "unseen", backbone=backbone)),
+        ]
+
+    rows = _by_method(scores, row)
+    references = [("base", "language model alone"), ("proxy", "best seen head (proxy)")]
+    rows += _references(scores, "unseen", tasks, references)
+    return Table(
+        title="Zero-shot on unseen tasks: classification",
+        note="AUROC. In brackets the largest correlation with a seen question on the same inputs: near 1, the answer is that question's.",
+        header=["method", "backbone", "seeds", *tasks, "mean"],
+        rows=rows,
+    )
+
+
+def zero_shot_generation(scores: Scores) -> Table:
+    """Unseen free text by method."""
+    tasks = scores.tasks("generation")
+
+    def row(method: str, backbone: str) -> list[str]:
+        return [
+            *(shown(scores.task_by_seed(method, task, backbone=backbone)) for task in tasks),
+            shown(scores.by_seed(method, "generation", backbone=backbone)),
+            *(
+                shown(_mean_metric(scores, method, backbone, tasks, metric))
+                for metric in ("token_f1", "bleu_1", "rouge_1", "meteor_no_synonyms", "empty_rate")
+            ),
+        ]
+
+    rows = _by_method(scores, row)
+    references = [("base", "language model alone"), ("majority_per_template", "majority of the template")]
+    rows += [[*one, *[DASH] * 5] for one in _references(scores, "generation", tasks, references)]
+    return Table(
+        title="Zero-shot on unseen tasks: generation",
+        note="Exact match by task and their mean; the other scores are means over the tasks. An empty answer counts as wrong.",
+        header=[
+            "method",
+            "backbone",
+            "seeds",
+            *tasks,
+            "mean",
+            "token F1",
+            "BLEU-1",
+            "ROUGE-1",
+            "METEOR, no synonyms",
+            "empty",
+        ],
+        rows=rows,
+    )
+
+
+def seen_tasks(scores: Scores) -> Table:
+    """The same weights on the seen tasks (the injection is the fine-tuning)."""
+    tasks = scores.tasks("seen")
+
+    def row(method: str, backbone: str) -> list[str]:
+        return [
+            *(shown(scores.task_by_seed(method, task, backbone=backbone)) for task in tasks),
+            shown(scores.by_seed(method, "seen", backbone=backbone)),
+        ]
+
+    rows = _by_method(scores, row)
+    references = [
+        ("base", "language model alone"),
+        ("simple", "simple statistics"),
+        ("small_before", "small models, before injection"),
+        ("small_after", "small models, after injection"),
+    ]
+    rows += _references(scores, "seen", tasks, references)
+    return Table(
+        title="Fine-tuning on seen tasks",
+        note="AUROC on test patients of the tasks that were trained on; the injection on the public set is the fine-tuning.",
+        header=["method", "backbone", "seeds", *tasks, "mean"],
+        rows=rows,
+    )
+
+
+def papers_metrics(scores: Scores) -> Table:
+    """Accuracy, precision, recall and F1 at 0.5, means over tasks, as the papers print them."""
+    metrics = ("accuracy", "precision", "recall", "f1")
+
+    def row(method: str, backbone: str) -> list[str]:
+        return [
+            shown(_mean_metric(scores, method, backbone, scores.tasks(which), metric))
+            for which in ("unseen", "seen")
+            for metric in metrics
+        ]
+
+    rows = _by_method(scores, row)
+    majority = [
+        shown(_mean_metric(scores, "fedkim", "fedavg", scores.tasks(which), "accuracy", row="majority"))
+        for which in ("unseen", "seen")
+    ]
+    if rows and majority[0] != DASH:
+        seeds = str(len(scores.group("fedkim")))
+        rows.append(["majority", DASH, seeds, majority[0], *[DASH] * 3, majority[1], *[DASH] * 3])
+    return Table(
+        title="The papers' metrics",
+        note="Means over tasks at threshold 0.5, where all of them exist.",
+        header=["method", "backbone", "seeds", *(f"{w}: {m}" for w in ("unseen", "seen") for m in metrics)],
+        rows=rows,
+    )
+
+
+def ablation(scores: Scores) -> Table:
+    """FEDKIM less one part: the COVID-like task and the means."""
+    full = {which: scores.by_seed("fedkim", which) for which in SUMMARIES}
+    rows = []
+    for method in ABLATION:
+        seeds = scores.group(method)
+        if not seeds:
+            continue
+        cells = [title_of(method), str(len(seeds)), shown(scores.task_by_seed(method, COVID))]
+        for which in SUMMARIES:
+            own = scores.by_seed(method, which)
+            cells.append(shown(own))
+            lost = {seed: own[seed] - full[which][seed] for seed in own if seed in full[which]}
+            cells.append(DASH if method == "fedkim" else shown(lost))
+        rows.append(cells)
+    header = ["method", "seeds", "COVID-like"]
+    for name in SUMMARIES.values():
+        header += [name, "− FEDKIM"]
+    return Table(
+        title="Ablation", note="Differences are paired by seed.", header=header, rows=rows if len(rows) > 1 else []
+    )
+
+
+def _by_method(scores: Scores, row: Callable[[str, str], list[str]]) -> list[list[str]]:
+    return [
+        [title_of(method), backbone, str(len(scores.group(method, backbone=backbone))), *row(method, backbone)]
+        for method, variation, backbone in scores.groups()
+        if not variation and scores.group(method, backbone=backbone)
+    ]
+
+
+def _references(
+    scores: Scores, which: str, tasks: Sequence[str], references: Sequence[tuple[str, str]]
+) -> list[list[str]]:
+    """Reference rows as FEDKIM's own cells computed them."""
+    seeds = len(scores.group("fedkim"))
+    rows = []
+    for name, title in references:
+        values = [shown(scores.task_by_seed("fedkim", task, row=name)) for task in tasks]
+        if any(value != DASH for value in values):
+            rows.append([f"*{title}*", DASH, str(seeds), *values, shown(scores.by_seed("fedkim", which, row=name))])
+    return rows
+
+
+def _mean_metric(
+    scores: Scores, method: str, backbone: str, tasks: Sequence[str], metric: str, row: str = "injected"
+) -> dict[int, float]:
+    columns = [scores.task_by_seed(method, task, row=row, metric=metric, backbone=backbone) for task in tasks]
+    seeds = set.intersection(*(set(column) for column in columns)) if columns else set()
+    return {seed: fmean(column[seed] for column in columns) for seed in sorted(seeds)}
+
+
+def _blind(cells: Sequence[CellScores], task: str) -> str:
+    found = [worst[1] for cell in cells if task in cell.record["metrics"] and (worst := cell.blindness(task))]
+    return f"({fmean(found):+.2f})" if found else f"({DASH})"

@@ -1,0 +1,186 @@
+"""Scores of a matrix: each cell's kept results as a few numbers, by method, variation, backbone and seed."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from fedkim.errors import FedkimError
+from fedkim.evaluation.blindness import worst_blindness
+from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
+from fedkim.experiments.methods import LOCAL, METHODS
+
+SUMMARIES = {
+    "seen": "seen tasks, AUROC",
+    "unseen": "unseen classification, AUROC",
+    "generation": "unseen free text, exact match",
+}
+"""Means over a cell's tasks, on a scale of 0 to 100 points."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellScores:
+    """One cell, read back."""
+
+    method: str
+    variation: str
+    backbone: str
+    seed: int
+    record: Mapping[str, Any]
+    """The kept result."""
+
+    def tasks(self, which: str) -> list[str]:
+        """Names of the tasks of a summary: ``seen``, ``unseen`` (classification) or ``generation``."""
+        return [
+            name
+            for name, entry in self.record["metrics"].items()
+            if (entry["kind"] == "text") == (which == "generation") and entry["seen"] == (which == "seen")
+        ]
+
+    def points(self, task: str, row: str = "injected", metric: str = "") -> float | None:
+        """A task's score in points (0 to 100): the primary one, or a named one; None where it doesn't exist."""
+        entry = self.record["metrics"].get(task)
+        if entry is None or row not in entry["rows"]:
+            return None
+        found = entry["rows"][row]
+        score = found["metrics"].get(metric, {}) if metric else found["primary"]
+        value = score.get("value")
+        return None if value is None else 100 * float(value)
+
+    def mean(self, which: str, row: str = "injected", metric: str = "") -> float | None:
+        """The mean over a summary's tasks; None if one of them has no score."""
+        values = [self.points(task, row, metric) for task in self.tasks(which)]
+        known = [value for value in values if value is not None]
+        return fmean(known) if known and len(known) == len(values) else None
+
+    def over_majority(self, row: str) -> float | None:
+        """Mean over all unseen tasks of accuracy (exact match) less the majority's (by template), in points."""
+        gains = []
+        for which, metric, reference in (
+            ("unseen", "accuracy", "majority"),
+            ("generation", "exact_match", "majority_per_template"),
+        ):
+            for task in self.tasks(which):
+                value, majority = self.points(task, row, metric), self.points(task, reference, metric)
+                if value is None or majority is None:
+                    return None
+                gains.append(value - majority)
+        return fmean(gains) if gains else None
+
+    def blindness(self, task: str) -> tuple[str, float] | None:
+        """The seen question that an unseen one is answered most alike, and the correlation."""
+        return worst_blindness(self.record["metrics"][task].get("blindness", {}))
+
+    @property
+    def bytes_sent(self) -> int:
+        """Of all sites in all rounds."""
+        rounds = self.record["train_info"]["rounds"]
+        return sum(site["bytes_sent"] for entry in rounds for site in entry["sites"].values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """All cells of a matrix."""
+
+    name: str
+    synthetic: bool
+    cells: tuple[CellScores, ...]
+
+    def group(self, method: str, *, variation: str = "", backbone: str = "fedavg") -> dict[int, list[CellScores]]:
+        """Cells by seed; ``local-only`` gives a seed all its sites' cells, and leaves out a seed that lacks one."""
+        methods = LOCAL if method == "local-only" else (method,)
+        found: dict[int, list[CellScores]] = {}
+        for cell in self.cells:
+            if cell.method in methods and (cell.variation, cell.backbone) == (variation, backbone):
+                found.setdefault(cell.seed, []).append(cell)
+        return {seed: cells for seed, cells in sorted(found.items()) if len(cells) == len(methods)}
+
+    def by_seed(
+        self, method: str, which: str, *, row: str = "injected", variation: str = "", backbone: str = "fedavg"
+    ) -> dict[int, float]:
+        """A summary's points by seed, where they exist; ``all`` is the mean of seen and unseen classification."""
+        values: dict[int, float] = {}
+        for seed, cells in self.group(method, variation=variation, backbone=backbone).items():
+            names = ("seen", "unseen") if which == "all" else (which,)
+            means = [cell.mean(name, row) for cell in cells for name in names]
+            known = [value for value in means if value is not None]
+            if known and len(known) == len(means):
+                values[seed] = fmean(known)
+        return values
+
+    def task_by_seed(
+        self,
+        method: str,
+        task: str,
+        *,
+        row: str = "injected",
+        metric: str = "",
+        variation: str = "",
+        backbone: str = "fedavg",
+    ) -> dict[int, float]:
+        """One task's points by seed, where they exist."""
+        values = {}
+        for seed, cells in self.group(method, variation=variation, backbone=backbone).items():
+            known = [value for cell in cells if (value := cell.points(task, row, metric)) is not None]
+            if len(known) == len(cells):
+                values[seed] = fmean(known)
+        return values
+
+    def groups(self) -> list[tuple[str, str, str]]:
+        """``(method, variation, backbone)`` present, methods in the registry's order, the sites of local-only together."""
+        order = list(METHODS)
+        found = {(cell.method, cell.variation, cell.backbone) for cell in self.cells}
+        ordered = sorted(found, key=lambda one: (order.index(one[0]) if one[0] in order else len(order), *one[1:]))
+        merged = [("local-only" if method in LOCAL else method, *rest) for method, *rest in ordered]
+        return list(dict.fromkeys(merged))  # type: ignore[arg-type]
+
+    def tasks(self, which: str) -> list[str]:
+        """Tasks of a summary that the main setting has."""
+        names = [task for cell in self.cells if not cell.variation for task in cell.tasks(which)]
+        return list(dict.fromkeys(names))
+
+
+def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
+    """All kept cells of a folder.
+
+    Args:
+        folder: ``results/<matrix>``.
+        from_predictions: compute synthetic cells' metrics again from their predictions files rather than believe the JSON.
+
+    Raises:
+        FedkimError: no such folder, no cell in it, synthetic and real cells side by side, scores of development patients.
+    """
+    if not folder.is_dir():
+        raise FedkimError(f"results {folder}", found="no such folder", remedy="run a matrix first: fedkim experiment")
+    cells = [_cell(path, from_predictions) for path in sorted(folder.glob("*--*--seed*.json"))]
+    if not cells:
+        raise FedkimError(f"results {folder}", found="no cell", remedy="run a matrix first: fedkim experiment")
+    kinds = {bool(cell.record["meta_info"]["synthetic"]) for cell in cells}
+    if len(kinds) > 1:
+        raise FedkimError(f"results {folder}", found="synthetic and real patients", expected="never in one table")
+    return Scores(name=folder.name, synthetic=kinds.pop(), cells=tuple(cells))
+
+
+def common(*columns: Mapping[int, float]) -> list[int]:
+    """The seeds that all columns have."""
+    return sorted(set.intersection(*(set(column) for column in columns))) if columns else []
+
+
+def mean_of(values: Iterable[float]) -> float | None:
+    """The mean, or None of nothing."""
+    known = list(values)
+    return fmean(known) if known else None
+
+
+def _cell(path: Path, from_predictions: bool) -> CellScores:
+    has_table = path.with_name(path.name.removesuffix(".json") + SUFFIX).exists()
+    record = recomputed(path, intervals=False) if from_predictions and has_table else read_kept(path)
+    cell = record["run_info"]["cell"]
+    return CellScores(
+        method=cell["method"],
+        variation=cell["variation"],
+        backbone=cell["backbone"],
+        seed=int(cell["seed"]),
+        record=record,
+    )

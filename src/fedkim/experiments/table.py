@@ -1,0 +1,34 @@
+"""A table of text: one form for Markdown and HTML. Numbers are points, means over seeds ± the t-interval's half."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from fedkim.evaluation.seeds import paired_seeds
+
+DASH = "–"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A title, what to know when reading it, and cells of text."""
+
+    title: str
+    note: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """As GitHub shows it."""
+        lines = [f"### {self.title}", "", self.note, ""] if self.note else [f"### {self.title}", ""]
+        lines += ["| " + " | ".join(self.header) + " |", "|" + " --- |" * len(self.header)]
+        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
+        return "\n".join(lines) + "\n"
+
+
+def shown(values: Mapping[int, float]) -> str:
+    """``57.1 ± 2.3``; one seed has no interval, none a dash."""
+    paired = paired_seeds(list(values.values()))
+    if paired is None:
+        return DASH if not values else f"{fmean(values.values()):.1f}"
+    return f"{paired.mean:.1f} ± {paired.high - paired.mean:.1f}"

@@ -1,0 +1,34 @@
+"""Every table of a matrix, in reading order."""
+
+from collections.abc import Sequence
+
+from fedkim.experiments.claims import Decided
+from fedkim.experiments.our_tables import communication, rho_table, routing, varied
+from fedkim.experiments.paper_tables import (
+    ablation,
+    claims_table,
+    papers_metrics,
+    seen_tasks,
+    zero_shot_classification,
+    zero_shot_generation,
+)
+from fedkim.experiments.scores import Scores
+from fedkim.experiments.table import Table
+
+
+def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
+    """Every table that has a row, in reading order."""
+    tables = [
+        claims_table(decided),
+        zero_shot_classification(scores),
+        zero_shot_generation(scores),
+        seen_tasks(scores),
+        papers_metrics(scores),
+        ablation(scores),
+        rho_table(scores),
+        varied(scores, "Heterogeneous sites", ("dirichlet-0.1", "missing-0.6", "site-shift")),
+        varied(scores, "More questions on the same inputs", ("questions",)),
+        routing(scores),
+        communication(scores),
+    ]
+    return [table for table in tables if table.rows]

@@ -1,0 +1,91 @@
+"""The first round's extraction, kept for runs that differ in injection alone: there their sites do exactly the same.
+
+    $FEDKIM_CACHE/extraction/<key>.safetensors      tensors "site-1/encoder.image.…"; updates' counts and losses as JSON beside them
+
+From the second round on sites start from what the injection made of the encoders, and nothing can be shared.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from fedkim.aggregation import Rejection
+from fedkim.data.cache import cache_folder
+from fedkim.federation import Exchange
+from fedkim.run.world import World
+from fedkim.state import State, Update
+from fedkim.store import environment
+from fedkim.store.files import canonical, write_atomically
+
+_TABLES = ("data", "tasks", "federation", "extraction")
+"""What a site's first round depends on, beside the seed, the code and the threads."""
+
+
+def shared_extraction(exchange: Exchange, world: World) -> Exchange:
+    """``exchange``, but its first round's updates come from the cache where an equal run has left them."""
+
+    def shared(round: int, state: State) -> Iterable[Update | Rejection]:
+        if round != 1:
+            yield from exchange(round, state)
+            return
+        path = cache_folder() / "extraction" / f"{_key(world, state)}.safetensors"
+        kept = _read(path)
+        if kept is not None:
+            yield from kept
+            return
+        given = list(exchange(round, state))
+        updates = [update for update in given if isinstance(update, Update)]
+        if len(updates) == len(given):  # a site that failed may not fail again
+            _write(path, updates)
+        yield from given
+
+    return shared
+
+
+def _key(world: World, state: State) -> str:
+    tables = world.recipe.to_dict()
+    facts = {name: tables[name] for name in _TABLES} | {
+        "seed": world.recipe.run.seed,
+        "plugins": tables["run"]["plugins"],
+        "environment": environment(threads=torch.get_num_threads()),
+        "state": state.digest(),
+        "holdings": {site: [sample.id for sample in shard] for site, shard in world.sites.items()},
+    }
+    return hashlib.sha256(canonical(facts).encode()).hexdigest()
+
+
+def _write(path: Path, updates: Iterable[Update]) -> None:
+    tensors: dict[str, torch.Tensor] = {}
+    facts: dict[str, Any] = {}
+    for update in updates:
+        tensors |= {f"{update.site}/{name}": tensor for name, tensor in update.state.items()}
+        facts[update.site] = {
+            "round": update.round,
+            "base_digest": update.base_digest,
+            "num_examples": dict(update.num_examples),
+            "metrics": dict(update.metrics),
+        }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda draft: save_file(tensors, draft, metadata={"updates": json.dumps(facts)}))
+
+
+def _read(path: Path) -> list[Update] | None:
+    """The kept updates in site order; None where there are none, or where the file is damaged: then they are made again."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: Mapping[str, Any] = json.loads(file.metadata()["updates"])
+            parts: dict[str, dict[str, torch.Tensor]] = {site: {} for site in facts}
+            for key in list(file.keys()):
+                site, name = key.split("/", 1)
+                parts[site][name] = file.get_tensor(key)
+        return [Update(site=site, state=State(parts[site]), **facts[site]) for site in facts]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None

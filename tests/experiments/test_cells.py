@@ -1,0 +1,247 @@
+"""Cells of a small matrix, run for real: kept, resumed, compared; tables come again from the predictions."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from fedkim.errors import FedkimError
+from fedkim.experiments import cells as cells_module
+from fedkim.experiments.cells import run_cell, run_matrix
+from fedkim.experiments.choosing import read_chosen, write_chosen
+from fedkim.experiments.claims import decide
+from fedkim.experiments.comparison import markdown, write_comparison
+from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
+from fedkim.experiments.matrix import load_matrix
+from fedkim.experiments.our_tables import forgetting_tables
+from fedkim.experiments.scores import read_scores
+from fedkim.progress import Silent
+from fedkim.run import federate
+
+pytest.importorskip("pyarrow", reason="SKIPPED, NOT RUN: needs pyarrow")
+
+TEXT = """
+name = "small-matrix"
+[base.run]
+dtype = "float32"
+[base.data]
+image_size = 32
+image_patients = 90
+signal_patients = 0
+icu_patients = 0
+[base.tasks]
+seen = ["lung_opacity", "covid"]
+unseen = ["pleural_effusion", "slake"]
+[base.federation]
+rounds = 2
+sites = 2
+[base.extraction]
+width = 16
+[base.llm]
+name = "tiny"
+max_new_tokens = 2
+[base.m3oe]
+experts = 4
+rank = 2
+router_width = 16
+[base.injection]
+batch_size = 4
+steps_per_round = 2
+[base.evaluation]
+draws = 100
+development_samples = 8
+blind = false
+reveal_test = true
+[[cells]]
+methods = ["fedkim", "fedplug"]
+seeds = [10, 11]
+[choice]
+seeds = [0]
+methods = ["fedkim"]
+configurations = [["injection.learning_rate=5e-4"], ["injection.learning_rate=1e-3"]]
+"""
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The matrix with all its cells run, in this process."""
+    root = tmp_path_factory.mktemp("matrix")
+    (root / "small.toml").write_text(TEXT)
+    matrix = load_matrix(root / "small.toml")
+    for cell in matrix.cells:
+        run_cell(matrix, cell, runs=root / "runs", results=root / "results")
+    return root, matrix
+
+
+def test_every_table_comes_again_from_the_predictions_alone(done):
+    root, _ = done
+    kept = read_scores(root / "results" / "small-matrix")
+    again = read_scores(root / "results" / "small-matrix", from_predictions=True)
+    assert markdown(kept, decide(kept)) == markdown(again, decide(again))
+    path = root / "results" / "small-matrix" / "fedkim--fedavg--seed10.json"
+    assert json.loads(json.dumps(recomputed(path)["metrics"])) == read_kept(path)["metrics"]  # intervals too
+
+
+def test_another_prediction_would_give_another_table(done, tmp_path):
+    root, _ = done
+    folder = tmp_path / "small-matrix"
+    shutil.copytree(root / "results" / "small-matrix", folder)
+    first, second = (folder / f"fedkim--fedavg--seed{seed}{SUFFIX}" for seed in (10, 11))
+    shutil.copy(second, first)
+    kept, again = read_scores(folder), read_scores(folder, from_predictions=True)
+    assert markdown(kept, decide(kept)) != markdown(again, decide(again))
+
+
+def test_a_kept_cell_says_how_it_was_made_and_names_no_patient(done):
+    root, _ = done
+    path = root / "results" / "small-matrix" / "fedkim--fedavg--seed10.json"
+    record, text = read_kept(path), path.read_text()
+    info = record["run_info"]
+    assert info["cell"] == {
+        "method": "fedkim",
+        "variation": "",
+        "backbone": "fedavg",
+        "seed": 10,
+        "configuration": None,
+    }
+    assert {"config", "versions", "environment", "seconds", "processor_seconds"} <= set(info)
+    assert record["train_info"]["rounds"][0]["sites"]["site-1"]["bytes_sent"] > 0
+    assert record["metrics"]["covid"]["rows"]["injected"]["primary"]["n"] == 9
+    assert "phantom/" not in text
+    assert "probabilities" not in text
+
+
+def test_a_finished_cell_is_not_run_again(done, monkeypatch):
+    root, _ = done
+    monkeypatch.setattr(cells_module, "_Processes", lambda: None)  # whatever started a process would fail
+    outcome = run_matrix(root / "small.toml", runs=root / "runs", results=root / "results")
+    assert (outcome.done, outcome.stored, outcome.left) == ((), 4, 0)
+
+
+def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path, monkeypatch):
+    (tmp_path / "small.toml").write_text(TEXT)
+
+    def command(path, runs, results, smoke, keep, batch):
+        (cell,) = batch
+        file = str(results / "small-matrix" / f"{cell.name}.json")
+        code = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True, exist_ok=True); "
+        fails = "print('no disk', file=sys.stderr); sys.exit(2)"
+        return [sys.executable, "-c", code + (fails if cell.method == "fedplug" else "p.write_text('{}')"), file]
+
+    told = []
+    progress = Silent()
+    progress.line = told.append
+    monkeypatch.setattr(cells_module, "_command", command)
+    folders = {"runs": tmp_path / "runs", "results": tmp_path / "results"}
+    first = run_matrix(tmp_path / "small.toml", **folders, at_most=3, progress=progress)
+    assert sorted(first.done) == ["fedkim--fedavg--seed10", "fedkim--fedavg--seed11"]
+    assert first.failed == ("fedplug--fedavg--seed10",)
+    assert "fedplug--fedavg--seed10: failed; no disk" in told
+    again = run_matrix(tmp_path / "small.toml", **folders, progress=progress)
+    assert (again.stored, len(again.failed), again.left) == (2, 2, 2)
+
+
+def test_a_killed_cell_resumes_at_its_round_and_ends_with_the_same_bits(done, tmp_path):
+    root, matrix = done
+    cell = matrix.cells[0]
+    recipe = matrix.recipe(cell)
+    rounds = federate(recipe, out=tmp_path / "runs" / matrix.name / cell.name)
+    next(rounds)
+    rounds.close()  # as a kill after the first round's commit
+    run_cell(matrix, cell, runs=tmp_path / "runs", results=tmp_path / "results")
+    name = f"{matrix.name}/{cell.name}.json"
+    whole, resumed = (read_kept(folder / "results" / name) for folder in (root, tmp_path))
+    assert whole["train_info"]["digest"] == resumed["train_info"]["digest"]
+    assert whole["metrics"] == resumed["metrics"]
+
+
+def test_the_comparison_writes_page_tables_and_figures(done, tmp_path):
+    root, _ = done
+    names = {path.name for path in write_comparison(root / "results" / "small-matrix", tmp_path)}
+    assert {"compare.html", "compare.md", "claims.svg", "bytes.svg", "routes.svg"} <= names
+    page = (tmp_path / "compare.html").read_text()
+    assert "Synthetic phantom data" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    text = (tmp_path / "compare.md").read_text()
+    assert "| 11. The sites gain from the language model | ours |" in text
+    assert "missing cells" in text  # FedPlug_L hasn't been run
+    assert (tmp_path / "claims.svg").read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+
+
+def test_a_document_gets_its_block_written_anew_and_keeps_the_rest(done, tmp_path):
+    root, _ = done
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- results:small-matrix -->\nold\n<!-- /results:small-matrix -->\nafter\n")
+    for _ in range(2):
+        write_comparison(root / "results" / "small-matrix", tmp_path / "out", into=page)
+        text = page.read_text()
+        assert text.startswith("before\n<!-- results:small-matrix -->\n")
+        assert text.endswith("<!-- /results:small-matrix -->\nafter\n")
+        assert "old" not in text.split()
+        assert text.count("### Claims") == 1
+    page.write_text("nothing here")
+    with pytest.raises(FedkimError, match="block of results"):
+        write_comparison(root / "results" / "small-matrix", tmp_path / "out", into=page)
+
+
+def test_forgetting_stands_beside_the_scores_where_it_was_measured(done, tmp_path):
+    root, _ = done
+    folder = tmp_path / "small-matrix"
+    shutil.copytree(root / "results" / "small-matrix", folder)
+    assert forgetting_tables(folder) == []
+    (folder / "forgetting").mkdir()
+    part = {"value": 0.5, "low": 0.4, "high": 0.6}
+    record = {"llm": "tiny", "pubmedqa": {"base": part, "injected": part, "difference": part}}
+    (folder / "forgetting" / "fedkim--fedavg--seed10.json").write_text(json.dumps(record))
+    (table,) = forgetting_tables(folder)
+    assert table.rows == [["fedkim--fedavg--seed10", "tiny", *["0.500 [0.400, 0.600]"] * 3, *["–"] * 3]]
+
+
+def test_the_choice_takes_the_better_configuration_and_dies_with_other_ones(done, tmp_path):
+    root, matrix = done
+    assert not list(root.glob("runs/*/*/rounds"))  # of a cell that is kept only what is small stays
+    with pytest.raises(FedkimError, match="no such file"):
+        write_chosen(matrix, tmp_path)
+    for cell in matrix.choice:
+        run_cell(matrix, cell, runs=tmp_path / "runs", results=tmp_path)
+    record = json.loads(write_chosen(matrix, tmp_path).read_text())
+    scores = record["scores"]["fedkim"]
+    assert len(scores) == 2
+    assert read_chosen(matrix, tmp_path) == {"fedkim": int(scores[1] > scores[0])}
+    (tmp_path / "other.toml").write_text(TEXT.replace("1e-3", "2e-3"))
+    with pytest.raises(FedkimError, match="choose again"):
+        read_chosen(load_matrix(tmp_path / "other.toml"), tmp_path)
+
+
+def test_an_empty_folder_and_a_pattern_without_a_cell_are_told(done, tmp_path):
+    root, _ = done
+    with pytest.raises(FedkimError, match="no cell"):
+        read_scores(tmp_path)
+    with pytest.raises(FedkimError, match="no such folder"):
+        read_scores(tmp_path / "nowhere")
+    with pytest.raises(FedkimError, match="none that match"):
+        run_matrix(root / "small.toml", runs=tmp_path, results=tmp_path, only="nothing*")
+
+
+@pytest.mark.slow
+def test_the_papers_matrix_runs_whole_at_smoke_size(tmp_path):
+    path = Path(__file__).parents[2] / "recipes" / "paper-matrix.toml"
+    outcome = run_matrix(path, runs=tmp_path / "runs", results=tmp_path / "results", smoke=True, jobs=2)
+    assert not outcome.failed
+    assert outcome.left == 0
+    scores = read_scores(tmp_path / "results" / "paper-matrix-smoke")
+    assert len(scores.cells) == len(outcome.done)
+    text = markdown(scores, decide(scores))
+    for title in (
+        "Zero-shot",
+        "Fine-tuning",
+        "Ablation",
+        "Transfer",
+        "Heterogeneous",
+        "Routing",
+        "Bytes against score",
+    ):
+        assert title in text
+    assert write_comparison(tmp_path / "results" / "paper-matrix-smoke", tmp_path / "page")

@@ -1,0 +1,170 @@
+"""Claims on constructed cells: each is right, wrong, drowned or missing as its numbers say."""
+
+import pytest
+
+from fedkim.experiments.claims import CLAIMS, decide
+from fedkim.experiments.methods import LOCAL
+from fedkim.experiments.our_tables import rho_table
+from fedkim.experiments.paper_tables import ablation, claims_table, zero_shot_classification
+from fedkim.experiments.scores import CellScores, Scores
+from fedkim.experiments.table import shown
+
+SEEDS = (10, 11, 12, 13, 14)
+CONFIG = '[data]\nsource = "phantom"\nrho = {rho}\n'
+
+
+def row(value, **metrics):
+    scores = {name: {"value": number} for name, number in metrics.items()}
+    return {"n": 100, "patients": 100, "primary": {"value": value, "metric": "auroc"}, "metrics": scores}
+
+
+def cell(
+    method,
+    seed,
+    *,
+    seen=0.8,
+    unseen=0.7,
+    text=0.4,
+    before=0.8,
+    after=0.8,
+    base=0.4,
+    backbone="fedavg",
+    variation="",
+    rho=0.8,
+):
+    def closed(value, is_seen):
+        rows = {
+            "injected": row(value, accuracy=value),
+            "base": row(0.5, accuracy=base),
+            "majority": row(0.5, accuracy=0.6),
+        }
+        rows |= {"small_before": row(before), "small_after": row(after)} if is_seen else {"proxy": row(0.7)}
+        blindness = {} if is_seen else {"covid": {"pearson": 0.9, "spearman": 0.9, "n": 100, "reason": ""}}
+        return {"kind": "classification", "seen": is_seen, "rows": rows, "blindness": blindness}
+
+    written = {
+        "injected": row(text, exact_match=text),
+        "base": row(0.0, exact_match=0.0),
+        "majority_per_template": row(0.6, exact_match=0.6),
+    }
+    record = {
+        "run_info": {"config": CONFIG.format(rho=rho), "llm": "tiny", "split": "test"},
+        "metrics": {
+            "covid": closed(seen, True),
+            "sepsis": closed(unseen, False),
+            "slake": {"kind": "text", "seen": False, "rows": written, "blindness": {}},
+        },
+        "train_info": {"rounds": [{"sites": {"site-1": {"bytes_sent": 2**20}}}]},
+        "meta_info": {"synthetic": True},
+        "routes": {},
+    }
+    return CellScores(method=method, variation=variation, backbone=backbone, seed=seed, record=record)
+
+
+def scores(cells):
+    return Scores(name="constructed", synthetic=True, cells=tuple(cells))
+
+
+def jitter(seed):
+    return 0.0005 * ((seed * 7) % 5 - 2)
+
+
+def world():
+    """Where every claim is right by at least a point, with a little noise from seed to seed."""
+    cells = []
+    for seed in SEEDS:
+        noise = jitter(seed)
+        levels = {
+            "fedplug": (0.70, 0.60, 0.30),
+            "fedplug-lora": (0.74, 0.64, 0.35),
+            "fedplug-lora-matched": (0.75, 0.65, 0.35),
+            "fedkim": (0.80, 0.70, 0.50),
+            "fedkim-pub": (0.60, 0.55, 0.20),
+            "without-task": (0.77, 0.66, 0.40),
+            "without-modality": (0.76, 0.66, 0.40),
+            "uniform": (0.77, 0.68, 0.40),
+            "centralised": (0.80, 0.70, 0.50),
+            **dict.fromkeys(LOCAL, (0.40, 0.60, 0.30)),
+        }
+        for number, (method, (seen, unseen, text)) in enumerate(levels.items()):
+            own = noise * (1 + number % 3)
+            cells.append(cell(method, seed, seen=seen + own, unseen=unseen - own, text=text + own, after=0.82 + noise))
+        for method in ("fedkim", "fedplug-lora-matched"):
+            seen, unseen, text = levels[method]
+            better = cell(method, seed, seen=seen + 0.02 - noise, unseen=unseen + 0.02, text=text, backbone="fedprox")
+            cells.append(better)
+    return cells
+
+
+def words(cells):
+    return {one.claim.number: one.verdict.word for one in decide(scores(cells))}
+
+
+def test_all_claims_hold_where_all_are_right():
+    assert set(words(world()).values()) == {"holds"}
+    assert len(CLAIMS) == 13
+
+
+@pytest.mark.parametrize(
+    ("number", "method", "changes"),
+    [
+        ("3", "fedkim", {"unseen": 0.60}),
+        ("4", "fedkim", {"text": 0.30}),
+        ("5", "fedkim", {"seen": 0.70}),
+        ("2", "fedplug", {"seen": 0.9, "unseen": 0.9}),
+        ("7", "fedkim-pub", {"seen": 0.9, "unseen": 0.9}),
+        ("8", "without-task", {"seen": 0.9, "unseen": 0.9}),
+        ("9", "without-modality", {"seen": 0.9, "unseen": 0.9}),
+        ("10", "uniform", {"seen": 0.9, "unseen": 0.9}),
+        ("11", "fedkim", {"after": 0.75}),
+        ("1", "fedkim", {"base": 0.99, "text": 0.5}),
+        ("12", "centralised", {"seen": 0.95}),
+    ],
+)
+def test_each_claim_falls_when_its_own_numbers_turn(number, method, changes):
+    given = {"seen": 0.80, "unseen": 0.70, "text": 0.50, "after": 0.82} | changes
+    cells = [c for c in world() if not (c.method == method and c.backbone == "fedavg")]
+    turned = [cell(method, seed, **{k: v + jitter(seed) for k, v in given.items()}) for seed in SEEDS]
+    if number == "1":
+        for one in turned:
+            one.record["metrics"]["slake"]["rows"]["base"] = row(0.9, exact_match=0.9)
+    assert words([*cells, *turned])[number] == "doesn't hold"
+
+
+def test_noise_makes_a_claim_unmeasurable_not_false():
+    cells = [c for c in world() if c.method != "uniform"]
+    noisy = [cell("uniform", seed, seen=0.79 + wild) for seed, wild in zip(SEEDS, (0.1, -0.12, 0.09, -0.08, 0.05))]
+    assert words([*cells, *noisy])["10"] == "not measurable here"
+
+
+def test_missing_cells_are_missing_and_an_incomplete_local_seed_counts_as_none():
+    cells = [c for c in world() if c.method != "uniform" and not (c.method == LOCAL[0] and c.seed != 10)]
+    found = words(cells)
+    assert found["10"] == found["12"] == "missing cells"
+    assert found["3"] == "holds"
+
+
+def test_seeds_are_paired_and_those_of_one_side_alone_left_out():
+    cells = [c for c in world() if not (c.method == "fedkim" and c.seed in (10, 11))]
+    (three,) = [one for one in decide(scores(cells)) if one.claim.number == "3"]
+    assert sorted(three.by_seed) == [12, 13, 14]
+    assert three.verdict.paired.num_seeds == 3
+
+
+def test_tables_show_means_intervals_and_blindness():
+    drawn = scores(
+        [*world(), *(cell("fedkim", seed, unseen=0.5 + jitter(seed), variation="rho-0", rho=0.0) for seed in SEEDS)]
+    )
+    assert shown({1: 50.0, 2: 52.0}) == "51.0 ± 12.7"
+    assert shown({1: 50.0}) == "50.0"
+    assert shown({}) == "–"
+    closed = zero_shot_classification(drawn)
+    fedkim = next(line for line in closed.rows if line[0] == "FEDKIM" and line[1] == "fedavg")
+    assert fedkim[3].startswith("70.0")
+    assert fedkim[3].endswith("(+0.90)")
+    table = rho_table(drawn)
+    assert list(table.header) == ["method", "ρ = 0", "ρ = 0.8"]
+    assert table.rows[0][1].startswith("50.0")
+    assert next(line for line in ablation(drawn).rows if line[0] == "FEDKIM_pub")[4].startswith("-20.0")
+    text = claims_table(decide(drawn)).markdown()
+    assert "| 12. FEDKIM reaches 95 % of what centralising gains | ours | holds |" in text

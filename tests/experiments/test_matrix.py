@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from fedkim.errors import FedkimError
+from fedkim.experiments.matrix import load_matrix
+from fedkim.experiments.methods import METHODS, find_method
+
+PAPER = Path(__file__).parents[2] / "recipes" / "paper-matrix.toml"
+
+
+@pytest.fixture(scope="module")
+def matrix():
+    return load_matrix(PAPER)
+
+
+def write(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_the_papers_matrix_has_its_cells_and_keeps_choosing_seeds_apart(matrix):
+    groups = {}
+    for cell in matrix.cells:
+        groups.setdefault(cell.group, []).append(cell.seed)
+    for method in (
+        "fedplug",
+        "fedplug-lora",
+        "fedplug-lora-matched",
+        "fedkim",
+        "fedkim-pub",
+        "without-task",
+        "without-modality",
+    ):
+        assert groups[f"{method}--fedavg"] == [10, 11, 12, 13, 14]
+    assert groups["fedkim--fedprox"] == groups["fedkim+rho-0--fedavg"] == groups["uniform--fedavg"]
+    assert groups["fedkim+dirichlet-0.1--fedavg"] == [10, 11, 12]
+    assert {cell.seed for cell in matrix.choice} == {0, 1}
+    assert len(matrix.configurations) == 8
+
+
+def test_methods_are_settings_of_one_recipe(matrix):
+    recipes = {cell.group: matrix.recipe(cell) for cell in matrix.cells if cell.seed == 10}
+    fedkim, matched = recipes["fedkim--fedavg"], recipes["fedplug-lora-matched--fedavg"]
+    assert matched.m3oe.experts * matched.m3oe.rank == fedkim.m3oe.experts * fedkim.m3oe.rank == 96
+    assert recipes["fedplug--fedavg"].m3oe.experts == 0
+    assert recipes["fedkim-pub--fedavg"].federation.trainers == "public"
+    assert recipes["without-task--fedavg"].m3oe.router_inputs == "modality"
+    assert recipes["without-modality--fedavg"].m3oe.router_inputs == "task"
+    assert recipes["local-only.4--fedavg"].federation.local_site == 4
+    assert recipes["fedkim--fedprox"].federation.algorithm == "fedprox"
+    assert recipes["fedkim+rho-0--fedavg"].data.rho == 0
+    assert len({recipe.digest() for recipe in recipes.values()}) == len(recipes)
+
+
+def test_a_chosen_configuration_counts_for_what_it_is_compared_with_and_doubles_its_own_scale(matrix):
+    cells = {cell.group: cell for cell in matrix.cells}
+    chosen = {"fedkim": 4, "fedplug-lora-matched": 4}
+    assert matrix.recipe(cells["fedkim--fedavg"], chosen).m3oe.lora_alpha == 16
+    assert matrix.recipe(cells["without-task--fedavg"], chosen).m3oe.lora_alpha == 16
+    assert matrix.recipe(cells["fedplug-lora-matched--fedavg"], chosen).m3oe.lora_alpha == 192
+    assert matrix.recipe(cells["fedkim-plus--fedavg"], chosen).m3oe.lora_alpha == 8
+
+
+def test_choosing_never_sees_test_patients(matrix):
+    assert not any(matrix.recipe(cell).evaluation.reveal_test for cell in matrix.choice[::7])
+    assert all(matrix.recipe(cell).evaluation.reveal_test for cell in matrix.cells[::20])
+
+
+def test_smoke_has_every_block_and_two_seeds_of_the_first(matrix):
+    full, smoke = matrix, load_matrix(PAPER, smoke=True)
+    assert {cell.group for cell in smoke.cells} == {cell.group for cell in full.cells}
+    assert {cell.seed for cell in smoke.cells if cell.group == "fedkim--fedavg"} == {10, 11}
+    assert smoke.name == "paper-matrix-smoke"
+    assert all(smoke.recipe(cell).llm.name == "tiny" for cell in smoke.cells[::5])
+
+
+BLOCK = '[[cells]]\nmethods = ["fedkim"]\nseeds = [1]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("name = 'a'", "no [[cells]]"),
+        (BLOCK + BLOCK, "twice"),
+        (
+            BLOCK + '[choice]\nseeds = [1]\nmethods = ["fedkim"]\nconfigurations = [["injection.batch_size=8"]]',
+            "flatter it",
+        ),
+        ('[[cells]]\nmethods = ["fedkin"]\nseeds = [1]', "did you mean 'fedkim'"),
+        ('[[cells]]\nmethods = ["fedkim"]\nseeds = ["1"]', "a list of int"),
+        (BLOCK + 'set = ["data.rho=0.0"]', "without a name"),
+        (BLOCK + 'variation = "x"\nset = ["data.roh=0.0"]', "unknown key 'roh'"),
+        (BLOCK + "sets = []", "key 'sets'"),
+        (BLOCK + 'variation = "../x"', "lower-case"),
+        ("[[cells]", "unreadable"),
+    ],
+)
+def test_mistakes_are_named_before_the_first_cell(tmp_path, text, word):
+    with pytest.raises(FedkimError) as caught:
+        load_matrix(write(tmp_path, text))
+    assert word in str(caught.value)
+
+
+def test_every_method_has_a_name_of_its_own():
+    assert all(find_method(name).name == name for name in METHODS)
+    assert len({method.title for method in METHODS.values()}) == len(METHODS)

@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from fedkim.injection.teaching import Lessons, _within_tasks
+from fedkim.randomness import generator_for
+from fedkim.run import federate
+from fedkim.run.server import load_language_model, make_injector, make_trainer
+from fedkim.run.world import build_world
+from small_recipe import small
+
+
+@pytest.fixture(scope="module")
+def parts():
+    recipe = small("federation.rounds=1", "injection.mixup=always")
+    world = build_world(recipe)
+    injector = make_injector(world, load_language_model(recipe))
+    return world, injector, make_trainer(world, injector)
+
+
+def rows(trainer, count=3):
+    tasks, samples = [], []
+    for name, pool in trainer.pools.items():
+        tasks += [name] * count
+        samples += pool[:count]
+    return tasks, samples
+
+
+def test_partners_are_a_permutation_within_each_task():
+    tasks = ["a", "b", "a", "b", "a", "c"]
+    partner = _within_tasks(tasks, [5, 4, 3, 2, 1, 0]).tolist()
+    assert sorted(partner) == list(range(6))
+    assert all(tasks[row] == tasks[other] for row, other in enumerate(partner))
+    assert partner[5] == 5
+    assert all(partner[row] != row for row in range(5))
+
+
+def test_mixed_labels_carry_the_shares_of_the_mixed_features(parts):
+    _, injector, trainer = parts
+    task = "lung_opacity"
+    samples = trainer.pools[task][:6]
+    lessons = Lessons(injector, trainer.pools, None, mixup=True)
+    features = {"image": torch.tensor([float(s.labels[task] == "Yes") for s in samples])[:, None, None].expand(6, 2, 3)}
+    mixed, targets = lessons.give([task] * 6, features, generator_for(0, "test"), samples)
+    yes = torch.stack(targets)[:, 1]
+    assert torch.allclose(mixed["image"][:, 0, 0], yes)  # features that are the label itself mix as the label does
+    assert torch.allclose(torch.stack(targets).sum(1), torch.ones(6))
+
+
+def test_without_mixup_a_row_keeps_its_features_and_a_teacher_its_answer(parts):
+    _, injector, trainer = parts
+    task = "lung_opacity"
+    samples = trainer.pools[task][:4]
+
+    def teacher(name, features):
+        said = torch.stack([torch.zeros(len(features["image"])), features["image"][:, 0, 0]], dim=1)
+        return said.log_softmax(-1)
+
+    lessons = Lessons(injector, {task: trainer.pools[task]}, teacher, mixup=False)
+    features = {"image": torch.arange(4.0)[:, None, None].expand(4, 2, 3)}
+    kept, targets = lessons.give([task] * 4, features, generator_for(0, "test"), samples)
+    assert torch.equal(kept["image"], features["image"])
+    expected = (teacher(task, features) - lessons.centres[task]).softmax(-1)
+    assert torch.allclose(torch.stack(targets), expected)
+    assert (torch.stack(targets)[:, 1].diff() > 0).all()
+
+
+def test_each_ingredient_changes_the_weights_and_none_by_default():
+    def digest(*overrides):
+        return next(done.injection["loss"] for done in federate(small("federation.rounds=1", *overrides)))
+
+    taught = ("injection.teacher=decoder", "injection.train_encoders=false")
+    plain = digest()
+    assert digest("injection.mixup=never") == plain
+    assert digest("injection.unlabelled=false") == plain
+    assert digest("injection.mixup=always") != plain
+    assert digest(*taught, "injection.mixup=always") == digest(*taught)
+    assert digest(*taught, "injection.mixup=never") != digest(*taught)

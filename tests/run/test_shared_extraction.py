@@ -1,0 +1,35 @@
+import fedkim.run.rounds as rounds_module
+from fedkim.run import federate
+from small_recipe import small
+
+
+def digests(recipe):
+    return [done.state.digest() for done in federate(recipe)]
+
+
+def test_sharing_the_first_extraction_changes_no_bit_and_saves_the_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path))
+    alone = digests(small("federation.rounds=2"))
+    assert not (tmp_path / "extraction").exists()
+    assert digests(small("federation.rounds=2", "run.share_extraction=true")) == alone
+    (kept,) = (tmp_path / "extraction").glob("*.safetensors")
+    trained = []
+    engine = rounds_module.InProcess
+    monkeypatch.setattr(rounds_module, "InProcess", lambda *args, **named: trained.append(1) or engine(*args, **named))
+    assert digests(small("federation.rounds=2", "run.share_extraction=true")) == alone
+    assert len(trained) == 1  # the second round alone
+    other = digests(small("federation.rounds=2", "run.share_extraction=true", "m3oe.experts=1"))
+    assert other != alone
+    assert list((tmp_path / "extraction").glob("*.safetensors")) == [kept]
+    digests(small("federation.rounds=2", "run.share_extraction=true", "run.seed=3"))
+    assert len(list((tmp_path / "extraction").glob("*.safetensors"))) == 2
+
+
+def test_a_damaged_file_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path))
+    recipe = small("federation.rounds=1", "run.share_extraction=true")
+    before = digests(recipe)
+    (kept,) = (tmp_path / "extraction").glob("*.safetensors")
+    kept.write_bytes(kept.read_bytes()[:100])
+    assert digests(recipe) == before
+    assert kept.stat().st_size > 1000
