@@ -3,6 +3,8 @@
 import os
 import ssl
 import stat
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -14,6 +16,7 @@ from cryptography import x509
 from fedkim.coordinator.app import write_app
 from fedkim.coordinator.federation_file import load_federation_file, require_sites
 from fedkim.coordinator.manifest import add_site, remove_site
+from fedkim.coordinator.standing import lives
 from fedkim.coordinator.status import status_of, status_text
 from fedkim.engines.flower.processes import flower_environment, program
 from fedkim.errors import FedkimError
@@ -170,3 +173,12 @@ def test_a_federation_that_never_began_has_a_status(manifest):
     found = status_of(manifest)
     assert (found["state"], found["round"], found["rounds"]) == ("not-started", 0, RECIPE.federation.rounds)
     assert "site-1: 0 rounds" in status_text(found)
+
+
+def test_a_process_that_ended_lives_no_more_even_before_it_is_collected():
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert lives(os.getpid())
+    assert not lives(child.pid)
+    child.wait()
+    assert not lives(child.pid)

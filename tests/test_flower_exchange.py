@@ -170,7 +170,7 @@ def test_below_the_quorum_the_round_is_skipped_asked_again_and_then_ends_with_a_
     make, grid, events = federation
     grid.answers[1] = grid.answers[2] = lambda header, body: None
     got = []
-    with pytest.raises(FedkimError, match=r"1 of 3 sites answered in 2 attempts.*missing: site-1, site-2"):
+    with pytest.raises(FedkimError, match=r"1 of 3 sites answered in 2 attempts.*site-1 \(no answer\), site-2"):
         got.extend(make(quorum=2)(1, world.initial))
     assert [entry["step"] for entry in events if entry["event"] == "round-skipped"] == [1, 2]
     assert 200 <= module.time.now <= 210
@@ -312,6 +312,19 @@ def test_a_refusal_is_told_by_its_code_and_nothing_leaves(world, federation, hos
     finally:
         hospital.site = site
     assert told(events, "refused") == [("site-2", "E-POLICY-COHORT")]
+
+
+def test_refusals_end_a_round_at_once_with_their_codes(world, federation):
+    make, grid, _ = federation
+    known = ("run", "round", "site", "nonce")
+    for number in (1, 2, 3):
+        grid.answers[number] = lambda header, body: (
+            {**{name: header[name] for name in known}, "status": "refused", "code": "E-POLICY-RECIPE"},
+            b"",
+        )
+    with pytest.raises(FedkimError, match=r"0 of 3 .*site-1 \(E-POLICY-RECIPE\)"):
+        list(make()(1, world.initial))
+    assert module.time.now < 5
 
 
 def test_a_worker_that_is_being_started_is_asked_again_after_a_while(world, federation, hospitals):

@@ -43,9 +43,15 @@ def lock_holder(lock: Path) -> int | None:
     """The living process whose number stands in a lock file; looking takes no lock, so it is in nobody's way."""
     try:
         process = int(lock.read_text(encoding="utf-8"))
-        os.kill(process, 0)
-    except PermissionError:
-        return process
     except (OSError, ValueError):
         return None
-    return process
+    return process if lives(process) else None
+
+
+def lives(process: int) -> bool:
+    """Whether a process runs; one that ended and wasn't collected yet doesn't."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")

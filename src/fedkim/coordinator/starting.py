@@ -11,7 +11,7 @@ from typing import Any
 
 from fedkim.coordinator.app import write_app
 from fedkim.coordinator.federation_file import FederationFile, require_sites
-from fedkim.coordinator.standing import MANIFEST, TERMINAL, read_standing, write_standing
+from fedkim.coordinator.standing import MANIFEST, TERMINAL, lives, read_standing, write_standing
 from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.engines.flower.processes import Child, flower_environment, program, wait_for_port
 from fedkim.errors import FedkimError
@@ -21,6 +21,8 @@ from fedkim.store.lock import Lock
 
 COMMAND_SECONDS = 120.0
 CONNECTION = "coordinator"
+BEGINNING = 180.0
+"""Seconds from Flower's taking the run to the loop's first sign of life."""
 
 
 def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
@@ -151,7 +153,7 @@ def _flwr(arguments: list[str], environment: dict[str, str], what: str) -> str:
 def _watch(file: FederationFile, superlink: Child, say: Callable[[str], None]) -> dict[str, Any]:
     """Relay progress until the run is in a terminal state or the SuperLink is gone."""
     log = file.state / "progress.log"
-    told = 0
+    told, began = 0, time.monotonic()
     while True:
         standing = read_standing(file.state)
         if log.exists() and log.stat().st_size > told:
@@ -165,4 +167,15 @@ def _watch(file: FederationFile, superlink: Child, say: Callable[[str], None]) -
             return standing
         if not superlink.alive:
             raise FedkimError("SuperLink", found="dead", remedy=f"see {superlink.log}; the same command resumes")
+        beginning = standing.get("state") == "starting"
+        late = beginning and time.monotonic() - began > BEGINNING
+        dead = not beginning and not lives(int(standing.get("process", 0)))
+        if dead and read_standing(file.state).get("state") in TERMINAL:
+            continue  # it ended between the two looks
+        if late or dead:
+            raise FedkimError(
+                "the federation's loop",
+                found=f"no sign of life after {BEGINNING:g} s" if late else "dead",
+                remedy=f"see {superlink.log}; the same command resumes",
+            )
         time.sleep(0.5)

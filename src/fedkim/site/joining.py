@@ -1,5 +1,6 @@
 """``fedkim site join``: the worker and Flower's SuperNode, started and watched until somebody ends them."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from fedkim.errors import FedkimError
 from fedkim.site.site_file import SiteFile, split_address
 from fedkim.store.lock import Lock
 
+LONGEST = 100
+"""Bytes of a Unix socket's path; the system takes a few more."""
 LOADING = 3600.0
 """Seconds that reading a hospital's data may take."""
 RESTARTS = 5
@@ -33,9 +36,11 @@ def join(site: SiteFile, say: Callable[[str], None]) -> None:
     site.folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(site.folder / "site.lock", site.folder)
     lock.acquire()
-    # a Unix socket's path is at most 107 bytes long, a hospital's folders may not be
-    sockets = Path(tempfile.mkdtemp(prefix="fedkim-"))
-    socket = sockets / "worker"
+    socket, elsewhere = site.folder / "worker.socket", None
+    if len(os.fsencode(socket)) > LONGEST:
+        elsewhere = tempfile.mkdtemp(prefix="fedkim-")
+        socket = Path(elsewhere) / "worker.socket"
+    socket.unlink(missing_ok=True)
     environment = {**flower_environment(site.folder / "flower"), SOCKET: str(socket)}
     worker = Child(
         "worker",
@@ -58,7 +63,9 @@ def join(site: SiteFile, say: Callable[[str], None]) -> None:
     finally:
         node.stop()
         worker.stop()
-        shutil.rmtree(sockets, ignore_errors=True)
+        socket.unlink(missing_ok=True)
+        if elsewhere:
+            shutil.rmtree(elsewhere, ignore_errors=True)
         lock.release()
 
 

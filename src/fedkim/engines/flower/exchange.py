@@ -70,6 +70,8 @@ class _Round:
     out: set[str] = field(default_factory=set)
     """Sites that refused or failed: asking again wouldn't help."""
     questions: dict[str, int] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    """The last thing that was wrong with a site, as a code."""
     not_before: dict[str, float] = field(default_factory=dict)
     """When a site whose worker or connection failed may be asked again."""
 
@@ -160,11 +162,12 @@ class FlowerExchange:
             if len(ours.good) >= quorum:
                 return
             self.tell("round-skipped", round=round, accepted=len(ours.good), step=attempt)
+        missing = [f"{site} ({ours.why.get(site, 'no answer')})" for site in sorted(set(chosen) - ours.good)]
         raise FedkimError(
             f"round {round}",
             found=f"{len(ours.good)} of {len(chosen)} sites answered in {self.waiting.attempts} attempts",
             expected=f"at least {quorum}",
-            remedy=f"missing: {', '.join(sorted(set(chosen) - ours.good))}; the same command resumes at this round",
+            remedy=f"missing: {', '.join(missing)}; the same command resumes at this round",
         )
 
     def _attempt(self, ours: _Round, quorum: int) -> Iterator[Update]:
@@ -265,13 +268,14 @@ class FlowerExchange:
                 return None
             if reply.status != "ok":
                 ours.out.add(site)
-                self.tell("refused", round=number, site=site, reason=reply.code or reply.status)
+                ours.why[site] = reply.code or reply.status
+                self.tell("refused", round=number, site=site, reason=ours.why[site])
                 return None
             update = self._update(ours.slices[site], site, number, reply, body)
         except (FedkimError, ValueError) as error:
             ours.out.add(site)
-            code = str(getattr(error, "code", "")) or "E-MESSAGE"
-            self.tell("rejected", round=number, site=site, reason=code)
+            ours.why[site] = str(getattr(error, "code", "")) or "E-MESSAGE"
+            self.tell("rejected", round=number, site=site, reason=ours.why[site])
             return None
         ours.good.add(site)
         self._held[site] = {name: list(digests)[:MOST_HELD] for name, digests in reply.held.items()}
