@@ -1,7 +1,6 @@
 """Two of ten sites send their step back in a real small federation: what multi-Krum keeps of what the honest ones learn."""
 
 import pytest
-
 from benchmarks.poisoning import ALLOWED, auroc
 
 
