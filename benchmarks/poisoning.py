@@ -3,8 +3,8 @@
 ``python -m benchmarks poisoning``. Ten hospitals of synthetic patients train an encoder and a head, as in any run but
 without a language model. The liars' updates are θ − Δ where an honest site would send θ + Δ: as long as anybody's, so the gate
 has nothing to say, and only the rule decides. A figure is the mean AUROC on test patients that no site has, against that of the
-weighted mean without liars. Steps of few patients are mostly noise, so two liars shorten every rule's step as they shorten the mean's;
-what a rule is judged by is where it ends, not how soon: twenty rounds.
+weighted mean without liars, after twenty rounds. Steps of few patients are mostly noise: the hard case for a rule that looks at one
+coordinate at a time.
 """
 
 from collections.abc import Iterator, Mapping
