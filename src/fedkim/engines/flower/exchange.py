@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from fedkim.aggregation import Rejection
 from fedkim.engines.flower.content import pack, unpack
 from fedkim.engines.flower.messages import Reply, Request, reply_from, to_header
 from fedkim.engines.flower.roster import Node, Registered, online
@@ -147,8 +148,8 @@ class FlowerExchange:
             remedy=f"missing: {', '.join(sorted(set(self.sites) - here))}; the same command resumes",
         )
 
-    def __call__(self, round: int, state: State) -> Iterator[Update]:
-        """Updates as they arrive.
+    def __call__(self, round: int, state: State) -> Iterator[Update | Rejection]:
+        """Updates as they arrive, and at the end who gave none and why.
 
         Raises:
             FedkimError: too few good answers, attempt after attempt.
@@ -160,6 +161,10 @@ class FlowerExchange:
             ours.out, ours.questions, ours.not_before = set(), {}, {}
             yield from self._attempt(ours, quorum)
             if len(ours.good) >= quorum:
+                for site in sorted(set(chosen) - ours.good):
+                    code = ours.why.get(site, "E-ABSENT")
+                    reason = "no answer in time" if code == "E-ABSENT" else "refused, or not an answer"
+                    yield Rejection(site=site, code=code, reason=reason)
                 return
             self.tell("round-skipped", round=round, accepted=len(ours.good), step=attempt)
         missing = [f"{site} ({ours.why.get(site, 'no answer')})" for site in sorted(set(chosen) - ours.good)]
