@@ -5,6 +5,8 @@ import io
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -163,8 +165,13 @@ def test_the_tree_in_the_readme_names_what_exists():
         assert purpose, f"{name} has no purpose"
         above = [*above[:depth], name]
         paths.append("".join(above))
-    assert len(paths) > 100
+    assert len(paths) > 40
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_page_of_every_file_is_the_one_that_its_script_makes():
+    made = subprocess.run([sys.executable, ROOT / "scripts" / "tree.py"], capture_output=True, text=True, check=True)
+    assert text_of("docs/tree.md") == made.stdout, "python scripts/tree.py > docs/tree.md"
 
 
 def test_the_readme_says_word_for_word_what_it_must():
