@@ -2,8 +2,8 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedkim.data.findings import Findings
@@ -25,6 +25,8 @@ class Reading:
     language: str = "en"
     """Of sets in several languages (SLAKE); ``all`` takes every one."""
     image_size: int = 64
+    roots: Mapping[str, str] = field(default_factory=dict)
+    """The recipe's ``[data] roots``: a set may need another (ECG-QA's questions are about PTB-XL's recordings)."""
 
 
 @dataclass(frozen=True, kw_only=True)
