@@ -9,6 +9,7 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
 import flwr.app
 
+from fedkim.aggregation import Rejection
 from fedkim.engines import InProcess
 from fedkim.engines.flower import exchange as module
 from fedkim.engines.flower.content import CODEC, pack, unpack
@@ -21,7 +22,7 @@ from fedkim.site.audit import AuditLog
 from fedkim.site.keys import make_site_keys
 from fedkim.site.policy import Policy
 from fedkim.site.site_file import SiteFile
-from fedkim.state import State
+from fedkim.state import State, Update
 from flower_grid import Clock, Grid
 from small_recipe import small
 
@@ -109,6 +110,17 @@ def in_process(world):
     )
 
 
+def given(answers):
+    """Who gave an update; whoever didn't is told with a reason."""
+    answers = list(answers)
+    sites = {answer.site for answer in answers if isinstance(answer, Update)}
+    left = [answer for answer in answers if isinstance(answer, Rejection)]
+    assert {*sites, *(rejection.site for rejection in left)} == {"site-1", "site-2", "site-3"}
+    assert len(sites) + len(left) == 3
+    assert all(rejection.code.startswith("E-") and rejection.reason for rejection in left)
+    return sites
+
+
 def told(events, event):
     return [(entry.get("site"), entry.get("reason")) for entry in events if entry["event"] == event]
 
@@ -161,7 +173,7 @@ def test_only_registered_keys_get_a_message(world, federation):
 def test_a_site_that_hangs_costs_the_grace_once_the_quorum_is_there(world, federation):
     make, grid, events = federation
     grid.answers[2] = lambda header, body: None
-    assert {update.site for update in make(quorum=2)(1, world.initial)} == {"site-1", "site-3"}
+    assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
     assert told(events, "absent") == [("site-2", "grace")]
     assert 10 <= module.time.now <= 15
 
@@ -171,7 +183,7 @@ def test_below_the_quorum_the_round_is_skipped_asked_again_and_then_ends_with_a_
     grid.answers[1] = grid.answers[2] = lambda header, body: None
     got = []
     with pytest.raises(FedkimError, match=r"1 of 3 sites answered in 2 attempts.*site-1 \(no answer\), site-2"):
-        got.extend(make(quorum=2)(1, world.initial))
+        got.extend(given(make(quorum=2)(1, world.initial)))
     assert [entry["step"] for entry in events if entry["event"] == "round-skipped"] == [1, 2]
     assert 200 <= module.time.now <= 210
     assert len([number for number, *_ in grid.pushed if number == 3]) == 1, "who has answered isn't asked again"
@@ -180,8 +192,8 @@ def test_below_the_quorum_the_round_is_skipped_asked_again_and_then_ends_with_a_
 def test_error_replies_dont_count_and_the_site_is_asked_again_a_bounded_number_of_times(world, federation):
     make, grid, events = federation
     grid.answers[1] = lambda header, body: 5
-    got = list(make(quorum=2)(1, world.initial))
-    assert {update.site for update in got} == {"site-2", "site-3"}
+    got = given(make(quorum=2)(1, world.initial))
+    assert got == {"site-2", "site-3"}
     assert len([number for number, *_ in grid.pushed if number == 1]) <= module.MOST_QUESTIONS
     assert set(told(events, "transport-error")) == {("site-1", "flower-5")}
 
@@ -237,7 +249,7 @@ def spoiled(hospital, change):
 def test_what_isnt_the_answer_to_the_question_is_left_out_and_the_round_goes_on(change, world, federation, hospitals):
     make, grid, events = federation
     grid.answers[2] = spoiled(hospitals["site-2"], change)
-    assert {update.site for update in make(quorum=2)(1, world.initial)} == {"site-1", "site-3"}
+    assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
     assert told(events, "rejected") == [("site-2", "E-MESSAGE")]
 
 
@@ -254,7 +266,7 @@ def test_replayed_answers_are_never_taken_twice(world, federation, hospitals):
     exchange = make(quorum=2)
     assert len(list(exchange(1, world.initial))) == 3
     for number in range(2, 6):
-        assert {update.site for update in exchange(number, world.initial)} == {"site-1", "site-3"}
+        assert given(exchange(number, world.initial)) == {"site-1", "site-3"}
     assert told(events, "rejected") == [("site-2", "E-MESSAGE")] * 4
 
 
@@ -308,7 +320,7 @@ def test_a_refusal_is_told_by_its_code_and_nothing_leaves(world, federation, hos
     site = hospital.site
     hospital.site = replace(site, policy=replace(site.policy, min_cohort=10_000))
     try:
-        assert len(list(make(quorum=2)(1, world.initial))) == 2
+        assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
     finally:
         hospital.site = site
     assert told(events, "refused") == [("site-2", "E-POLICY-COHORT")]

@@ -82,7 +82,7 @@ def test_contents_are_compared_when_asked(told, tmp_path):
     status, out, _ = told("data", "check", "tiny", tmp_path / "a", "--contents")
     assert status == 0
     assert "W-CONTENT-TWICE: 1" in out
-    assert "row 51, field 'image', found what record 3 of another patient has (the same)" in out
+    assert "  row 51, field 'image', found what record 3 of another patient has (the same)" in out
 
 
 @pytest.mark.parametrize(

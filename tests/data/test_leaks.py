@@ -140,6 +140,9 @@ def test_a_patient_in_two_splits_is_told_once_and_not_by_name():
     assert finding.code == "E-LEAK-PATIENT"
     assert finding.row == 3
     assert "Jane" not in str(finding)
+    assert str(finding).startswith(
+        "E-LEAK-PATIENT row 3, field 'split', found a patient in test whom row 1 has in private"
+    )
     (warning,) = find_leaks(records, [], ["private", "private", "test", "public"], severity="W")
     assert warning.code == "W-LEAK-PATIENT"
 

@@ -7,9 +7,9 @@ import pytest
 import fedkim
 from fedkim.cli.app import main
 from fedkim.data import hospital
-from fedkim.data.hospital.inputs import LEADS
 from fedkim.errors import FedkimError
 from fedkim.evaluation.suppression import suppressed
+from fedkim.modalities.signal_files import STANDARD_LEADS as LEADS
 from fedkim.run import run_recipe
 from hospital_files import PATIENT, edit, write_hospital
 from small_recipe import small

@@ -204,9 +204,9 @@ def test_a_model_that_loads_in_half_precision_leaves_data_and_first_weights_as_t
             torch.set_default_dtype(before)
         return load_language_model(recipe)
 
-    def build(recipe):
+    def build(recipe, **more):
         begun.wait(timeout=1)
-        world = build_world(recipe)
+        world = build_world(recipe, **more)
         built.set()
         return world
 

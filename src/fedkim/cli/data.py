@@ -271,13 +271,9 @@ def _sites(what: str, overrides: list[str] | None) -> tuple[dict[str, Any], bool
     from fedkim.run.world import build_world
 
     if what.endswith(".toml") and _is_site_file(Path(what)):
-        from fedkim.data.registry import SOURCES
-        from fedkim.recipe import Recipe
-        from fedkim.recipe.tables import Data
+        from fedkim.data.hospital import load_site  # type: ignore[import-untyped,import-not-found,unused-ignore]
 
-        if "hospital" not in SOURCES:
-            raise FedkimError(f"site file {what}", found="no reader of hospitals' own data in this installation")
-        own = SOURCES["hospital"](Recipe(data=Data(source="hospital", root=what)))
+        own = load_site(Path(what))
         return {own.name or "site": own}, own.synthetic
     world = build_world(_recipe(what, overrides))
     return dict(world.sites), world.data.synthetic

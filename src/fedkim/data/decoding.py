@@ -33,8 +33,9 @@ from fedkim.progress import Progress, Silent
 
 SHARD = 256
 """Inputs in a shard, about."""
-PROCESSES_FROM = 1500
-"""Inputs from which starting worker processes (a second or two each) pays; below, threads decode."""
+PROCESSES_FROM = 4000
+"""Inputs from which starting worker processes (seconds each) pays; below, threads decode. Threads do as well where a format's
+decoder leaves the interpreter alone (PNG, JPEG); readers in Python (DICOM, WFDB, tables) need processes."""
 ABANDONED = 24 * 3600
 """Seconds after which a half-written file of a killed process is swept away."""
 

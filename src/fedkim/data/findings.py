@@ -31,6 +31,7 @@ class Finding:
     def __str__(self) -> str:
         place = self.file + (f", row {self.row}" if self.row is not None else "")
         place += f", field {self.field!r}" if self.field else ""
+        place = place.removeprefix(", ")
         parts = [part for part in (place, f"found {self.found}" if self.found else "") if part]
         line = f"{self.code} {', '.join(parts)}" + (f", expected {self.expected}" if self.expected else "")
         return f"{line}; {self.remedy}" if self.remedy else line

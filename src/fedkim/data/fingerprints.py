@@ -42,7 +42,7 @@ class Likeness:
     fine: float
 
 
-LIKENESS = {"image": Likeness(coarse=0.99, fine=0.96), "signal": Likeness(coarse=0.9, fine=0.97)}
+LIKENESS = {"image": Likeness(coarse=0.99, fine=0.96), "signal": Likeness(coarse=0.9, fine=0.985)}
 """By modality. Others are compared by their bytes alone."""
 
 

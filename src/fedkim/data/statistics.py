@@ -163,7 +163,10 @@ def compare(sites: Mapping[str, SiteStatistics]) -> dict[str, Any]:
     for task in sorted({task for site in sites.values() for task in site.tasks}):
         found = {name: prevalence(site.tasks[task]) for name, site in sites.items() if task in site.tasks}
         known = {name: value for name, value in found.items() if value is not None}
-        tasks[task] = {"prevalence": found, "range": max(known.values()) - min(known.values()) if known else None}
+        tasks[task] = {
+            "prevalence": found,
+            "range": max(known.values()) - min(known.values()) if len(known) > 1 else None,
+        }
     features: dict[str, Any] = {}
     for name in sorted({name for site in sites.values() for name in site.features}):
         holders = [site.features[name] for site in sites.values() if name in site.features]

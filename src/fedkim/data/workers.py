@@ -60,9 +60,7 @@ class Worker:
             raise FedkimError("decoding", found=found, remedy=remedy)
         answer = json.loads(line)
         if answer:
-            raise FedkimError(
-                answer["what"], found=answer["found"], expected=answer["expected"], remedy=answer["remedy"]
-            )
+            raise FedkimError(**answer)
 
     def close(self) -> None:
         """End the process."""
@@ -75,6 +73,10 @@ class Worker:
                 pipe.close()
 
 
+_TOLD = ("what", "found", "expected", "remedy", "code")
+"""What an error is made of."""
+
+
 def serve(work: Callable[[Mapping[str, Any]], None]) -> None:
     """The worker's end: do what each line of standard input asks, until there are no more."""
     import torch
@@ -82,14 +84,9 @@ def serve(work: Callable[[Mapping[str, Any]], None]) -> None:
     torch.set_num_threads(1)
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever a library prints must not look like an answer
     for line in sys.stdin:
-        answer = {}
+        answer: dict[str, str] = {}
         try:
             work(json.loads(line))
         except FedkimError as error:
-            answer = {
-                "what": error.what,
-                "found": error.found,
-                "expected": error.expected,
-                "remedy": error.remedy,
-            }
+            answer = {name: text for name in _TOLD if (text := getattr(error, name, ""))}
         print(json.dumps(answer), file=answers, flush=True)

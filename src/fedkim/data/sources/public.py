@@ -87,6 +87,7 @@ def read(recipe: "Recipe") -> list[Record]:
             version=data.versions.get(name, ""),
             language=data.language,
             image_size=data.image_size,
+            roots=data.roots,
         )
         for record in chosen.read(root, reading):
             labels = {task: answer for task, answer in record.labels.items() if task in tasks}
