@@ -10,6 +10,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -26,9 +27,9 @@ _MMAP_THRESHOLD = -3  # of glibc's mallopt
 
 
 def run(settings: Settings, report: Report) -> None:
-    """The parts ``mean``, ``rules``, ``harness`` and ``memory``."""
+    """The parts ``mean``, ``rules``, ``guard``, ``harness`` and ``memory``."""
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    for part in (mean, rules, harness, memory):  # memory changes how memory is got, which costs time
+    for part in (mean, rules, guard, harness, memory):  # memory changes how memory is got, which costs time
         if settings.wants(part.__name__):
             part(settings, report)
 
@@ -129,6 +130,49 @@ def harness(settings: Settings, report: Report) -> None:
     )
     report.remember("harness", seconds)
     report.add(ratio("seconds", seconds["harness"], [1.0] * settings.rounds, target=0.15))
+
+
+def guard(settings: Settings, report: Report) -> None:
+    """The gate and the digests of ten sites of about two million parameters, over what their training takes."""
+    from fedkim.engines import InProcess
+    from fedkim.federation import Contribution
+    from fedkim.recipe import from_dict
+    from fedkim.run.world import build_world
+
+    report.title(
+        "gate and digests beside a round of 10 sites × 2 million parameters (synthetic patients, one local epoch)"
+    )
+    recipe = from_dict({"federation": {"sites": 10}, "extraction": {"width": 224}, "run": {"workers": 1}})
+    world = build_world(recipe)
+    engine = InProcess(
+        world.sites,
+        owned=world.owned,
+        tasks=world.seen,
+        settings=recipe.extraction,
+        penalty=None,
+        participation=1.0,
+        workers=1,
+        seed=0,
+    )
+    kept: list[Update] = []
+
+    def sites() -> None:
+        kept[:] = [update for update in engine(1, world.initial) if isinstance(update, Update)]
+
+    def guarded() -> None:
+        fresh = [replace(update, state=State(dict(update.state))) for update in kept]  # a digest is computed once
+        accepted, _ = gate(fresh, round=1, state=world.initial, owned=world.owned, declared=world.declared)
+        assert len(accepted) == 10
+        for update in accepted:
+            Contribution.of(update)
+
+    seconds = take_turns({"sites": sites, "guard": guarded}, device="cpu", rounds=max(3, settings.rounds // 5))
+    report.remember("guard", seconds)
+    size = sum(tensor.numel() for tensor in kept[0].state.values())
+    report.add(
+        ratio("gate and digests / the sites' part of a round", seconds["guard"], seconds["sites"], target=0.05),
+        exact("parameters of a site", size / 1e6, note=" million"),
+    )
 
 
 def made(sites: int, size: int) -> tuple[State, list[Update]]:

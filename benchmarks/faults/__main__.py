@@ -7,10 +7,11 @@ import argparse
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -53,9 +54,23 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{line.fault}: {line.survived} of {line.tried}, {time.monotonic() - start:.0f} s", flush=True)
     _show(lines, time.monotonic() - began)
     if options.json:
-        record = {"environment": environment("cpu"), "quick": options.quick, "lines": [asdict(line) for line in lines]}
-        Path(options.json).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        record = {
+            "environment": environment("cpu"),
+            "quick": options.quick,
+            "minutes": round((time.monotonic() - began) / 60, 1),
+            "lines": [asdict(line) for line in lines],
+        }
+        Path(options.json).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return 0 if all(line.survived == line.tried for line in lines) else 1
+
+
+def markdown(record: Mapping[str, Any]) -> str:
+    """The table of docs/reliability.md."""
+    rows = [
+        f"| {line['fault']} | {line['target']} | {line['survived']} of {line['tried']} | {line['note']} |"
+        for line in record["lines"]
+    ]
+    return "\n".join(["| fault | target | survived | |", "|---|---|---|---|", *rows]) + "\n"
 
 
 def _killed(quick: bool, jobs: int) -> list[Line]:
