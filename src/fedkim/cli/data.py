@@ -62,7 +62,7 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
     Nothing is changed. The status is 2 if there is any error.
 
     Args:
-        what: A public set's name, or the hospital's site.toml.
+        what: A public set's name, pack for the real-data pack, or the hospital's site.toml.
         root: The folder of the set's copy.
         contents: Also decode every input and look for the same picture or wave under two patients.
         as_json: Print JSON.
@@ -92,9 +92,13 @@ def _check_set(name: str, root: Path, contents: bool) -> "Findings":
     from fedkim.data.leaks import check_ids
     from fedkim.data.public_sets import Reading, find_set
 
-    known = find_set(name)
+    known = find_set(name) if name != "pack" else None
     if not root.is_dir():
         raise FedkimError(f"folder {root}", found="no such folder", remedy="check the path")
+    if known is None:
+        from fedkim.data.sources import pack_check
+
+        return pack_check.check(root)
     findings = Findings()
     for finding in known.check(root):
         findings.put(finding)
