@@ -216,3 +216,17 @@ def test_a_model_that_loads_in_half_precision_leaves_data_and_first_weights_as_t
     assert injector.llm.dtype == torch.bfloat16
     assert {tensor.dtype for tensor in world.initial.values()} == {torch.float32}
     assert {tensor.dtype for sample in world.data for tensor in sample.inputs.values()} == {torch.float32}
+
+
+def test_the_report_shows_what_the_sites_hold_with_small_cells_hidden(scored, tmp_path):
+    from fedkim.data.statistics import K
+    from fedkim.report.page import render
+
+    _, result = scored
+    told = result["meta_info"]["statistics"]
+    assert set(told) == set(result["meta_info"]["sites"])
+    counts = [n for site in told.values() for cells in site["tasks"].values() for n in cells["counts"].values()]
+    assert all(n is None or n == 0 or n >= K for n in counts)
+    page = render(result)
+    assert "What the sites hold: answers" in page
+    assert page.count("<svg") > render({**result, "meta_info": {**result["meta_info"], "statistics": {}}}).count("<svg")

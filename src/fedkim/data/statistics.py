@@ -72,6 +72,19 @@ class SiteStatistics:
         """As JSON."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "SiteStatistics":
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            patients=record["patients"],
+            tasks={name: Cells(**cells) for name, cells in record["tasks"].items()},
+            modalities={name: Cells(**cells) for name, cells in record["modalities"].items()},
+            features={
+                name: Feature(histogram=Cells(**feature["histogram"]), mean=feature["mean"], sd=feature["sd"])
+                for name, feature in record["features"].items()
+            },
+        )
+
 
 def disclose(counts: Mapping[str, int], k: int = K) -> Cells:
     """A table of patients with its small cells hidden, and enough others."""

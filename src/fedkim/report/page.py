@@ -9,9 +9,11 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from fedkim.data.statistics import SiteStatistics
 from fedkim.errors import FedkimError
 from fedkim.report import scores, training, wording
 from fedkim.report.forest import forest
+from fedkim.report.statistics import held
 from fedkim.report.words import duration, figure, size
 
 _HERE = Path(__file__).parent
@@ -72,6 +74,9 @@ def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
         "development": training.development(rounds),
         "routing": training.routing(routes),
         "communication": training.communication(rounds),
+        "held": held({name: SiteStatistics.from_dict(site) for name, site in meta["statistics"].items()})
+        if meta.get("statistics")
+        else None,
         "config": _text(run.get("config", "")),
         "environment": [(key, _text(value)) for key, value in run.items() if key != "config"],
         "digests": train.get("digests") or [digest for digest in [train.get("digest")] if digest],

@@ -40,7 +40,6 @@ def write_statistics(
 
 def render_statistics(sites: Mapping[str, SiteStatistics], *, title: str, k: int, synthetic: bool = False) -> str:
     """The page as text; it refers to nothing outside itself."""
-    compared = compare(sites)
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -49,14 +48,22 @@ def render_statistics(sites: Mapping[str, SiteStatistics], *, title: str, k: int
         title=title,
         k=k,
         synthetic=wording.SYNTHETIC if synthetic else "",
-        sites=[{"name": name, "patients": _shown(site.patients)} for name, site in sites.items()],
-        modalities=[
+        held=held(sites),
+    )
+
+
+def held(sites: Mapping[str, SiteStatistics]) -> dict[str, Any]:
+    """What ``held.html.j2`` draws: patients, answers and inputs of the sites, and what differs between them."""
+    compared = compare(sites)
+    return {
+        "sites": [{"name": name, "patients": _shown(site.patients)} for name, site in sites.items()],
+        "modalities": [
             {"name": name, "cells": [_shown(site.modalities[name].counts["with"]) for site in sites.values()]}
             for name in next(iter(sites.values())).modalities
         ],
-        tasks=[_task(name, sites, compared["tasks"][name]) for name in compared["tasks"]],
-        features=_features(sites, compared["features"]),
-    )
+        "tasks": [_task(name, sites, compared["tasks"][name]) for name in compared["tasks"]],
+        "features": _features(sites, compared["features"]),
+    }
 
 
 def _task(name: str, sites: Mapping[str, SiteStatistics], compared: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fedkim.data.statistics import describe_sites
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
@@ -166,6 +167,7 @@ def _score(
             "data": world.data.name,
             "created": time.strftime("%Y-%m-%d", time.gmtime()),
             "sites": {site: _holdings(world, site) for site in world.owned},
+            "statistics": _disclosed(world),
         },
     }
     clock.lap("statistics")
@@ -198,6 +200,13 @@ def _train_blind(world: World, progress: Progress) -> Injector:
             trainer.fit(State(), round=number, on_step=lambda report: stage.advance(loss=report.losses[-1]))
     trainer.optimizer.state.clear()
     return injector
+
+
+def _disclosed(world: World) -> dict[str, Any]:
+    """What the sites of this process tell about their patients, small cells hidden; empty where there is but one."""
+    if len(world.sites) < 2:
+        return {}
+    return {site: found.to_dict() for site, found in describe_sites(world.sites).items()}
 
 
 def _holdings(world: World, site: str) -> dict[str, Any]:
