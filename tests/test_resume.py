@@ -281,6 +281,16 @@ def test_faults_are_survived(fault, tmp_path):
     assert all(line["survived"] == line["tried"] > 0 for line in lines)
 
 
+def test_the_documents_table_holds_the_committed_figures():
+    from benchmarks.faults.__main__ import markdown
+
+    record = json.loads((ROOT / "results" / "benchmarks" / "faults.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    told = text.split("<!-- results:faults -->\n")[1].split("<!-- /results:faults -->")[0]
+    assert told == markdown(record)
+    assert not record["quick"]
+
+
 def test_damage_is_logged_once_and_by_the_store(folder, caplog):
     caplog.set_level(logging.WARNING)
     damaged(begin(folder) / "round-0002.safetensors")
