@@ -40,6 +40,7 @@ BAD = {
     "a negative count": make_update(counts={"encoder.image": -80}),
     "a count that is no number": make_update(counts={"encoder.image": float("nan")}),
     "a count of zero": make_update(counts={"encoder.image": 0}),
+    "a count beyond all numbers": make_update(counts={"encoder.image": 10**5000}),
     "a count of True": make_update(counts={"encoder.image": True}),
     "more than registered": make_update(counts={"encoder.image": 10**12}),
     "another round": make_update(round=3),
