@@ -186,8 +186,9 @@ def _strayed(
     for name in update.state.components():
         keys = [key for key in own if component(key) == name]
         peers = [other for other in updates if name in other.num_examples and keys[0] in moved[other.site]]
-        distances = [_together(moved[peer.site][key] for key in keys) for peer in peers]
-        distance, length = _together(own[key] for key in keys), _together(lengths[key] for key in keys)
+        weights = [key for key in keys if update.state[key].is_floating_point()]  # a counter's steps are no distance
+        distances = [_together(moved[peer.site][key] for key in weights) for peer in peers]
+        distance, length = _together(own[key] for key in weights), _together(lengths[key] for key in weights)
         if limits.relative and distance > limits.relative * length > 0:
             return f"{name} moved {distance / length:.3g} times its own length, at most {limits.relative:g} are allowed"
         if len(peers) < 3:
