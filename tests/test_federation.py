@@ -143,6 +143,11 @@ def test_rounds_skipped_in_a_row_end_the_federation_with_the_reasons():
     silent, _ = walk(lambda number, state: [], patience=1)
     with pytest.raises(FedkimError, match=r"found 0 usable updates \(no site answered\), expected at least 1; mend"):
         next(silent)
+    few, _ = walk(lambda number, state: everyone(number, state)[:1], quorum=2, patience=1)
+    with pytest.raises(
+        FedkimError, match=r"found 1 usable updates \(no other site answered\), expected at least 2; mend"
+    ):
+        next(few)
 
 
 def test_a_good_round_between_makes_the_count_of_skipped_ones_start_anew():

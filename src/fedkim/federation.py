@@ -194,7 +194,8 @@ def _skipped(
 def _without_quorum(
     number: int, accepted: int, rejections: Sequence[Rejection], quorum: int, skipped: int
 ) -> FedkimError:
-    reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in rejections) or "no site answered"
+    reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in rejections)
+    reasons = reasons or f"no {'other ' if accepted else ''}site answered"
     row = f", the {skipped}. round in a row" if skipped > 1 else ""
     return FedkimError(
         f"round {number}",
