@@ -210,6 +210,7 @@ def test_a_run_cut_off_in_its_injection_asks_no_site_again_and_ends_in_the_same_
             "unknown fail-point in FEDKIM_FAILPOINT: 'tensors.writen'; did you mean 'tensors.written'?",
         ),
         ("tensors.written@0", "FEDKIM_FAILPOINT=tensors.written@0, expected NAME, NAME@TIMES or NAME@TIMES:full"),
+        ("tensors.written@²", "FEDKIM_FAILPOINT=tensors.written@², expected NAME, NAME@TIMES or NAME@TIMES:full"),
         (
             "tensors.written@1:loud",
             "FEDKIM_FAILPOINT=tensors.written@1:loud, expected NAME, NAME@TIMES or NAME@TIMES:full",
