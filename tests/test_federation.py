@@ -115,6 +115,23 @@ def test_a_round_below_the_quorum_changes_nothing_and_is_committed_as_skipped():
     assert third.state[ENCODER].tolist() == [2.0] * 3
 
 
+def test_a_skipped_round_remembers_who_gave_what_could_have_been_averaged():
+    walked, _ = walk(lambda number, state: everyone(number, state)[:1], rounds=1, quorum=2)
+    (finished,) = walked
+    assert [(c.site, c.num_examples) for c in finished.contributions] == [("a", dict.fromkeys(OWNED["a"], 10))]
+    assert finished.aggregated[ENCODER].tolist() == [0.0] * 3
+
+
+def test_of_an_update_s_counts_only_those_of_its_components_are_remembered():
+    def exchange(number, state):
+        update = site_update("a", number, state)
+        return [replace(update, num_examples={**update.num_examples, "x" * 100: 1, "encoder.else": 10**400})]
+
+    walked, _ = walk(exchange, rounds=1)
+    (finished,) = walked
+    assert finished.contributions[0].num_examples == dict.fromkeys(OWNED["a"], 10)
+
+
 def test_rounds_skipped_in_a_row_end_the_federation_with_the_reasons():
     walked, commits = walk(lambda number, state: [site_update("a", 7, state)], rounds=9)
     message = (
@@ -126,6 +143,11 @@ def test_rounds_skipped_in_a_row_end_the_federation_with_the_reasons():
     silent, _ = walk(lambda number, state: [], patience=1)
     with pytest.raises(FedkimError, match=r"found 0 usable updates \(no site answered\), expected at least 1; mend"):
         next(silent)
+    few, _ = walk(lambda number, state: everyone(number, state)[:1], quorum=2, patience=1)
+    with pytest.raises(
+        FedkimError, match=r"found 1 usable updates \(no other site answered\), expected at least 2; mend"
+    ):
+        next(few)
 
 
 def test_a_good_round_between_makes_the_count_of_skipped_ones_start_anew():

@@ -58,6 +58,10 @@ def test_defaults_keep_the_rates_that_spare_the_encoders():
     ("text", "message"),
     [
         (
+            "[federation]\nsites = 5\nparticipation = 0.5\nquorum = 4",
+            "[federation] quorum, found 4, expected at most the number of sites in a round (3)",
+        ),
+        (
             "[federation]\nagorithm = 'fedprox'",
             "unknown key 'agorithm' in [federation]; did you mean 'algorithm'?",
         ),

@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from benchmarks.faults import disk, names
 
 from fedkim import failpoints
 from fedkim.errors import FedkimError
@@ -207,6 +210,7 @@ def test_a_run_cut_off_in_its_injection_asks_no_site_again_and_ends_in_the_same_
             "unknown fail-point in FEDKIM_FAILPOINT: 'tensors.writen'; did you mean 'tensors.written'?",
         ),
         ("tensors.written@0", "FEDKIM_FAILPOINT=tensors.written@0, expected NAME, NAME@TIMES or NAME@TIMES:full"),
+        ("tensors.written@²", "FEDKIM_FAILPOINT=tensors.written@², expected NAME, NAME@TIMES or NAME@TIMES:full"),
         (
             "tensors.written@1:loud",
             "FEDKIM_FAILPOINT=tensors.written@1:loud, expected NAME, NAME@TIMES or NAME@TIMES:full",
@@ -289,6 +293,30 @@ def test_the_documents_table_holds_the_committed_figures():
     told = text.split("<!-- results:faults -->\n")[1].split("<!-- /results:faults -->")[0]
     assert told == markdown(record)
     assert not record["quick"]
+
+
+def test_names_hold_what_they_say_and_one_that_led_out_would_be_found(monkeypatch):
+    assert len(names.NAMES) == 200
+    assert all(any(sign in name for name in names.NAMES) for sign in ("\0", "\n", "\u202e", "\uff0e", "\\"))
+    assert names.stays_inside("../../x")
+    monkeypatch.setattr("fedkim.store.rounds.Path", lambda name: SimpleNamespace(name=name))
+    assert not names.stays_inside("../../x")
+
+
+def test_every_step_of_a_write_is_tried_with_a_full_disk(monkeypatch):
+    points, subject = [], SimpleNamespace(digest="", recipe=Recipe())
+
+    @contextmanager
+    def child(work, point):
+        points.append(point)
+        yield 0, 0
+
+    monkeypatch.setattr(disk, "child", child)
+    monkeypatch.setattr(disk, "everything", lambda pipe: b"")
+    monkeypatch.setattr(disk, "spread", lambda cases, judge, jobs: [judge(case) for case in cases])
+    monkeypatch.setattr(disk, "_largest_file", lambda subject: 100)
+    assert disk.full(subject, tries=30, jobs=1) == 0
+    assert {point.partition("@")[0] for point in points if point} == set(disk.WRITES)
 
 
 def test_damage_is_logged_once_and_by_the_store(folder, caplog):

@@ -16,7 +16,7 @@ from fedkim.state import State
 from fedkim.store import RunStore, environment
 from fedkim.store import files as files_module
 from fedkim.store.events import FIELDS
-from fedkim.store.files import plain, write_text
+from fedkim.store.files import canonical, plain, text_digest, write_text
 
 RECIPE = Recipe()
 
@@ -272,6 +272,26 @@ def test_other_code_or_processors_only_warn(folder, caplog, part):
 
 
 # crashes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_run_s_folder_and_those_above_it_survive_a_loss_of_power(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda number: synced.append(os.readlink(f"/proc/self/fd/{number}")) or fsync(number)
+    )
+    folder = tmp_path / "all" / "runs" / "demo"
+    RunStore.open(folder, RECIPE).close()
+    assert {str(path) for path in (tmp_path, tmp_path / "all", tmp_path / "all" / "runs", folder)} <= set(synced)
+
+
+def test_a_manifest_s_file_without_a_possible_name_is_damage(folder):
+    committed(folder, [1, 2])
+    path = folder / "rounds" / "round-0002.json"
+    manifest = json.loads(path.read_text())
+    del manifest["checksum"]
+    manifest["file"] = "round\0"
+    path.write_text(json.dumps({**manifest, "checksum": text_digest(canonical(manifest))}))
+    assert RunStore(folder).latest().round == 1
 
 
 def test_leftovers_of_dead_processes_are_swept(folder):

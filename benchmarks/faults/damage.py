@@ -29,11 +29,13 @@ def newest(subject: Subject, *, tries: int, jobs: int, seed: int = 0) -> dict[st
                 ]
             )
             kind = KINDS[number % len(KINDS)]
-            harm(files[(number // len(KINDS)) % len(files)], kind, draw)
+            harmed = files[(number // len(KINDS)) % len(files)]
+            harm(harmed, kind, draw)
             identical = subject.whole(run)
             events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
             noticed = any(event["event"] == "damaged-round" for event in events)
-            return {"noticed": noticed or kind == "deleted", "identical": identical}
+            # a manifest that isn't there is no round, and no damage
+            return {"noticed": noticed or (kind == "deleted" and harmed.suffix == ".json"), "identical": identical}
 
     with TemporaryDirectory() as folder:
         stopped = Path(folder) / "run"

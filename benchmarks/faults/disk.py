@@ -20,29 +20,31 @@ WRITES = tuple(point for point in POINTS if point.startswith(("tensors.", "manif
 
 
 def full(subject: Subject, *, tries: int, jobs: int) -> int:
-    """No room at each step of each write, in another round each time; every sixth by the system itself.
+    """No room at each step of each write, in another round each time; every sixth by the system's limit on a file's size.
 
     Returns:
         How often the process said so in one line, left the rounds before whole, and the run then ended in the same bits.
     """
 
+    largest = _largest_file(subject)
+
     def judge(number: int) -> bool:
+        limited = number % 6 == 5
         with TemporaryDirectory() as folder:
             run = Path(folder) / "run"
+            step = number - number // 6
             # the last steps come after the rename: there the error is told although the file stands
-            point = f"{WRITES[number % len(WRITES)]}@{1 + number % subject.recipe.federation.rounds}:full"
+            point = f"{WRITES[step % len(WRITES)]}@{1 + step % subject.recipe.federation.rounds}:full"
 
             def work(pipe: int) -> None:
-                if number % 6 == 5:
+                if limited:
                     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-                    bytes_ = 40_000 + 30_000 * number
+                    bytes_ = largest * (number + 1) // (tries + 6)
                     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
                 subject.run(run, pipe)
 
-            with child(work, None if number % 6 == 5 else point) as (_, pipe):
+            with child(work, None if limited else point) as (_, pipe):
                 told = everything(pipe)
-            if told.endswith(subject.digest.encode()):
-                return number % 6 == 5  # the limit was too high to matter
             clear = (b"no room" in told or b"can't be written" in told) and not list(run.glob("rounds/.tmp-*"))
             before = told.count(b"C")
             latest = RunStore(run).latest()
@@ -50,6 +52,14 @@ def full(subject: Subject, *, tries: int, jobs: int) -> int:
             return clear and kept >= before and subject.whole(run)
 
     return sum(spread(range(tries), judge, jobs))
+
+
+def _largest_file(subject: Subject) -> int:
+    """Bytes of the largest file of a committed round."""
+    with TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        subject.finish(run)
+        return max(path.stat().st_size for path in run.glob("rounds/*"))
 
 
 def unflushed(subject: Subject, *, replays: int, jobs: int, seed: int = 0) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.faults.subject import Subject, child, everything, spread
+from benchmarks.faults.subject import FAILED, Subject, child, everything, spread
 from fedkim.failpoints import POINTS
 
 
@@ -24,18 +24,20 @@ def anywhere(subject: Subject, *, runs: int, kills: int, jobs: int, seed: int = 
     def judge(number: int) -> dict[str, Any]:
         moments = random.Random(f"{seed}-{number}")
         verdict = {"identical": False, "kills": 0, "between": 0, "inside": 0}
+        failed = False
         with TemporaryDirectory() as folder:
             run = Path(folder) / "run"
             commits = 0
             for _ in range(kills):
                 told = _killed_after(subject, run, moments.uniform(0, seconds * 1.1 * (1 - commits / _rounds(subject))))
+                failed |= FAILED.encode() in told
                 commits += told.count(b"C")
                 if len(told) >= 64 and told[-64:].isalnum() and told.endswith(subject.digest.encode()):
                     break  # it was done before the kill
                 verdict["kills"] += 1
                 verdict["between"] += 0 < commits < _rounds(subject)
                 verdict["inside"] += told.count(b"I") > told.count(b"i")
-            verdict["identical"] = subject.whole(run)
+            verdict["identical"] = subject.whole(run) and not failed
         return verdict
 
     verdicts = spread(range(runs), judge, jobs)
@@ -134,7 +136,7 @@ def _killed_at(subject: Subject, run: Path, failpoint: str) -> bool:
     """Run until the fail-point; whether the process died of it."""
     with child(lambda pipe: subject.run(run, pipe), failpoint) as (_, pipe):
         told = everything(pipe)
-    return not told.endswith(subject.digest.encode()) and b"Traceback" not in told
+    return not told.endswith(subject.digest.encode()) and FAILED.encode() not in told
 
 
 def _times(subject: Subject, point: str, number: int) -> int:

@@ -1,6 +1,9 @@
 """Names from outside that would like to be paths: none may lead out of the run's folder."""
 
+import contextlib
 import json
+import os
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +15,7 @@ from fedkim.errors import FedkimError
 from fedkim.recipe import Recipe, from_dict
 from fedkim.state import State, Update
 from fedkim.store import RunStore
-from fedkim.store.files import canonical, text_digest
+from fedkim.store.files import canonical, file_digest, text_digest
 
 STEMS = (
     "outside",
@@ -24,8 +27,8 @@ STEMS = (
     "a b",
     "é",
     "..hidden",
-    "con",
     "x" * 300,
+    "con",
 )
 SHAPES = (
     "../{}",
@@ -34,10 +37,10 @@ SHAPES = (
     "//{}",
     "./{}",
     "a/../../{}",
-    "..\\\\{}",
-    "C:\\\\{}",
-    "{}\\0",
-    "{}\\n",
+    "..\\{}",
+    "C:\\{}",
+    "{}\0",
+    "{}\n",
     "~/{}",
     "file:///{}",
     "%2e%2e/{}",
@@ -49,22 +52,22 @@ SHAPES = (
     "-{}",
     "$(touch {})",
     "`touch {}`",
-    "{}\\u202egnp",
-    "\\uff0e\\uff0e/{}",
+    "{}\u202egnp",
+    "\uff0e\uff0e/{}",
 )
-NAMES = tuple(dict.fromkeys(shape.format(stem) for shape in SHAPES for stem in STEMS))[:200]
+NAMES = tuple(dict.fromkeys(shape.format(stem) for stem in STEMS for shape in SHAPES))[:200]
 
 
 def confined() -> int:
     """How many names, used as run name, site, tensor and file of a manifest, touched nothing outside the run's folder."""
-    return sum(_stays_inside(name) for name in NAMES)
+    return sum(stays_inside(name) for name in NAMES)
 
 
-def _stays_inside(name: str) -> bool:
+def stays_inside(name: str) -> bool:
+    """Whether one name did."""
     with TemporaryDirectory() as folder:
         outside = Path(folder)
         (outside / "secret.safetensors").write_bytes(b"")
-        save_file({"state.encoder.image.w": torch.ones(1)}, outside / "outside.safetensors")
         run = outside / "runs" / "run"
         recipe = Recipe()
         with RunStore.open(run, recipe) as store:
@@ -73,8 +76,9 @@ def _stays_inside(name: str) -> bool:
             _try_as_run_name(name, outside)
             _try_as_tensor(name)
             _try_as_site(name, store)
-            stolen = _try_as_file_of_a_manifest(name, run)
-        return not stolen and _files(outside) == before
+            confined = _files(outside) == before
+            stolen = _try_as_file_of_a_manifest(name, run, outside)
+        return confined and not stolen
 
 
 def _files(folder: Path) -> set[str]:
@@ -110,12 +114,19 @@ def _try_as_site(name: str, store: RunStore) -> None:
     store.event("rejected", round=1, site=rejected[0].site, reason=rejected[0].code)
 
 
-def _try_as_file_of_a_manifest(name: str, run: Path) -> bool:
-    """A manifest that names a file elsewhere, with a checksum that fits; whether that file was read."""
+def _try_as_file_of_a_manifest(name: str, run: Path, outside: Path) -> bool:
+    """A manifest that names a file elsewhere, whose size, digest and checksum fit; whether that file was read."""
     path = run / "rounds" / "round-0001.json"
+    lure = outside / "lure"
+    save_file({"state.encoder.image.w": torch.ones(1)}, lure)
+    with contextlib.suppress(OSError, ValueError):  # a name that no file can have, or whose place is taken
+        place = Path(os.path.normpath(path.parent / name))
+        if place.is_relative_to(outside) and place.parent != path.parent:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(lure, place)
     manifest = json.loads(path.read_text())
     manifest.pop("checksum")
-    manifest["file"] = name
+    manifest |= {"file": name, "bytes": lure.stat().st_size, "sha256": file_digest(lure)}
     manifest["checksum"] = text_digest(canonical(manifest))
     path.write_text(json.dumps(manifest))
     try:

@@ -23,6 +23,8 @@ from fedkim.run.rounds import Rounds
 from fedkim.store import RunStore
 
 ROOT = Path(__file__).parents[2]
+FAILED = "Traceback, its end: "
+"""What a child tells first of an exception: the rest may be cut off, and a process that failed was not killed."""
 SETTINGS = (
     "run.workers=1",
     "run.dtype=float32",
@@ -113,7 +115,7 @@ def child(work: Callable[[int], None], failpoint: str | None = None) -> Iterator
             work(writing)
             status = 0
         except BaseException:
-            os.write(writing, traceback.format_exc()[-1500:].encode())
+            os.write(writing, (FAILED + traceback.format_exc()[-1500:]).encode())
         finally:
             os._exit(status)
     os.close(writing)

@@ -48,7 +48,7 @@ def arm(spec: str | None) -> None:
     name, _, times = place.partition("@")
     if name not in POINTS:
         raise unknown(f"fail-point in {VARIABLE}:", name, POINTS)
-    if not (times or "1").isdigit() or int(times or "1") < 1 or action not in ("", "kill", "full"):
+    if not (times or "1").isdecimal() or int(times or "1") < 1 or action not in ("", "kill", "full"):
         raise FedkimError(f"{VARIABLE}={spec}", expected="NAME, NAME@TIMES or NAME@TIMES:full")
     _armed = (name, int(times or "1"), action or "kill")
 

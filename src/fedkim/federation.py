@@ -54,7 +54,7 @@ class Contribution:
             digest=update.state.digest(),
             components=update.state.components(),
             num_bytes=update.state.num_bytes,
-            num_examples=dict(update.num_examples),
+            num_examples={name: update.num_examples[name] for name in update.state.components()},
             metrics=dict(update.metrics),
         )
 
@@ -84,7 +84,7 @@ class Round:
     memory: Memory
     injection: Mapping[str, object] = field(default_factory=dict)
     skipped: bool = False
-    """Too few updates passed the gate: nothing was averaged or injected, and the state is that of the round before."""
+    """Too few updates passed the gate: they weren't averaged, nothing was injected, and the state is that of the round before."""
 
 
 def federate(
@@ -142,7 +142,7 @@ def federate(
                 skipped += 1
                 if skipped >= patience:
                     raise _without_quorum(number, len(updates), rejections, quorum, skipped)
-                finished = _skipped(number, state, memory, rejections)
+                finished = _skipped(number, state, memory, updates, rejections)
                 commit(finished)
                 yield finished
                 continue
@@ -177,10 +177,12 @@ def _arriving(updates: Iterable[Update | Rejection]) -> Iterator[Update | Reject
         yield update
 
 
-def _skipped(number: int, state: State, memory: Memory, rejections: Sequence[Rejection]) -> Round:
+def _skipped(
+    number: int, state: State, memory: Memory, updates: Sequence[Update], rejections: Sequence[Rejection]
+) -> Round:
     return Round(
         number=number,
-        contributions=(),
+        contributions=[Contribution.of(update) for update in updates],
         rejections=rejections,
         aggregated=state,
         state=state,
@@ -192,7 +194,8 @@ def _skipped(number: int, state: State, memory: Memory, rejections: Sequence[Rej
 def _without_quorum(
     number: int, accepted: int, rejections: Sequence[Rejection], quorum: int, skipped: int
 ) -> FedkimError:
-    reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in rejections) or "no site answered"
+    reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in rejections)
+    reasons = reasons or f"no {'other ' if accepted else ''}site answered"
     row = f", the {skipped}. round in a row" if skipped > 1 else ""
     return FedkimError(
         f"round {number}",

@@ -40,6 +40,7 @@ BAD = {
     "a negative count": make_update(counts={"encoder.image": -80}),
     "a count that is no number": make_update(counts={"encoder.image": float("nan")}),
     "a count of zero": make_update(counts={"encoder.image": 0}),
+    "a count beyond all numbers": make_update(counts={"encoder.image": 10**5000}),
     "a count of True": make_update(counts={"encoder.image": True}),
     "more than registered": make_update(counts={"encoder.image": 10**12}),
     "another round": make_update(round=3),
@@ -139,6 +140,28 @@ def test_a_site_with_more_examples_may_move_further_in_proportion():
     assert rejected == []
     _, rejected = far(times=(16.0,), counts=(30,))
     assert [r.code for r in rejected] == ["E-NORM"]
+
+
+@pytest.mark.parametrize(("weight", "rejected"), [(1.1, []), (-8.0, ["site-1"])])
+def test_a_buffer_that_counts_neither_condemns_the_honest_nor_hides_who_strays(weight, rejected):
+    before = State({"encoder.image.w": torch.ones(9), "encoder.image.batches": torch.tensor(0)})
+    updates = [
+        Update(
+            site=site,
+            round=1,
+            base_digest=before.digest(),
+            state=State(
+                {
+                    "encoder.image.w": torch.full((9,), weight if site == "site-1" else 1.1),
+                    "encoder.image.batches": torch.tensor(1000),
+                }
+            ),
+            num_examples={"encoder.image": 10},
+        )
+        for site in SITES
+    ]
+    _, found = gate(updates, round=1, state=before, owned={site: ["encoder.image"] for site in SITES})
+    assert [(r.site, r.code) for r in found] == [(site, "E-NORM") for site in rejected]
 
 
 def test_one_tensor_that_moves_further_than_its_own_length_is_noticed():

@@ -65,3 +65,10 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing_half_written(tmp_pat
     with pytest.raises(FedkimError, match=r"can't be written \(OSError\); free 8 bytes"):
         spool.put(update("a", {"encoder.image.w": torch.zeros(2)}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_after_its_round_nothing_of_a_site_is_left_on_the_disk(tmp_path):
+    updates = updates_of(rows(3, 10))
+    mapped = list(Spool(tmp_path).through(updates))
+    assert list(tmp_path.iterdir()) == []
+    assert [update.state.digest() for update in mapped] == [update.state.digest() for update in updates]

@@ -16,6 +16,9 @@ from fedkim.state import State, Update, component
 Counts = Mapping[str, Mapping[str, int]]
 """Most examples a site may claim, by site and component."""
 
+MOST_EXAMPLES = 1 << 53
+"""Beyond it whole numbers have no float64 of their own, and shares can't be computed."""
+
 MEASURED = 1 << 18
 """Elements of a tensor looked at in one piece, so that no copy of a whole tensor is made."""
 
@@ -127,7 +130,7 @@ def objection(
             return reject("E-FINITE", f"{key} holds NaN or infinity")
     for name in broadcast.components():
         count = update.num_examples.get(name)
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_EXAMPLES:
             return reject("E-COUNT", f"example count of {name} is not a positive whole number")
         if declared is not None and count > declared.get(name, 0):
             return reject("E-COUNT", f"{count:,} examples of {name}, {declared.get(name, 0):,} registered")
@@ -183,8 +186,9 @@ def _strayed(
     for name in update.state.components():
         keys = [key for key in own if component(key) == name]
         peers = [other for other in updates if name in other.num_examples and keys[0] in moved[other.site]]
-        distances = [_together(moved[peer.site][key] for key in keys) for peer in peers]
-        distance, length = _together(own[key] for key in keys), _together(lengths[key] for key in keys)
+        weights = [key for key in keys if update.state[key].is_floating_point()]  # a counter's steps are no distance
+        distances = [_together(moved[peer.site][key] for key in weights) for peer in peers]
+        distance, length = _together(own[key] for key in weights), _together(lengths[key] for key in weights)
         if limits.relative and distance > limits.relative * length > 0:
             return f"{name} moved {distance / length:.3g} times its own length, at most {limits.relative:g} are allowed"
         if len(peers) < 3:

@@ -9,7 +9,8 @@
 A site's tensors are written out and mapped back: an :class:`~fedkim.state.Update` like any other, whose pages the system reads
 when a rule comes to them and drops when memory is short. The rules look at a piece of every site at a time, so aggregating
 needs memory for the pieces and the result, however many sites there are, and gives the same bits as from memory.
-Nothing here outlives its round, so nothing is flushed: after a crash the sites are asked again.
+Nothing here outlives its round, so nothing is flushed: after a crash the sites are asked again. The names go as soon as the
+last update has arrived; what is mapped stays readable until the round is averaged.
 """
 
 import os
@@ -64,9 +65,12 @@ class Spool:
         return replace(update, state=State.from_file(path))
 
     def through(self, updates: Iterable[Update | Rejection]) -> Iterator[Update | Rejection]:
-        """Each update as it arrives, put down; of those in memory only the one at hand stays."""
-        for update in updates:
-            yield update if isinstance(update, Rejection) else self.put(update)
+        """Each update as it arrives, put down; of those in memory only the one at hand stays. Afterwards the folder is empty."""
+        try:
+            for update in updates:
+                yield update if isinstance(update, Rejection) else self.put(update)
+        finally:
+            self.clear()
 
     def clear(self) -> None:
         """Remove the files. What is still mapped stays readable until it is let go."""

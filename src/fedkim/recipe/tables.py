@@ -203,11 +203,12 @@ class Federation(Table):
 
     def __post_init__(self) -> None:
         self._at_least(1, "sites", "rounds", "quorum", "patience", "classes_per_site", "shards_per_site", "local_site")
-        self._require("quorum", self.quorum <= self.sites, f"at most the number of sites ({self.sites})")
         self._require("norm_limit", self.norm_limit == 0 or self.norm_limit > 1, "0, or a number above 1")
         if self.trainers == "local":
             self._require("local_site", self.local_site <= self.sites, f"at most the number of sites, {self.sites}")
         self._require("participation", 0 < self.participation <= 1, "a share above 0 and at most 1")
+        in_a_round = max(1, int(self.participation * self.sites + 0.5))
+        self._require("quorum", self.quorum <= in_a_round, f"at most the number of sites in a round ({in_a_round})")
         self._require("algorithm", bool(self.algorithm), "an algorithm's name")
         if self.algorithm.startswith("fedprox"):
             self._require("proximal_mu", self.proximal_mu > 0, f"a number above 0 when algorithm is {self.algorithm!r}")

@@ -218,7 +218,8 @@ class Rounds:
         self.history.append(entry)
         self.done = finished.number
         self._tell(finished, entry)
-        self._tell_short(finished)
+        if not finished.skipped:
+            self._tell_short(finished)
         if "routes" in entry["injection"]:
             tell_routes(
                 entry["injection"]["routes"], told, round=finished.number, store=self.store, progress=self.progress
@@ -272,8 +273,8 @@ class Rounds:
     def _tell_short(self, finished: Round) -> None:
         """Components that too few sites sent for the robust rule, and what became of them."""
         algorithm = self.world.algorithm
-        counts = [contribution.num_examples for contribution in finished.contributions]
-        for name, number in short_of_sites(algorithm, counts).items():
+        sent = [contribution.components for contribution in finished.contributions]
+        for name, number in short_of_sites(algorithm, sent).items():
             became = "averaged unguarded" if algorithm.otherwise == "mean" else "kept as broadcast"
             self.progress.line(
                 f"{name}: {became}; {number} of the {algorithm.least} sites that {algorithm.name!r} needs"

@@ -7,7 +7,7 @@ From the second round on sites start from what the injection made of the encoder
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from fedkim.aggregation import Rejection
 from fedkim.data.cache import cache_folder
+from fedkim.errors import FedkimError
 from fedkim.federation import Exchange
 from fedkim.run.world import World
 from fedkim.state import State, Update
@@ -68,6 +69,7 @@ def _write(path: Path, updates: Iterable[Update]) -> None:
         facts[update.site] = {
             "round": update.round,
             "base_digest": update.base_digest,
+            "digest": update.state.digest(),
             "num_examples": dict(update.num_examples),
             "metrics": dict(update.metrics),
         }
@@ -81,11 +83,14 @@ def _read(path: Path) -> list[Update] | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            facts: Mapping[str, Any] = json.loads(file.metadata()["updates"])
+            facts: dict[str, Any] = json.loads(file.metadata()["updates"])
             parts: dict[str, dict[str, torch.Tensor]] = {site: {} for site in facts}
             for key in list(file.keys()):
                 site, name = key.split("/", 1)
                 parts[site][name] = file.get_tensor(key)
-        return [Update(site=site, state=State(parts[site]), **facts[site]) for site in facts]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        states = {site: State(tensors) for site, tensors in parts.items()}
+        if any(facts[site].pop("digest") != state.digest() for site, state in states.items()):
+            return None  # a bit that flipped is a tensor like any other to the reader
+        return [Update(site=site, state=state, **facts[site]) for site, state in states.items()]
+    except (SafetensorError, FedkimError, OSError, KeyError, TypeError, ValueError):
         return None

@@ -198,7 +198,7 @@ class RoundFiles:
                 return "tensors-with-another-digest", {}
         except _DamagedError:
             return "unreadable-manifest", {}
-        except OSError:
+        except (OSError, ValueError):  # the latter: a name that no file can have
             return "missing-tensors", {}
         return "", manifest
 

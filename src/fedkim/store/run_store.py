@@ -15,7 +15,7 @@ from fedkim.errors import FedkimError
 from fedkim.recipe import Recipe, from_dict
 from fedkim.store.environment import differences, refuse_other_bits
 from fedkim.store.events import Events
-from fedkim.store.files import TEMPORARY, plain, pretty, sweep, sync_folder, write_text
+from fedkim.store.files import TEMPORARY, make_folder, plain, pretty, sweep, sync_folder, write_text
 from fedkim.store.lock import Lock
 from fedkim.store.rounds import Committed, RoundFiles
 
@@ -59,7 +59,7 @@ class RunStore:
         store = cls(folder.resolve() if folder.is_symlink() else folder)
         store._environment = dict(environment or {})
         try:
-            store.folder.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(store.folder.parent)
             # beside the folder, so that it stays put when --force replaces the folder
             store._lock = Lock(store.folder.parent / f".{store.folder.name}.lock", store.folder)
             store._lock.acquire()
@@ -207,7 +207,7 @@ class RunStore:
                 found=f"the run of another recipe ({_first_difference(self.recipe(), recipe)})",
                 remedy="choose another folder with --out, or start anew with --force",
             )
-        self.rounds.mkdir(parents=True, exist_ok=True)
+        make_folder(self.rounds)
         leftovers = sweep(self.folder) + sweep(self.rounds)
         self.events.mend()
         if not present:
