@@ -113,6 +113,7 @@ def test_a_copy_of_another_version_than_the_first_is_checked_as_that(told, tmp_p
     status, out, err = told("data", "check", name, tmp_path / "copy", "--contents")
     assert (status, err) == (0, "")
     assert "W-COUNT" in out
+    assert f"no version {PUBLIC_SETS[name].versions[0]!r} that can be read" in out
 
 
 def test_a_site_file_that_is_not_there_is_no_set_without_a_folder(told, tmp_path):

@@ -102,7 +102,7 @@ def _check_set(name: str, root: Path, contents: bool) -> "Findings":
         findings.put(finding)
     if findings.errors:
         return findings  # the tables can't be trusted any further
-    records = _records(known, root)
+    records = _records(known, root, findings)
     for finding in check_ids([record.patient for record in records]):
         findings.put(finding)
     if contents:
@@ -125,18 +125,17 @@ def _check_set(name: str, root: Path, contents: bool) -> "Findings":
     return findings
 
 
-def _records(known: "PublicSet", root: Path) -> "list[Record]":
-    """The records of the first of the set's versions that the copy holds."""
+def _records(known: "PublicSet", root: Path, findings: "Findings") -> "list[Record]":
+    """The records of the first of the set's versions that the copy holds; those before it are told."""
     from fedkim.data.public_sets import Reading
 
-    refused: FedkimError | None = None
-    for version in known.versions or ("",):
+    *others, last = known.versions or ("",)
+    for version in others:
         try:
             return list(known.read(root, Reading(version=version)))
         except FedkimError as error:
-            refused = refused or error
-    assert refused
-    raise refused
+            findings.add("I-PART", found=f"no version {version!r} that can be read: {error.found}")
+    return list(known.read(root, Reading(version=last)))
 
 
 def _show(findings: "Findings", name: str, as_json: bool) -> None:
