@@ -58,6 +58,14 @@ def test_pictures_come_in_the_order_of_their_numbers_and_can_be_decoded(root):
     assert given.read(given.path, **given.settings)["image"].shape == (1, 32, 32)
 
 
+def test_an_ending_in_capitals_is_as_good(tmp_path):
+    copy = write(tmp_path / "capitals")
+    folder = next(copy.rglob("COVID-1.png")).parent
+    (folder / "COVID-1.png").rename(folder / "COVID-1.PNG")
+    records = [record for record in covid.read(copy, Reading()) if record.id == "covid/COVID-1"]
+    assert [record.inputs[0].path.is_file() for record in records] == [True]
+
+
 def test_a_root_may_be_the_folder_itself_or_the_one_around_it(root):
     inner = covid.read(root / "COVID-19_Radiography_Dataset", Reading())
     assert [record.id for record in inner] == [record.id for record in covid.read(root, Reading())]

@@ -8,6 +8,7 @@ import tiny_set
 
 from fedkim.cli import main
 from fedkim.data.public_sets import PUBLIC_SETS
+from fixtures.writers import ecgqa, vqarad
 
 SMOKE = str(Path(__file__).parents[2] / "recipes" / "smoke.toml")
 SMALL = ("data.image_patients=120", "data.signal_patients=60", "data.icu_patients=60")
@@ -98,6 +99,28 @@ def test_a_mistake_is_one_line(told, arguments, message):
     assert status == 2
     assert out == ""
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("vqarad", lambda root: vqarad.write(root, num_patients=6, version="mevf")),
+        ("ecgqa", lambda root: ecgqa.write(root, versions=("paraphrased",))),
+    ],
+)
+def test_a_copy_of_another_version_than_the_first_is_checked_as_that(told, tmp_path, name, write):
+    write(tmp_path / "copy")
+    status, out, err = told("data", "check", name, tmp_path / "copy", "--contents")
+    assert (status, err) == (0, "")
+    assert "W-COUNT" in out
+    assert f"no version {PUBLIC_SETS[name].versions[0]!r} that can be read" in out
+
+
+def test_a_site_file_that_is_not_there_is_no_set_without_a_folder(told, tmp_path):
+    status, out, err = told("data", "check", tmp_path / "site.toml")
+    assert status == 2
+    assert "E-FILE-MISSING" in out
+    assert "folder" not in err
 
 
 def recipe(tmp_path, split="registry"):

@@ -90,6 +90,7 @@ def test_a_whole_small_copy_is_told_its_counts_and_the_leak_between_published_sp
     expected = {f.expected.split()[0] for f in findings if f.code == "W-COUNT" and f.field == "questions"}
     assert expected == {"267,539", "64,663", "82,146"}
     assert {f.expected.split()[0] for f in findings if f.field == "templates"} == {"70"}
+    assert {f.found for f in findings if f.field == "files of other than 10,000 questions, the last aside"} == {"1"}
 
 
 def test_a_patient_in_two_published_splits_is_told(tmp_path, monkeypatch):

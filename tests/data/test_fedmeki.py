@@ -103,6 +103,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path, root):
             row("images/2.png", COVID, "normal"),
             row("images/99.png", COVID, "No"),
             row("../../etc/passwd", COVID, "No"),
+            row("/", "<ecg>\nIs the given ECG abnormal?", "No"),
             row("stays/1.pt", "Based on these clinical features, will sepsis occur in this patient?", "No"),
             row("images/3.png", "Is it a cat?", "No"),
             row(None, COVID, "No"),
@@ -113,7 +114,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path, root):
     assert codes(result) == {
         "W-FEDMEKI-ANSWER": "1 row without a clear answer",
         "W-FEDMEKI-CONFLICT": "2 rows that contradict another",
-        "W-FEDMEKI-FILE": "2 rows whose file isn't below the root",
+        "W-FEDMEKI-FILE": "3 rows whose file isn't below the root",
         "W-FEDMEKI-INPUT": "1 row without a file",
         "W-FEDMEKI-ROW": "2 rows of another form",
         "W-FEDMEKI-TASK": "1 row of an unknown task",

@@ -70,8 +70,11 @@ def test_a_fixture_gives_warnings_about_counts_and_no_error(root):
     findings = rsna.check(root)
     assert findings.errors == []
     codes = [finding.code for finding in findings]
-    assert codes.count("W-COUNT") == 6
+    assert codes.count("W-COUNT") == 11
     assert codes.count("I-DCM-INVERTED") == 1
+    release = {(f.file, f.field): f.expected.split()[0] for f in findings if f.code == "W-COUNT"}
+    assert release[rsna.LABELS, "rows"] == release[rsna.CLASSES, "rows"] == "30,227"
+    assert [release[rsna.LABELS, f"images of {n} rows"] for n in (1, 2, 3, 4)] == ["23,286", "3,266", "119", "13"]
     told = next(finding for finding in findings if finding.field == "images")
     assert (told.found, told.expected) == ("10", "26,684 in the known release")
     assert "1 pictures in MONOCHROME1" in next(

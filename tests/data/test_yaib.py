@@ -107,6 +107,18 @@ def test_one_patient_s_stays_stay_together_where_a_table_tells(tmp_path, monkeyp
         yaib.read(root, Reading())
 
 
+def test_stays_called_007_and_7_stay_two(tmp_path):
+    hours = pandas.DataFrame({"stay_id": ["007", "7", "x"], "time": [0, 0, 0], "label": [1, 0, 0]})
+    hours = hours.assign(**{concept.name: [80.0, 90.0, 100.0] for group in CONCEPTS.values() for concept in group})
+    for file in ("dyn.parquet", "outc.parquet"):
+        hours.to_parquet(tmp_path / file)
+    assert set(yaib_tables.read_hourly(tmp_path, "own").values) == {"own/007", "own/7", "own/x"}
+    assert set(yaib_tables.read_courses(tmp_path, "own")) == {"own/007", "own/7", "own/x"}
+    hours.assign(stay_id=["007", None, "x"]).to_parquet(tmp_path / "dyn.parquet")
+    with pytest.raises(FedkimError, match=r"stay_id.*empty cells"):
+        yaib_tables.read_hourly(tmp_path, "own")
+
+
 def test_matching_serves_each_case_the_first_free_controls_of_its_hour():
     """Against the plain rule, stay by stay."""
     generator = np.random.default_rng(0)

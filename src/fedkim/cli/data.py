@@ -13,6 +13,8 @@ from fedkim.errors import FedkimError
 
 if TYPE_CHECKING:
     from fedkim.data.findings import Findings
+    from fedkim.data.public_sets import PublicSet
+    from fedkim.data.record import Record
     from fedkim.recipe import Recipe
 
 data = App(name="data", help="Check, describe and split data sets.", help_format="plaintext")
@@ -69,7 +71,7 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
     """
     from fedkim.data.findings import Findings
 
-    if what.endswith(".toml") and Path(what).is_file():
+    if what.endswith(".toml"):
         if root is not None:
             raise FedkimError("fedkim data check", found="a folder beside a site.toml", remedy="leave the folder out")
         from fedkim.data.hospital import check as check_hospital  # type: ignore[import-untyped,import-not-found,unused-ignore]
@@ -90,7 +92,7 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
 def _check_set(name: str, root: Path, contents: bool) -> "Findings":
     from fedkim.data.findings import Findings
     from fedkim.data.leaks import check_ids
-    from fedkim.data.public_sets import Reading, find_set
+    from fedkim.data.public_sets import find_set
 
     known = find_set(name) if name != "pack" else None
     if not root.is_dir():
@@ -104,7 +106,7 @@ def _check_set(name: str, root: Path, contents: bool) -> "Findings":
         findings.put(finding)
     if findings.errors:
         return findings  # the tables can't be trusted any further
-    records = list(known.read(root, Reading()))
+    records = _records(known, root, findings)
     for finding in check_ids([record.patient for record in records]):
         findings.put(finding)
     if contents:
@@ -125,6 +127,19 @@ def _check_set(name: str, root: Path, contents: bool) -> "Findings":
                 remedy="nothing to do: the two are split as one patient",
             )
     return findings
+
+
+def _records(known: "PublicSet", root: Path, findings: "Findings") -> "list[Record]":
+    """The records of the first of the set's versions that the copy holds; those before it are told."""
+    from fedkim.data.public_sets import Reading
+
+    *others, last = known.versions or ("",)
+    for version in others:
+        try:
+            return list(known.read(root, Reading(version=version)))
+        except FedkimError as error:
+            findings.add("I-PART", found=f"no version {version!r} that can be read: {error.found}")
+    return list(known.read(root, Reading(version=last)))
 
 
 def _show(findings: "Findings", name: str, as_json: bool) -> None:

@@ -111,17 +111,6 @@ def prepare_values(values: np.ndarray, concepts: Sequence[Concept]) -> Tensor:
     return torch.from_numpy(np.concatenate([filled, observed], axis=1).astype(np.float32))
 
 
-def count_implausible(table: "pandas.DataFrame", concepts: Sequence[Concept]) -> dict[str, int]:
-    """How many values of each concept :func:`prepare` drops as outside the plausible range (only those above 0)."""
-    counts = {}
-    for concept in concepts:
-        if concept.name in table.columns:
-            values = table[concept.name].to_numpy(dtype=np.float64)
-            dropped = int((np.isfinite(values) & ~((values >= concept.low) & (values <= concept.high))).sum())
-            counts.update({concept.name: dropped} if dropped else {})
-    return counts
-
-
 def augment(series: Tensor, generator: torch.Generator) -> Tensor:
     """Blank a fifth of the inputs of ``[B, 24, 2F]`` (dropout on the input, scaled so that the mean stays)."""
     keep = torch.rand(series.shape, generator=generator) >= 0.2

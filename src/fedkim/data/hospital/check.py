@@ -19,6 +19,7 @@ from fedkim.data.leaks import find_leaks, twins
 from fedkim.data.record import Record
 from fedkim.errors import FedkimError
 from fedkim.modalities import dicom
+from fedkim.modalities.concepts import CONCEPTS
 
 
 def check(path: str | Path) -> Findings:
@@ -61,6 +62,7 @@ def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None
     _tell_inverted(inverted, site, findings)
     if not findings.errors:
         _check_twins(rows, tensors, site, findings)
+        _tell_unmeasured(tensors, site, findings)
     shapes = {tuple(inputs["signal"].shape) for inputs in tensors if "signal" in inputs}
     if len(shapes) > 1:
         found = f"ECGs with {' and '.join(str(shape[0]) for shape in sorted(shapes))} leads"
@@ -73,6 +75,15 @@ def _tell_inverted(inverted: int, site: SiteFile, findings: Findings) -> None:
     if inverted:
         found = f"{counted(inverted, 'DICOM file')} with white for nothing (MONOCHROME1)"
         findings.add("I-DCM-INVERTED", file=site.path.name, found=found, remedy="turned, so that dense is bright")
+
+
+def _tell_unmeasured(tensors: Sequence[dict[str, Tensor]], site: SiteFile, findings: Findings) -> None:
+    """Groups of measurements that no stay has: they are zeros to a model, and count as inputs all the same."""
+    for modality in CONCEPTS:
+        given = [inputs[modality] for inputs in tensors if modality in inputs]
+        if given and not any(tensor.any() for tensor in given):
+            found, remedy = f"nothing measured in the {modality} of any stay", "their hours are zeros"
+            findings.add("I-SERIES-EMPTY", file=site.path.name, field="data.series", found=found, remedy=remedy)
 
 
 def _is_inverted(path: Path) -> bool:

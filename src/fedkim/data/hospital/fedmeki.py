@@ -186,6 +186,8 @@ def _item(row: Any, name: str, split: str, root: Path) -> Item | str:
 
 def _below(path: str, root: Path, *, signal: bool) -> str | None:
     """The path as it is below ``root``: on other machines lists name folders that nobody else has, so they may be cut off."""
+    if not PurePosixPath(path).name:
+        return None
     name = (
         str(PurePosixPath(path).with_suffix(".hea")) if signal and not path.lower().endswith((".hea", ".csv")) else path
     )

@@ -67,7 +67,7 @@ class Stays:
     findings: Findings = field(default_factory=Findings)
 
     def tensors(self, stay: str, until_hour: int) -> dict[str, Tensor]:
-        """The 24 hours before ``until_hour`` of one stay, ``[24, 2F]`` for each modality with any measurement.
+        """The 24 hours before ``until_hour`` of one stay, ``[24, 2F]`` for every modality, zeros where nothing was measured.
 
         Raises:
             FedkimError: no such stay, nothing plausible in the window.

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from fedkim.data.findings import Findings
 from fedkim.data.public_sets import PUBLIC_SETS, PublicSet, Reading
 from fedkim.data.record import Input, Record
-from fedkim.data.sources.published import Checker, folder_names, subfolder, text
+from fedkim.data.sources.published import Checker, files_with, subfolder, text
 from fedkim.errors import FedkimError
 from fedkim.modalities import image
 
@@ -47,21 +47,19 @@ def read(root: Path, reading: Reading) -> Sequence[Record]:
     """
     root, records = _folder(root), []
     for kind, answer in ANSWERS.items():
-        folder = _images(root, kind)
-        names = list(folder_names(folder, ".png"))
-        if not names:
+        paths = files_with(_images(root, kind), ".png")
+        if not paths:
             found, expected = f"no PNG file of class {kind}", f"{kind}/images/*.png"
             raise FedkimError(f"folder {root}", found=found, expected=expected, code="E-FILE-MISSING")
         sources = _sources(root, kind)
-        for name in names:
+        for path in paths:
+            name = path.stem
             source = sources.get(name.casefold(), "")
             records.append(
                 Record(
                     id=f"covid/{text(name)}",
                     patient=f"covid/{text(name)}",
-                    inputs=(
-                        Input(path=folder / f"{name}.png", read=image.read, settings={"size": reading.image_size}),
-                    ),
+                    inputs=(Input(path=path, read=image.read, settings={"size": reading.image_size}),),
                     labels={"covid": answer},
                     site=source,
                     strata={"source": f"covid/{source}" if source else "covid", "class": kind},
@@ -83,7 +81,7 @@ def check(root: Path) -> Findings:
     root, checker = _folder(root), Checker()
     by_source: dict[str, set[str]] = {}
     for kind, expected in NUM_BY_CLASS.items():
-        names, table = list(folder_names(_images(root, kind), ".png")), f"{kind}.metadata.xlsx"
+        names, table = [path.stem for path in files_with(_images(root, kind), ".png")], f"{kind}.metadata.xlsx"
         if not names and kind in ANSWERS:
             checker.findings.add("E-FILE-MISSING", file=f"{kind}/images", found="no PNG file")
             continue

@@ -32,6 +32,7 @@ ASKED = "noise"
 """The ``attribute_type`` that the paper's task is made of."""
 NUM_QUESTIONS = {"train": 267_539, "valid": 64_663, "test": 82_146}
 NUM_TEMPLATES = 70
+NUM_IN_A_FILE = 10_000
 
 
 def read(root: Path, reading: Reading) -> Sequence[Record]:
@@ -160,9 +161,12 @@ def _check_version(
     held: dict[str, set[int]] = {}
     for split in SPLITS:
         place = f"{version}/{split}"
-        entries = checker.attempt(place, partial(_all_entries, folder, version, split))
-        if entries is None:
+        files = checker.attempt(place, partial(_entries_by_file, folder, version, split))
+        if files is None:
             continue
+        entries = [entry for held_there in files for entry in held_there]
+        odd = sum(len(held_there) != NUM_IN_A_FILE for held_there in files[:-1])
+        checker.count(place, f"files of other than {NUM_IN_A_FILE:,} questions, the last aside", odd, 0)
         checker.count(place, "questions", len(entries), NUM_QUESTIONS[split])
         templates |= {str(entry["template_id"]) for entry in entries}
         held[split] = {ecg for entry in entries for ecg in entry["ecg_id"]}
@@ -196,8 +200,11 @@ def _check_version(
         )
 
 
-def _all_entries(folder: Path, version: str, split: str) -> list[dict[str, Any]]:
-    return [entry for _, _, entry in entries_of(folder, version, split)]
+def _entries_by_file(folder: Path, version: str, split: str) -> list[list[dict[str, Any]]]:
+    files: dict[Path, list[dict[str, Any]]] = {}
+    for path, _, entry in entries_of(folder, version, split):
+        files.setdefault(path, []).append(entry)
+    return list(files.values())
 
 
 def _check_list(path: Path, place: str, asked: set[int], findings: Findings) -> None:

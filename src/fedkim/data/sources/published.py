@@ -7,7 +7,7 @@ Unicode's NFC, so that one name has one spelling. Checks tell files, rows, field
 import csv
 import json
 import unicodedata
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +174,10 @@ class Checker:
             self.findings.add("E-VALUE", file=file, row=bad[0], field=field, found=found, expected=expected)
 
 
-def folder_names(folder: Path, suffix: str) -> Iterator[str]:
-    """Names of the files with this suffix in a folder, without it, in order (``COVID-2`` before ``COVID-10``)."""
-    if folder.is_dir():
-        stems = (path.stem for path in folder.iterdir() if path.suffix.lower() == suffix)
-        yield from sorted(stems, key=lambda stem: (len(stem), stem))
+def files_with(folder: Path, suffix: str) -> list[Path]:
+    """The files with this suffix, in any case, in order of their names (``COVID-2`` before ``COVID-10``)."""
+    there = [path for path in folder.iterdir() if path.suffix.lower() == suffix] if folder.is_dir() else []
+    return sorted(there, key=lambda path: (len(path.stem), path.stem))
 
 
 def _listed(allowed: Sequence[str]) -> str:

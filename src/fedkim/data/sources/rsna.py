@@ -28,6 +28,8 @@ CLASSES = "stage_2_detailed_class_info.csv"
 IMAGES = "stage_2_train_images"
 OPACITY, NORMAL, MIDDLE = "Lung Opacity", "Normal", "No Lung Opacity / Not Normal"
 NUM_BY_CLASS = {OPACITY: 6_012, NORMAL: 8_851, MIDDLE: 11_821}
+NUM_BY_ROWS = {1: 23_286, 2: 3_266, 3: 119, 4: 13}
+"""Images by how many rows they have in either table."""
 NUM_ROWS, NUM_IMAGES, NUM_BOXES = 30_227, 26_684, 9_555
 
 
@@ -79,11 +81,14 @@ def check(root: Path) -> Findings:
     checker.values(LABELS, "Target", (row["Target"] for row in labels), ("0", "1"))
     checker.values(CLASSES, "class", (row["class"] for row in classes), tuple(NUM_BY_CLASS))
     checker.count(LABELS, "rows", len(labels), NUM_ROWS)
+    checker.count(CLASSES, "rows", len(classes), NUM_ROWS)
     checker.count(LABELS, "rows with a box", sum(row["Target"] == "1" for row in labels), NUM_BOXES)
     films = checker.attempt(CLASSES, _films, labels, classes)
     if films is None:
         return checker.findings
     checker.count(LABELS, "images", len(films), NUM_IMAGES)
+    for number, expected in NUM_BY_ROWS.items():
+        checker.count(LABELS, f"images of {number} rows", sum(film.num_rows == number for film in films), expected)
     for kind, expected in NUM_BY_CLASS.items():
         checker.count(CLASSES, f"images of class {kind}", sum(film.kind == kind for film in films), expected)
     checker.files(LABELS, (_picture(root, film.name) for film in films))

@@ -155,7 +155,7 @@ def _whole(courses: Mapping[str, yaib_tables.Course]) -> Iterator[matching.Windo
 
 
 def _record(cohort: Cohort, stay: str, until_hour: int, name: str, case: bool, patients: _Patients) -> Record:
-    number = stay.rsplit("/", 1)[1]
+    number = stay.partition("/")[2]
     return Record(
         id=f"yaib/{stay}/{name}",
         patient=patients.of(cohort.source, number),

@@ -186,7 +186,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Any:
     return table
 
 
-def _rows_by_stay(table: Any, what: str) -> list[tuple[int, np.ndarray]]:
+def _rows_by_stay(table: Any, what: str) -> list[tuple[str, np.ndarray]]:
     """Each stay with the positions of its rows in order of the hour; the hours must be 0, 1, 2, … without a gap."""
     times = table["time"]
     hours = times.dt.total_seconds() / 3600 if times.dtype.kind == "m" else times
@@ -197,7 +197,10 @@ def _rows_by_stay(table: Any, what: str) -> list[tuple[int, np.ndarray]]:
             expected="time since admission, a row an hour",
             code="E-SERIES-HOURS",
         )
-    stays, hour = table["stay_id"].to_numpy(), hours.to_numpy(dtype=np.float64)
+    if table["stay_id"].isna().any():
+        expected = "a stay in each row"
+        raise FedkimError(f"{what}: column 'stay_id'", found="empty cells", expected=expected, code="E-VALUE")
+    stays, hour = table["stay_id"].astype(str).to_numpy(dtype=str), hours.to_numpy(dtype=np.float64)
     order = np.lexsort((hour, stays))
     names, starts = np.unique(stays[order], return_index=True)
     groups = np.split(order, starts[1:])
@@ -209,4 +212,4 @@ def _rows_by_stay(table: Any, what: str) -> list[tuple[int, np.ndarray]]:
                 expected="0, 1, 2, … in each stay",
                 code="E-SERIES-HOURS",
             )
-    return [(int(name), rows) for name, rows in zip(names, groups)]
+    return [(str(name), rows) for name, rows in zip(names, groups)]
