@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 from fedkim.engines.flower.channel import receive, send
@@ -48,7 +49,7 @@ def _converse(connection: socket.socket, answering: Answering) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Load, say so, serve; exit status 2 for a mistake in a file, told in one line."""
+    """Load, say so, serve; exit status 2 for a mistake in a file, told in one line, 1 for an error of the program."""
     file, _, path = arguments
     try:
         site = load_site_file(file)
@@ -56,6 +57,9 @@ def main(arguments: list[str]) -> int:
     except FedkimError as error:
         print(f"fedkim: error: {error}", flush=True)
         return 2
+    except Exception as error:  # its text could hold a patient's value: its place has to do
+        print("".join(traceback.format_tb(error.__traceback__)) + type(error).__name__, flush=True)
+        return 1
     shard = answering.shard
     kind = "synthetic data" if shard.dataset.synthetic else "data"
     counts = ", ".join(f"{name} {number}" for name, number in shard.examples.items())
