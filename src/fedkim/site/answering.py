@@ -1,5 +1,6 @@
 """A site's answer to one request: policy, training, the gate at the way out, the audit log, and only then the bytes."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping
@@ -64,7 +65,8 @@ class Answering:
             except Exception as error:
                 code = "E-FAILED" if not isinstance(error, FedkimError) else getattr(error, "code", "") or "E-TRAINING"
                 reply, sent = self._without(request, "failed", code), b""
-                self._note("failed", request, code=code)
+                with contextlib.suppress(OSError):  # a full disk: the code alone leaves
+                    self._note("failed", request, code=code)
         return to_header(reply), sent
 
     def _answer(self, request: Request, body: bytes, began: float) -> tuple[Reply, bytes]:
@@ -88,7 +90,10 @@ class Answering:
             self._note("refused", request, code=refusal.code)
             return self._without(request, "refused", refusal.code), b""
         self._remember(update.state)
-        head = self._note("sent", request, bytes=len(sent), tensors=tensors_of(changed), unchanged=list(unchanged))
+        tensors = tensors_of(changed)
+        head = self._note(
+            "sent", request, base=request.base, bytes=len(sent), tensors=tensors, unchanged=list(unchanged)
+        )
         reply = Reply(
             run=request.run,
             round=request.round,
@@ -108,13 +113,12 @@ class Answering:
 
     def refusal(self, request: Request) -> Refusal | None:
         """What the policy has against a request."""
-        rounds = self.audit.rounds_sent(request.run) if self.audit else []
         return objection(
             self.site.policy,
             request,
             site=self.site.name,
             cohorts=self.shard.patients,
-            rounds_answered=rounds,
+            answered=self.audit.answered(request.run) if self.audit else (),
         )
 
     def train(self, round: int, base: State) -> Update:
