@@ -217,6 +217,10 @@ def test_the_start_waits_so_long_and_no_longer(world, federation):
         make(quorum=3).wait_for_sites()
 
 
+def _halved(sent):
+    return State({key: tensor.half() for key, tensor in State.from_bytes(sent).items()}).to_bytes()
+
+
 def spoiled(hospital, change):
     def answer(header, body):
         reply, sent = hospital.answer(header, body)
@@ -233,6 +237,8 @@ def spoiled(hospital, change):
         pytest.param(lambda reply, sent: ({**reply, "run": "another"}, sent), id="of another run"),
         pytest.param(lambda reply, sent: ({**reply, "site": "site-1"}, sent), id="in another's name"),
         pytest.param(lambda reply, sent: (reply, b"\xff" * 64), id="no safetensors"),
+        pytest.param(lambda reply, sent: (reply, b""), id="no tensors"),
+        pytest.param(lambda reply, sent: (reply, _halved(sent)), id="another type"),
         pytest.param(lambda reply, sent: (reply, b"\x00" * (1 << 22)), id="too long"),
         pytest.param(lambda reply, sent: ({**reply, "more": 1}, sent), id="a field more"),
         pytest.param(lambda reply, sent: ({"status": "ok"}, sent), id="fields missing"),
@@ -249,6 +255,21 @@ def spoiled(hospital, change):
 def test_what_isnt_the_answer_to_the_question_is_left_out_and_the_round_goes_on(change, world, federation, hospitals):
     make, grid, events = federation
     grid.answers[2] = spoiled(hospitals["site-2"], change)
+    assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
+    assert told(events, "rejected") == [("site-2", "E-MESSAGE")]
+
+
+def test_a_header_nested_too_deep_is_one_sites_mistake_and_not_the_runs_end(world, federation, hospitals, monkeypatch):
+    make, _, events = federation
+    whole = unpack
+
+    def deep(content):
+        header, _ = whole(content)
+        if header.get("site") == "site-2" and "status" in header:
+            content.config_records["header"]["json"] = "[" * 100_000
+        return whole(content)
+
+    monkeypatch.setattr(module, "unpack", deep)
     assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
     assert told(events, "rejected") == [("site-2", "E-MESSAGE")]
 
