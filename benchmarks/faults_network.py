@@ -145,8 +145,9 @@ def committed(folder: Path) -> int:
 
 
 def begun(federation: Federation, number: int) -> bool:
-    """Whether the sites are being asked for a round."""
-    return committed(federation.folder) >= number - 1 and federation.standing().get("state") == "running"
+    """Whether the sites are being asked for a round; before the first of them they are waited for."""
+    asked = any(event["event"] == "connected" for event in federation.events())
+    return asked and committed(federation.folder) >= number - 1 and federation.standing().get("state") == "running"
 
 
 def longest_round(federation: Federation) -> float:

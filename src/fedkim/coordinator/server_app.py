@@ -8,7 +8,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
 def _once_connected(exchange: FlowerExchange, file: FederationFile, progress: Plain) -> Exchange:
     connected = False
 
-    def asked(round: int, state: State) -> Iterator[Update | Rejection]:
+    def asked(round: int, state: State) -> Iterable[Update | Rejection]:
         nonlocal connected
         if not connected:
             write_standing(file.state, "waiting", round=_round(file))
@@ -102,7 +102,7 @@ def _once_connected(exchange: FlowerExchange, file: FederationFile, progress: Pl
             progress.line(f"{len(here)} of {len(file.sites)} sites connected: {', '.join(here)}")
             write_standing(file.state, "running", round=_round(file))
             connected = True
-        yield from exchange(round, state)
+        return exchange(round, state)
 
     return asked
 
