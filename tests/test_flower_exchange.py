@@ -347,6 +347,26 @@ def test_a_refusal_is_told_by_its_code_and_nothing_leaves(world, federation, hos
     assert told(events, "refused") == [("site-2", "E-POLICY-COHORT")]
 
 
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda update: replace(update, metrics={**update.metrics, "loss": float("nan")}), "E-FINITE"),
+        (lambda update: replace(update, num_examples={**update.num_examples, "encoder.image": 0}), "E-COUNT"),
+        (lambda update: replace(update, state=State(dict(list(update.state.items())[1:]))), "E-KEYS"),
+        (lambda update: replace(update, state=State({k: t * torch.nan for k, t in update.state.items()})), "E-FINITE"),
+    ],
+)
+def test_what_the_gate_would_reject_doesnt_leave_the_site(spoil, code, world, federation, hospitals, monkeypatch):
+    make, _, events = federation
+    site = next(name for name, owned in world.owned.items() if "encoder.image" in owned)
+    train = hospitals[site].train
+    monkeypatch.setattr(hospitals[site], "train", lambda *given: spoil(train(*given)))
+    left = len(hospitals[site].audit.answered("spoiled"))
+    assert site not in given(make(run="spoiled", quorum=2)(1, world.initial))
+    assert told(events, "refused") == [(site, code)]
+    assert len(hospitals[site].audit.answered("spoiled")) == left
+
+
 def test_refusals_end_a_round_at_once_with_their_codes(world, federation):
     make, grid, _ = federation
     known = ("run", "round", "site", "nonce")

@@ -1,6 +1,7 @@
 """A site's answer to one request: policy, training, the gate at the way out, the audit log, and only then the bytes."""
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from fedkim.aggregation import ALGORITHMS
+from fedkim.aggregation import objection as gate_objection
 from fedkim.engines.flower.messages import Reply, Request, request_from, to_header
 from fedkim.engines.wire import component_digests, encode, state_from
 from fedkim.errors import FedkimError
@@ -85,10 +87,10 @@ class Answering:
         update = self.train(request.round, base)
         changed, unchanged = encode(update.state, base, uploads=request.uploads)
         sent = changed.to_bytes() if len(changed) else b""
-        refusal = self._way_out(update, changed, len(sent))
-        if refusal:
-            self._note("refused", request, code=refusal.code)
-            return self._without(request, "refused", refusal.code), b""
+        code = self._withheld(update, base, changed, len(sent))
+        if code:
+            self._note("refused", request, code=code)
+            return self._without(request, "refused", code), b""
         self._remember(update.state)
         tensors = tensors_of(changed)
         head = self._note(
@@ -156,12 +158,14 @@ class Answering:
             raise FedkimError("a request", found="other weights than it names, or weights that aren't finite")
         return base
 
-    def _way_out(self, update: Update, changed: State, num_bytes: int) -> Refusal | None:
-        if set(update.state) != set(self.shape) or not _finite(update.state) or not _finite(changed):
-            return Refusal(code="E-FINITE", reason="an update with other tensors, NaN or infinity")
-        if num_bytes > self.site.policy.max_bytes:
-            return Refusal(code="E-POLICY-BYTES", reason=f"more than {self.site.policy.max_bytes:,} bytes")
-        return None
+    def _withheld(self, update: Update, base: State, changed: State, num_bytes: int) -> str:
+        """The code of what is wrong with an update, by the coordinator's own gate and by the policy; empty if nothing is."""
+        wrong = gate_objection(update, round=update.round, broadcast=base)
+        if wrong:
+            return wrong.code
+        if not _finite(changed) or not all(map(math.isfinite, update.metrics.values())):
+            return "E-FINITE"
+        return "E-POLICY-BYTES" if num_bytes > self.site.policy.max_bytes else ""
 
     def _remember(self, state: State) -> None:
         for name, digest in component_digests(state).items():
