@@ -16,6 +16,7 @@ from fedkim.engines.flower.content import CODEC, pack, unpack
 from fedkim.engines.flower.exchange import FlowerExchange, Waiting
 from fedkim.engines.flower.roster import Registered
 from fedkim.errors import FedkimError
+from fedkim.extraction.training import DivergedError
 from fedkim.run.world import build_world
 from fedkim.site.answering import Answering
 from fedkim.site.audit import AuditLog
@@ -365,6 +366,29 @@ def test_what_the_gate_would_reject_doesnt_leave_the_site(spoil, code, world, fe
     assert site not in given(make(run="spoiled", quorum=2)(1, world.initial))
     assert told(events, "refused") == [(site, code)]
     assert len(hospitals[site].audit.answered("spoiled")) == left
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "logged"),
+    [
+        (ZeroDivisionError("Jane Canary Doe"), "E-FAILED", "ZeroDivisionError"),
+        (FedkimError("a table", found="none"), "E-TRAINING", "a table, found none"),
+        (DivergedError("site", code="E-DIVERGED"), "E-DIVERGED", "site"),
+    ],
+)
+def test_a_failure_leaves_as_its_code_and_is_logged_without_a_value(
+    error, code, logged, world, federation, hospitals, monkeypatch, capsys
+):
+    def fail(*_):
+        raise error
+
+    make, _, events = federation
+    monkeypatch.setattr(hospitals["site-2"], "train", fail)
+    assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
+    assert told(events, "refused") == [("site-2", code)]
+    out = capsys.readouterr().out
+    assert logged in out
+    assert "Canary" not in out
 
 
 def test_refusals_end_a_round_at_once_with_their_codes(world, federation):

@@ -4,6 +4,7 @@ import contextlib
 import math
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -65,7 +66,8 @@ class Answering:
             try:
                 reply, sent = self._answer(request, body, began)
             except Exception as error:
-                code = "E-FAILED" if not isinstance(error, FedkimError) else getattr(error, "code", "") or "E-TRAINING"
+                print(told(error), flush=True)
+                code = (error.code or "E-TRAINING") if isinstance(error, FedkimError) else "E-FAILED"
                 reply, sent = self._without(request, "failed", code), b""
                 with contextlib.suppress(OSError):  # a full disk: the code alone leaves
                     self._note("failed", request, code=code)
@@ -194,6 +196,16 @@ class Answering:
         if self.audit is None:
             return ""
         return self.audit.append(event, run=request.run, round=request.round, recipe=request.recipe, **fields)
+
+
+def told(error: Exception) -> str:
+    """An error for the site's own log: a mistake in its line, an error of the program by its place and type alone.
+
+    The text of the latter could hold a patient's value.
+    """
+    if isinstance(error, FedkimError):
+        return f"fedkim: error: {error}"
+    return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
 
 
 def _again(reply: Reply, request: Request, head: str) -> Reply:

@@ -9,12 +9,11 @@ import socket
 import struct
 import sys
 import threading
-import traceback
 from pathlib import Path
 
 from fedkim.engines.flower.channel import receive, send
 from fedkim.errors import FedkimError
-from fedkim.site.answering import Answering
+from fedkim.site.answering import Answering, told
 from fedkim.site.audit import AuditLog
 from fedkim.site.site_file import load_site_file
 
@@ -54,12 +53,9 @@ def main(arguments: list[str]) -> int:
     try:
         site = load_site_file(file)
         answering = Answering(site, AuditLog(site.audit))
-    except FedkimError as error:
-        print(f"fedkim: error: {error}", flush=True)
-        return 2
-    except Exception as error:  # its text could hold a patient's value: its place has to do
-        print("".join(traceback.format_tb(error.__traceback__)) + type(error).__name__, flush=True)
-        return 1
+    except Exception as error:
+        print(told(error), flush=True)
+        return 2 if isinstance(error, FedkimError) else 1
     shard = answering.shard
     kind = "synthetic data" if shard.dataset.synthetic else "data"
     counts = ", ".join(f"{name} {number}" for name, number in shard.examples.items())
