@@ -110,3 +110,29 @@ def test_an_error_of_the_program_is_told_by_its_place_and_not_by_its_text(ward, 
     assert "KeyError" in told
     assert "shard.py" in told
     assert PATIENT not in told
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('folder = "records"', 'foldr = "records"', r"\[site\]: unknown key 'foldr'; did you mean 'folder'"),
+        ('source = "hospital"', 'source = "recipe"\nshard = "site-1"', r"\[data\]: unknown key 'tables'"),
+        ("[policy]", "[coordinator]\nadress = 1\n\n[policy]", r"\[coordinator\]: unknown key 'adress'"),
+    ],
+)
+def test_a_key_that_nobody_knows_is_refused(ward, old, new, told):
+    edit(ward, old, new)
+    with pytest.raises(FedkimError, match=told):
+        load_site_file(ward)
+
+
+@pytest.mark.parametrize("odd", ["x = " + "1" * 5000, "x = " + "[" * 5000])
+def test_toml_that_no_reader_survives_is_a_plain_error(ward, odd):
+    ward.write_text(f"{odd}\n{ward.read_text(encoding='utf-8')}", encoding="utf-8")
+    with pytest.raises(FedkimError, match="broken TOML"):
+        load_site_file(ward)
+
+
+def test_a_byte_order_mark_before_the_file_is_nothing(ward):
+    ward.write_text(ward.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert load_site_file(ward).name == "st-elsewhere"
