@@ -177,8 +177,8 @@ def replayed(folder: Path, chosen) -> str:
         )
         return engine(round, state)
 
-    declared = {site: dict.fromkeys(owned, 1) for site, owned in world.owned.items()}
-    result = run_recipe(chosen, out=folder / "replayed", network=Network(declared=declared, exchange=exchange))
+    network = Network(declared=world.declared, exchange=exchange)
+    result = run_recipe(chosen, out=folder / "replayed", network=network)
     return result["train_info"]["digest"]
 
 
