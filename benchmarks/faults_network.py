@@ -145,8 +145,9 @@ def committed(folder: Path) -> int:
 
 
 def begun(federation: Federation, number: int) -> bool:
-    """Whether the sites are being asked for a round."""
-    return committed(federation.folder) >= number - 1 and federation.standing().get("state") == "running"
+    """Whether the sites are being asked for a round; before the first of them they are waited for."""
+    asked = any(event["event"] == "connected" for event in federation.events())
+    return asked and committed(federation.folder) >= number - 1 and federation.standing().get("state") == "running"
 
 
 def longest_round(federation: Federation) -> float:
@@ -176,8 +177,8 @@ def replayed(folder: Path, chosen) -> str:
         )
         return engine(round, state)
 
-    declared = {site: dict.fromkeys(owned, 1) for site, owned in world.owned.items()}
-    result = run_recipe(chosen, out=folder / "replayed", network=Network(declared=declared, exchange=exchange))
+    network = Network(declared=world.declared, exchange=exchange)
+    result = run_recipe(chosen, out=folder / "replayed", network=network)
     return result["train_info"]["digest"]
 
 

@@ -16,6 +16,7 @@ from fedkim.engines.flower.content import CODEC, pack, unpack
 from fedkim.engines.flower.exchange import FlowerExchange, Waiting
 from fedkim.engines.flower.roster import Registered
 from fedkim.errors import FedkimError
+from fedkim.extraction.training import DivergedError
 from fedkim.run.world import build_world
 from fedkim.site.answering import Answering
 from fedkim.site.audit import AuditLog
@@ -217,6 +218,10 @@ def test_the_start_waits_so_long_and_no_longer(world, federation):
         make(quorum=3).wait_for_sites()
 
 
+def _halved(sent):
+    return State({key: tensor.half() for key, tensor in State.from_bytes(sent).items()}).to_bytes()
+
+
 def spoiled(hospital, change):
     def answer(header, body):
         reply, sent = hospital.answer(header, body)
@@ -233,6 +238,8 @@ def spoiled(hospital, change):
         pytest.param(lambda reply, sent: ({**reply, "run": "another"}, sent), id="of another run"),
         pytest.param(lambda reply, sent: ({**reply, "site": "site-1"}, sent), id="in another's name"),
         pytest.param(lambda reply, sent: (reply, b"\xff" * 64), id="no safetensors"),
+        pytest.param(lambda reply, sent: (reply, b""), id="no tensors"),
+        pytest.param(lambda reply, sent: (reply, _halved(sent)), id="another type"),
         pytest.param(lambda reply, sent: (reply, b"\x00" * (1 << 22)), id="too long"),
         pytest.param(lambda reply, sent: ({**reply, "more": 1}, sent), id="a field more"),
         pytest.param(lambda reply, sent: ({"status": "ok"}, sent), id="fields missing"),
@@ -249,6 +256,21 @@ def spoiled(hospital, change):
 def test_what_isnt_the_answer_to_the_question_is_left_out_and_the_round_goes_on(change, world, federation, hospitals):
     make, grid, events = federation
     grid.answers[2] = spoiled(hospitals["site-2"], change)
+    assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
+    assert told(events, "rejected") == [("site-2", "E-MESSAGE")]
+
+
+def test_a_header_nested_too_deep_is_one_sites_mistake_and_not_the_runs_end(world, federation, hospitals, monkeypatch):
+    make, _, events = federation
+    whole = unpack
+
+    def deep(content):
+        header, _ = whole(content)
+        if header.get("site") == "site-2" and "status" in header:
+            content.config_records["header"]["json"] = "[" * 100_000
+        return whole(content)
+
+    monkeypatch.setattr(module, "unpack", deep)
     assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
     assert told(events, "rejected") == [("site-2", "E-MESSAGE")]
 
@@ -324,6 +346,49 @@ def test_a_refusal_is_told_by_its_code_and_nothing_leaves(world, federation, hos
     finally:
         hospital.site = site
     assert told(events, "refused") == [("site-2", "E-POLICY-COHORT")]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [
+        (lambda update: replace(update, metrics={**update.metrics, "loss": float("nan")}), "E-FINITE"),
+        (lambda update: replace(update, num_examples={**update.num_examples, "encoder.image": 0}), "E-COUNT"),
+        (lambda update: replace(update, state=State(dict(list(update.state.items())[1:]))), "E-KEYS"),
+        (lambda update: replace(update, state=State({k: t * torch.nan for k, t in update.state.items()})), "E-FINITE"),
+    ],
+)
+def test_what_the_gate_would_reject_doesnt_leave_the_site(spoil, code, world, federation, hospitals, monkeypatch):
+    make, _, events = federation
+    site = next(name for name, owned in world.owned.items() if "encoder.image" in owned)
+    train = hospitals[site].train
+    monkeypatch.setattr(hospitals[site], "train", lambda *given: spoil(train(*given)))
+    left = len(hospitals[site].audit.answered("spoiled"))
+    assert site not in given(make(run="spoiled", quorum=2)(1, world.initial))
+    assert told(events, "refused") == [(site, code)]
+    assert len(hospitals[site].audit.answered("spoiled")) == left
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "logged"),
+    [
+        (ZeroDivisionError("Jane Canary Doe"), "E-FAILED", "ZeroDivisionError"),
+        (FedkimError("a table", found="none"), "E-TRAINING", "a table, found none"),
+        (DivergedError("site", code="E-DIVERGED"), "E-DIVERGED", "site"),
+    ],
+)
+def test_a_failure_leaves_as_its_code_and_is_logged_without_a_value(
+    error, code, logged, world, federation, hospitals, monkeypatch, capsys
+):
+    def fail(*_):
+        raise error
+
+    make, _, events = federation
+    monkeypatch.setattr(hospitals["site-2"], "train", fail)
+    assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
+    assert told(events, "refused") == [("site-2", code)]
+    out = capsys.readouterr().out
+    assert logged in out
+    assert "Canary" not in out
 
 
 def test_refusals_end_a_round_at_once_with_their_codes(world, federation):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fedkim.report.model_card import Exported, model_card, pseudonyms
-from fedkim.report.wording import NOT_A_DEVICE, PRIVACY, SIMULATED, SYNTHETIC
+from fedkim.report.wording import NETWORKED, NOT_A_DEVICE, PRIVACY, SIMULATED, SYNTHETIC
 
 EXPORTED = Exported(
     name="effusion", task="effusion", question="Is there fluid?", answers=("No", "Yes"), modalities=("image",),
@@ -64,6 +64,14 @@ def test_simulated_hospitals_are_called_simulated():
     card = model_card(result(), EXPORTED)
     assert SIMULATED in card
     assert "knowledge of several simulated hospitals" in card
+
+
+def test_hospitals_on_a_network_are_not_called_simulated():
+    sites = {name: {"components": facts["components"]} for name, facts in SITES.items()}
+    card = model_card(result(meta_info={"synthetic": False, "sites": sites, "network": True}), EXPORTED)
+    assert NETWORKED in card
+    assert "simulated" not in card
+    assert "known to the site alone" in card
 
 
 def test_the_synthetic_banner_stands_only_where_it_belongs():

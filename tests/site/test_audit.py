@@ -1,3 +1,4 @@
+import os
 import random
 
 import pytest
@@ -91,6 +92,21 @@ def test_one_process_writes(log):
 def test_rounds_are_counted_by_run(log):
     path, _ = log
     audit = AuditLog(path)
-    assert audit.rounds_sent("run") == list(range(1, 21))
-    assert audit.rounds_sent("another") == []
+    audit.append("sent", run="run", round=20, base="abc", bytes=1, tensors=[])
+    assert audit.answered("run") == {*((number, "") for number in range(1, 21)), (20, "abc")}
+    assert audit.answered("another") == set()
     audit.close()
+
+
+def test_a_full_disk_leaves_the_chain_whole_and_nothing_is_told_as_written(log, monkeypatch):
+    path, heads = log
+    audit = AuditLog(path)
+    write = os.write
+    monkeypatch.setattr("fedkim.site.audit.os.write", lambda descriptor, data: write(descriptor, data[:9]))
+    with pytest.raises(OSError, match="no room"):
+        audit.append("sent", run="run", round=21, bytes=1)
+    monkeypatch.undo()
+    assert verify(path).head == audit.head == heads[-1]
+    audit.append("sent", run="run", round=21, bytes=1)
+    audit.close()
+    assert verify(path).entries == 21

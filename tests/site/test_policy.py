@@ -23,7 +23,7 @@ COHORTS = {"encoder.image": 20, "decoder.covid": 20}
 
 
 def code(request=REQUEST, policy=POLICY, cohorts=COHORTS, answered=()):
-    found = objection(policy, request, site="ward", cohorts=cohorts, rounds_answered=list(answered))
+    found = objection(policy, request, site="ward", cohorts=cohorts, answered=set(answered))
     return found.code if found else None
 
 
@@ -54,9 +54,16 @@ def test_too_few_patients_behind_one_component_refuse_all():
 
 
 def test_rounds_are_counted_and_an_answered_one_may_be_asked_for_again():
-    assert code(replace(REQUEST, round=4), answered=[1, 2, 3]) == "E-POLICY-ROUNDS"
-    assert code(replace(REQUEST, round=3), answered=[1, 2, 3]) is None
-    assert code(replace(REQUEST, round=9), answered=[1, 2]) is None
+    answered = [(1, "a"), (2, "b"), (3, "c")]
+    assert code(replace(REQUEST, round=4, base="d"), answered=answered) == "E-POLICY-ROUNDS"
+    assert code(replace(REQUEST, round=3, base="c"), answered=answered) is None
+    assert code(replace(REQUEST, round=9, base="d"), answered=answered[:2]) is None
+
+
+def test_one_round_from_ever_other_weights_is_no_way_around_the_limit():
+    answered = [(1, "a"), (1, "b"), (1, "c")]
+    assert code(replace(REQUEST, round=1, base="d"), answered=answered) == "E-POLICY-ROUNDS"
+    assert code(replace(REQUEST, round=1, base="b"), answered=answered) is None
 
 
 def test_components_that_are_named_bound_what_may_leave():

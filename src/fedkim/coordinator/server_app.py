@@ -8,19 +8,24 @@ import secrets
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedkim.aggregation import Rejection
 from fedkim.coordinator.federation_file import FederationFile, load_federation_file, require_sites
 from fedkim.coordinator.standing import MANIFEST, lock_holder, read_standing, write_standing
 from fedkim.engines.flower.exchange import FlowerExchange, Waiting
 from fedkim.engines.flower.roster import Registered
 from fedkim.errors import FedkimError
+from fedkim.federation import Exchange
 from fedkim.progress import Plain
+from fedkim.state import State, Update
 from fedkim.store.events import Events
+from fedkim.store.files import write_text
 
 app = ServerApp()
 
@@ -44,7 +49,8 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
-    """Wait for the sites, run the rounds, score.
+    """Run the rounds, score. The sites are waited for when the first of them is asked: a round whose updates were kept
+    goes on without them, and a finished run needs nobody.
 
     Raises:
         FedkimError: too few sites, at the start or round after round.
@@ -53,7 +59,7 @@ def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
     from fedkim.run.pipeline import run_recipe
 
     require_sites(file)
-    write_standing(file.state, "waiting", round=_round(file))
+    write_standing(file.state, "running", round=_round(file))
     events = Events(file.state / "network.jsonl")
     events.mend()
     network = file.network
@@ -77,22 +83,35 @@ def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
         seed=file.recipe.run.seed,
         tell=events.append,
     )
-    here = exchange.wait_for_sites()
-    progress.line(f"{len(here)} of {len(file.sites)} sites connected: {', '.join(here)}")
-    write_standing(file.state, "running", round=_round(file))
     return run_recipe(
         file.run_recipe,
         out=file.out,
         progress=progress,
-        network=Network(declared=file.declared(), exchange=exchange),
+        network=Network(declared=file.declared(), exchange=_once_connected(exchange, file, progress)),
     )
+
+
+def _once_connected(exchange: FlowerExchange, file: FederationFile, progress: Plain) -> Exchange:
+    connected = False
+
+    def asked(round: int, state: State) -> Iterable[Update | Rejection]:
+        nonlocal connected
+        if not connected:
+            write_standing(file.state, "waiting", round=_round(file))
+            here = exchange.wait_for_sites()
+            progress.line(f"{len(here)} of {len(file.sites)} sites connected: {', '.join(here)}")
+            write_standing(file.state, "running", round=_round(file))
+            connected = True
+        return exchange(round, state)
+
+    return asked
 
 
 def run_name(file: FederationFile) -> str:
     """The run's name to the sites, which count its rounds: made once, kept beside the run."""
     path = file.state / "run-name"
     if not path.exists():
-        path.write_text(f"{file.recipe.run.name[:32]}-{secrets.token_hex(8)}", encoding="utf-8")
+        write_text(path, f"{file.recipe.run.name[:32]}-{secrets.token_hex(8)}")
     return path.read_text(encoding="utf-8").strip()
 
 

@@ -4,6 +4,8 @@ With ``bfloat16`` a site sends the *difference* from the weights it received: ro
 direction, where a rounded weight would lose a whole round's training. Broadcasts are always exact.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,13 @@ from fedkim.errors import FedkimError
 from fedkim.state import State
 
 _HEADER = 1 << 20
+
+
+def upload_form(base: State, *, unchanged: Collection[str], uploads: str) -> State:
+    """A state of the names, shapes and types that an upload must have."""
+    changed = base.slice(set(base.components()) - set(unchanged))
+    half = uploads == "bfloat16"
+    return State({key: _difference(tensor, tensor) if half else tensor for key, tensor in changed.items()})
 
 
 def component_digests(state: State) -> dict[str, str]:
@@ -51,25 +60,22 @@ def decode(sent: State, base: State, *, unchanged: tuple[str, ...], uploads: str
     return sent.updated(base.slice(set(unchanged)))
 
 
-def state_from(body: bytes, *, most: int) -> State:
+def state_from(body: bytes, *, most: int, expected: State | None = None) -> State:
     """The state in a byte string from another institution; sizes are checked before it is read.
 
     Args:
         body: safetensors, or empty for no tensors.
         most: bytes of tensors it may hold.
+        expected: names, shapes and types that it must announce, where they are known.
 
     Raises:
-        FedkimError: too large, or no safetensors.
+        FedkimError: too large, no safetensors, or not what is expected.
     """
-    if not body:
+    if not body and not expected:
         return State()
-    header = int.from_bytes(body[:8], "little")
-    if len(body) > most + _HEADER or header > _HEADER:
+    if len(body) > most + _HEADER:
         raise FedkimError("a message", found=f"{len(body):,} bytes", expected=f"at most {most + _HEADER:,}")
-    try:
-        return State.from_bytes(body)
-    except Exception:
-        raise FedkimError("a message", found="something else", expected="safetensors") from None
+    return State.from_bytes(body, expected=expected)
 
 
 def _difference(tensor: Tensor, base: Tensor) -> Tensor:

@@ -96,6 +96,7 @@ def train_site(
                     f"site {site!r}, task {name!r}, round {round}",
                     found="a loss that isn't finite",
                     remedy="check its inputs for NaN or lower extraction.learning_rate",
+                    code="E-DIVERGED",
                 )
         loss = torch.stack(list(losses.values())).mean()
         extra = algorithm_penalty(parameters, broadcast) if algorithm_penalty else None

@@ -94,9 +94,8 @@ def _summary(result: Mapping[str, Any], exported: Exported) -> str:
     run = result["run_info"]
     kind = "A dense language model" if exported.merged else f"A LoRA of rank {exported.rank}"
     synthetic = f"> **{wording.SYNTHETIC}**\n\n" if result["meta_info"].get("synthetic") else ""
-    source = (
-        "knowledge of several simulated hospitals" if exported.trainers == "sites" else "knowledge of small encoders"
-    )
+    hospitals = "hospitals on a network" if result["meta_info"].get("network") else "simulated hospitals"
+    source = f"knowledge of several {hospitals}" if exported.trainers == "sites" else "knowledge of small encoders"
     trained = (
         "It was trained for this question."
         if exported.seen
@@ -133,9 +132,11 @@ def _data(result: Mapping[str, Any], exported: Exported) -> str:
         ),
     ]
     table = "\n".join(lines) if sites else "The result holds no counts by site."
+    network = result["meta_info"].get("network")
+    how, sends = (wording.NETWORKED, "sends") if network else (wording.SIMULATED, "would send")
     return (
         f"## Data and privacy\n\n{_sentence(exported.data)}\n\n{table}\n\n"
-        f"{wording.SIMULATED} Sites are pseudonyms. What a site would send are weights, example counts, mean losses and its time. "
+        f"{how} Sites are pseudonyms. What a site {sends} are weights, example counts, mean losses and its time. "
         f"{wording.PRIVACY} Weights can tell about patients, and nothing here bounds how much."
     )
 

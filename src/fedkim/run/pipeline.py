@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from fedkim.injection.llms import choose_device, choose_dtype
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
-from fedkim.run.network import Network
+from fedkim.run.network import Network, recall_declared, remember_declared
 from fedkim.run.predictions_file import write_predictions
 from fedkim.run.result import Clock, describe_run, write_report_beside
 from fedkim.run.rounds import Rounds
@@ -66,7 +66,14 @@ def run_recipe(
             return stored
         progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
         clock = Clock()
-        world, injector, trainer = load_parts(recipe, network)
+        if network:
+            remember_declared(store.folder, network.declared)
+        elif recall_declared(store.folder):
+            remedy = "`fedkim coordinator start` resumes it, --force begins anew"
+            raise FedkimError(
+                f"run {out}", found="a federation over a network", expected="simulated sites", remedy=remedy
+            )
+        world, injector, trainer = load_parts(recipe, recall_declared(store.folder))
         store.use_environment(environment_of(injector))
         remember_trained(store.folder, world.data, recipe.data.source)
         clock.lap("data and language model")
@@ -92,7 +99,7 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
         recipe = replace(recipe, data=elsewhere(recipe.data, str(data)))
     with RunStore.open(folder, recipe) as store:
         clock = Clock()
-        world, injector, trainer = load_parts(recipe)
+        world, injector, trainer = load_parts(recipe, recall_declared(folder))
         if data is not None:
             refuse_trained(folder, world.data, split)
         store.use_environment(environment_of(injector))
@@ -105,8 +112,12 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
         return _score(rounds, store, split=split, clock=clock, progress=progress, keep=keep)
 
 
-def load_parts(recipe: Recipe, network: Network | None = None) -> tuple[World, Injector, InjectionTrainer]:
-    """Data, language model, injector and trainer of a recipe, before the first round; with ``network`` no site's data."""
+def load_parts(
+    recipe: Recipe, declared: Mapping[str, Mapping[str, int]] | None = None
+) -> tuple[World, Injector, InjectionTrainer]:
+    """Data, language model, injector and trainer of a recipe, before the first round; no site's data if it is ``declared``
+    what sites elsewhere hold.
+    """
     set_threads(recipe)
     import_plugins(recipe.run.plugins)  # before either of the two that may need them
     with ThreadPoolExecutor(
@@ -115,7 +126,7 @@ def load_parts(recipe: Recipe, network: Network | None = None) -> tuple[World, I
         llm = beside.submit(load_language_model, recipe)
         if choose_dtype(recipe.run.dtype, choose_device(recipe.run.device)) != torch.float32:
             llm.result()  # transformers makes the model's type the whole process's default while it loads
-        world = build_world(recipe, declared=network.declared if network else None)
+        world = build_world(recipe, declared=declared)
         injector = make_injector(world, llm.result())
     return world, injector, make_trainer(world, injector)
 
@@ -165,6 +176,7 @@ def _score(
         "meta_info": {
             "synthetic": world.data.synthetic,
             "data": world.data.name,
+            **({} if world.sites else {"network": True}),
             "created": time.strftime("%Y-%m-%d", time.gmtime()),
             "sites": {site: _holdings(world, site) for site in world.owned},
             "statistics": _disclosed(world),

@@ -101,9 +101,9 @@ class Rounds:
         spool = Spool(self.store.folder / "spool") if self.store else None
 
         def timed(round: int, state: State) -> Iterator[Update | Rejection]:
+            updates = exchange(round, state)  # sites elsewhere may have to be waited for first
             self._began = time.perf_counter()
             self._sent = {site: state.slice(own).num_bytes for site, own in self.world.owned.items()}
-            updates = exchange(round, state)
             yield from spool.through(updates) if spool else updates
 
         return timed

@@ -1,7 +1,10 @@
 """A site's answer to one request: policy, training, the gate at the way out, the audit log, and only then the bytes."""
 
+import contextlib
+import math
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import torch
 
 from fedkim.aggregation import ALGORITHMS
+from fedkim.aggregation import objection as gate_objection
 from fedkim.engines.flower.messages import Reply, Request, request_from, to_header
 from fedkim.engines.wire import component_digests, encode, state_from
 from fedkim.errors import FedkimError
@@ -62,9 +66,11 @@ class Answering:
             try:
                 reply, sent = self._answer(request, body, began)
             except Exception as error:
-                code = "E-FAILED" if not isinstance(error, FedkimError) else getattr(error, "code", "") or "E-TRAINING"
+                print(told(error), flush=True)
+                code = (error.code or "E-TRAINING") if isinstance(error, FedkimError) else "E-FAILED"
                 reply, sent = self._without(request, "failed", code), b""
-                self._note("failed", request, code=code)
+                with contextlib.suppress(OSError):  # a full disk: the code alone leaves
+                    self._note("failed", request, code=code)
         return to_header(reply), sent
 
     def _answer(self, request: Request, body: bytes, began: float) -> tuple[Reply, bytes]:
@@ -83,12 +89,15 @@ class Answering:
         update = self.train(request.round, base)
         changed, unchanged = encode(update.state, base, uploads=request.uploads)
         sent = changed.to_bytes() if len(changed) else b""
-        refusal = self._way_out(update, changed, len(sent))
-        if refusal:
-            self._note("refused", request, code=refusal.code)
-            return self._without(request, "refused", refusal.code), b""
+        code = self._withheld(update, base, changed, len(sent))
+        if code:
+            self._note("refused", request, code=code)
+            return self._without(request, "refused", code), b""
         self._remember(update.state)
-        head = self._note("sent", request, bytes=len(sent), tensors=tensors_of(changed), unchanged=list(unchanged))
+        tensors = tensors_of(changed)
+        head = self._note(
+            "sent", request, base=request.base, bytes=len(sent), tensors=tensors, unchanged=list(unchanged)
+        )
         reply = Reply(
             run=request.run,
             round=request.round,
@@ -108,13 +117,12 @@ class Answering:
 
     def refusal(self, request: Request) -> Refusal | None:
         """What the policy has against a request."""
-        rounds = self.audit.rounds_sent(request.run) if self.audit else []
         return objection(
             self.site.policy,
             request,
             site=self.site.name,
             cohorts=self.shard.patients,
-            rounds_answered=rounds,
+            answered=self.audit.answered(request.run) if self.audit else (),
         )
 
     def train(self, round: int, base: State) -> Update:
@@ -152,12 +160,14 @@ class Answering:
             raise FedkimError("a request", found="other weights than it names, or weights that aren't finite")
         return base
 
-    def _way_out(self, update: Update, changed: State, num_bytes: int) -> Refusal | None:
-        if set(update.state) != set(self.shape) or not _finite(update.state) or not _finite(changed):
-            return Refusal(code="E-FINITE", reason="an update with other tensors, NaN or infinity")
-        if num_bytes > self.site.policy.max_bytes:
-            return Refusal(code="E-POLICY-BYTES", reason=f"more than {self.site.policy.max_bytes:,} bytes")
-        return None
+    def _withheld(self, update: Update, base: State, changed: State, num_bytes: int) -> str:
+        """The code of what is wrong with an update, by the coordinator's own gate and by the policy; empty if nothing is."""
+        wrong = gate_objection(update, round=update.round, broadcast=base)
+        if wrong:
+            return wrong.code
+        if not _finite(changed) or not all(map(math.isfinite, update.metrics.values())):
+            return "E-FINITE"
+        return "E-POLICY-BYTES" if num_bytes > self.site.policy.max_bytes else ""
 
     def _remember(self, state: State) -> None:
         for name, digest in component_digests(state).items():
@@ -186,6 +196,16 @@ class Answering:
         if self.audit is None:
             return ""
         return self.audit.append(event, run=request.run, round=request.round, recipe=request.recipe, **fields)
+
+
+def told(error: Exception) -> str:
+    """An error for the site's own log: a mistake in its line, an error of the program by its place and type alone.
+
+    The text of the latter could hold a patient's value.
+    """
+    if isinstance(error, FedkimError):
+        return f"fedkim: error: {error}"
+    return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
 
 
 def _again(reply: Reply, request: Request, head: str) -> Reply:

@@ -10,6 +10,7 @@ A changed, deleted or moved line breaks the chain. A cut-off end doesn't, so eve
 which keeps it: ``verify`` takes it as ``--head``.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -64,17 +65,23 @@ class AuditLog:
             entry = {"seq": self._next, "time": moment, "event": event, **fields, "previous": self.head}
             entry["hash"] = _hash(entry)
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+            line, before = (canonical(entry) + "\n").encode(), os.fstat(descriptor).st_size
             try:
-                os.write(descriptor, (canonical(entry) + "\n").encode())
+                if os.write(descriptor, line) < len(line):
+                    raise OSError(errno.ENOSPC, "no room for a line of the audit log")
                 os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
             finally:
                 os.close(descriptor)
             self.head, self._next = entry["hash"], self._next + 1
             return self.head
 
-    def rounds_sent(self, run: str) -> list[int]:
-        """Numbers of the rounds of a run that were answered, rising."""
-        return sorted({e["round"] for e in entries(self.path) if e["event"] == "sent" and e["run"] == run})
+    def answered(self, run: str) -> set[tuple[int, str]]:
+        """Round, and digest of the weights it began with, of every update of a run that left."""
+        sent = (entry for entry in entries(self.path) if entry["event"] == "sent" and entry["run"] == run)
+        return {(entry["round"], entry.get("base", "")) for entry in sent}
 
     def close(self) -> None:
         """Let another process write."""

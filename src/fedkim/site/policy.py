@@ -13,7 +13,7 @@
     min_contributors_per_component = 2
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -36,7 +36,7 @@ class Policy:
     min_cohort: int = 20
     """Distinct patients behind each component, at least."""
     max_rounds: int = 10
-    """Rounds of one run that may be answered, counted in the audit log."""
+    """Rounds of one run that may be answered, counted in the audit log; a round asked from other weights is another."""
     max_bytes: int = 16_000_000
     """Bytes of one round that may leave."""
     min_contributors_per_component: int = 2
@@ -82,7 +82,7 @@ def policy_from(table: Mapping[str, Any], *, source: str) -> Policy:
 
 
 def objection(
-    policy: Policy, request: Request, *, site: str, cohorts: Mapping[str, int], rounds_answered: Sequence[int]
+    policy: Policy, request: Request, *, site: str, cohorts: Mapping[str, int], answered: Collection[tuple[int, str]]
 ) -> Refusal | None:
     """What forbids answering a request; None if nothing does.
 
@@ -91,13 +91,14 @@ def objection(
         request: the coordinator's.
         site: this site's name.
         cohorts: distinct patients behind each component that the site's data, read through the policy, can train.
-        rounds_answered: numbers of the rounds of this run that are in the audit log.
+        answered: round and base of what the audit log says was answered in this run. The same again tells nothing new;
+            the same round from other weights does, and counts.
     """
     if request.site != site:
         return Refusal(code="E-POLICY-SITE", reason="meant for another site")
     if request.recipe != policy.recipe_digest:
         return Refusal(code="E-POLICY-RECIPE", reason="not the recipe that was approved")
-    if request.round < 1 or (request.round not in rounds_answered and len(rounds_answered) >= policy.max_rounds):
+    if request.round < 1 or ((request.round, request.base) not in answered and len(answered) >= policy.max_rounds):
         return Refusal(code="E-POLICY-ROUNDS", reason=f"more than {policy.max_rounds} rounds")
     asked, able = set(request.components), set(cohorts)
     if policy.components:

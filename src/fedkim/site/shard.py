@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fedkim.data.registry import SOURCES
+from fedkim.data import hospital
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import owned_components
@@ -76,10 +76,15 @@ def _read(site: SiteFile, recipe: Recipe) -> Dataset:
         if shard not in sites:
             raise unknown(f"{site.path}: [data] shard:", shard, sites)
         return sites[shard]
-    if source not in SOURCES:
-        raise unknown("data source", str(source), SOURCES)
-    own = replace(recipe, data=replace(recipe.data, source=source, root=str(site.path)))
-    return SOURCES[source](own).split("private")
+    if source != "hospital":
+        raise unknown(f"{site.path}: [data] source:", str(source), ("hospital", "recipe"))
+    return hospital.load_site(
+        site.path,
+        image_size=recipe.data.image_size,
+        unseen_tasks=recipe.tasks.unseen,
+        split="private",
+        workers=recipe.run.workers,
+    ).split("private")
 
 
 def _thinned(sample: Sample, tasks: set[str], modalities: set[str]) -> Sample:

@@ -99,7 +99,10 @@ def load_site_file(path: str | Path) -> SiteFile:
     name = tables["site"].get("name")
     if not isinstance(name, str) or not SITE_NAME.fullmatch(name):
         raise FedkimError(f"{path}: [site] name", expected="letters, digits, '_', '-' and '.', beginning with a letter")
+    _known(tables["site"], ("name", "contact", "folder"), f"{path}: [site]")
     source = tables["data"].get("source", "hospital")
+    if source == "recipe":  # what "hospital" may say is checked as its tables are read
+        _known(tables["data"], ("source", "shard"), f"{path}: [data]")
     if source == "recipe" and not isinstance(tables["data"].get("shard"), str):
         raise FedkimError(f"{path}: [data] shard", found="nothing", expected='a site of the recipe, such as "site-1"')
     folder = tables["site"].get("folder", f"{name}-federation")
@@ -120,10 +123,10 @@ def read_tables(path: Path, what: str) -> dict[str, Any]:
         FedkimError: no such file, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise FedkimError(f"{what} {path}", found="no such file", remedy="check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError and what int() and deep nesting raise
         raise FedkimError(f"{what} {path}", found=f"broken TOML ({type(error).__name__})") from None
     except OSError as error:
         raise FedkimError(f"{what} {path}", found=error.strerror or "unreadable", expected="a TOML file") from None
@@ -142,12 +145,8 @@ def split_address(address: object, where: str) -> tuple[str, int]:
 
 
 def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:
-    known = ("address", "key", "certificate")
+    _known(table, ("address", "key", "certificate"), f"{path}: [coordinator]")
     for name, value in table.items():
-        if name not in known:
-            raise FedkimError(
-                f"{path}: unknown key {name!r} in [coordinator]", remedy=unknown("key", name, known).remedy
-            )
         if not isinstance(value, str):
             raise FedkimError(f"{path}: [coordinator] {name}", expected="text in quotes")
     split_address(table.get("address", ""), f"{path}: [coordinator] address")
@@ -159,3 +158,9 @@ def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:
         if not files[name].is_file():
             raise FedkimError(f"{path}: [coordinator] {name}", found="no such file", remedy="check the path")
     return Coordinator(address=table["address"], **files)
+
+
+def _known(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for name in table:
+        if name not in known:
+            raise FedkimError(f"{where}: unknown key {name!r}", remedy=unknown("key", name, known).remedy)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedkim.engines.flower.channel import receive, send
 from fedkim.errors import FedkimError
-from fedkim.site.answering import Answering
+from fedkim.site.answering import Answering, told
 from fedkim.site.audit import AuditLog
 from fedkim.site.site_file import load_site_file
 
@@ -48,14 +48,14 @@ def _converse(connection: socket.socket, answering: Answering) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Load, say so, serve; exit status 2 for a mistake in a file, told in one line."""
+    """Load, say so, serve; exit status 2 for a mistake in a file, told in one line, 1 for an error of the program."""
     file, _, path = arguments
     try:
         site = load_site_file(file)
         answering = Answering(site, AuditLog(site.audit))
-    except FedkimError as error:
-        print(f"fedkim: error: {error}", flush=True)
-        return 2
+    except Exception as error:
+        print(told(error), flush=True)
+        return 2 if isinstance(error, FedkimError) else 1
     shard = answering.shard
     kind = "synthetic data" if shard.dataset.synthetic else "data"
     counts = ", ".join(f"{name} {number}" for name, number in shard.examples.items())

@@ -29,7 +29,7 @@ def check(path: str | Path) -> Findings:
     """
     findings = Findings()
     site = read_site_file(Path(path), findings)
-    if site is None or site.data.source != "files":
+    if site is None or site.data.source != "hospital":
         return findings
     rows = read_rows(site, findings)
     if not findings.errors:

@@ -97,7 +97,7 @@ def read_records(site: SiteFile, *, image_size: int = 64) -> list[Record]:
     Raises:
         FedkimError: the tables can't be used, or a path leads out of the data folder.
     """
-    if site.data.source != "files":
+    if site.data.source != "hospital":
         remedy = "the recipe's own data are dealt by its federation"
         raise FedkimError(f"site {site.site.name}", found="no files of its own", remedy=remedy)
     findings = Findings()

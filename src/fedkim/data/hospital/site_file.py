@@ -153,8 +153,8 @@ class HospitalData:
     image: ImageRules = field(default_factory=ImageRules)
     ecg: EcgRules = field(default_factory=EcgRules)
     series: SeriesRules = field(default_factory=SeriesRules)
-    source: Literal["files", "recipe"] = "files"
-    """recipe: no files; the site holds a shard of the recipe's own (synthetic) data."""
+    source: Literal["hospital", "recipe"] = "hospital"
+    """hospital: these tables. recipe: no files; the site holds a shard of the recipe's own (synthetic) data."""
     shard: str = ""
     """With source recipe: which."""
 
@@ -165,6 +165,8 @@ class Site:
 
     name: str
     contact: str = ""
+    folder: str = ""
+    """Where a federation's records and logs go; see ``fedkim.site``."""
 
 
 @dataclass(frozen=True, kw_only=True)

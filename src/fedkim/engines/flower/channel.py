@@ -59,7 +59,7 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], bytes]:
         raise ChannelError("a frame larger than allowed")
     try:
         header = json.loads(_exactly(connection, header_length))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ChannelError("a header that isn't JSON") from None
     if not isinstance(header, dict):
         raise ChannelError("a header that isn't an object")

@@ -27,7 +27,7 @@ def unpack(content: RecordDict) -> tuple[dict[str, Any], bytes]:
     try:
         header = json.loads(str(content.config_records["header"]["json"]))
         body = content.array_records["body"]["bytes"].data if "body" in content.array_records else b""
-    except (KeyError, AttributeError):
+    except (KeyError, AttributeError, TypeError, RecursionError):
         raise ValueError("a message of another form") from None
     if not isinstance(header, dict):
         raise ValueError("a message of another form")

@@ -17,7 +17,7 @@ from fedkim.engines.flower.content import pack, unpack
 from fedkim.engines.flower.messages import Reply, Request, reply_from, to_header
 from fedkim.engines.flower.roster import Node, Registered, online
 from fedkim.engines.inprocess import participants
-from fedkim.engines.wire import component_digests, decode, state_from
+from fedkim.engines.wire import component_digests, decode, state_from, upload_form
 from fedkim.errors import FedkimError
 from fedkim.state import State, Update
 
@@ -302,8 +302,9 @@ class FlowerExchange:
 
     def _update(self, base: State, site: str, number: int, reply: Reply, body: bytes) -> Update:
         declared = self.sites[site].declared
-        sent = state_from(body, most=base.num_bytes)
-        if not set(sent.components()) | set(reply.num_examples) | set(reply.unchanged) <= set(declared):
+        form = upload_form(base, unchanged=reply.unchanged, uploads=self.uploads)
+        sent = state_from(body, most=base.num_bytes, expected=form)
+        if not set(reply.num_examples) | set(reply.unchanged) <= set(declared):
             raise FedkimError("an update", found="a component that isn't the site's")
         if any(count > declared[name] for name, count in reply.num_examples.items()):
             raise FedkimError("an update", found="more examples than the site declared")

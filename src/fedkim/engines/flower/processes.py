@@ -67,7 +67,7 @@ class Child:
     def last_words(self, lines: int = 5) -> str:
         """The end of its log."""
         with contextlib.suppress(OSError):
-            return " | ".join(self.log.read_text(encoding="utf-8", errors="replace").split("\n")[-lines - 1 :]).strip()
+            return " | ".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
         return ""
 
 

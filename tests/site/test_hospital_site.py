@@ -1,0 +1,138 @@
+"""A hospital's own tables behind the network's ``site.toml``: one file, read by the loader and by the federation."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
+
+from fedkim.cli import main
+from fedkim.data.hospital import check
+from fedkim.engines.flower.messages import Request, to_header
+from fedkim.engines.wire import component_digests
+from fedkim.errors import FedkimError
+from fedkim.extraction import Extractor
+from fedkim.site import worker
+from fedkim.site.answering import Answering
+from fedkim.site.audit import AuditLog, verify
+from fedkim.site.dry_run import dry_run
+from fedkim.site.shard import load_shard
+from fedkim.site.site_file import load_site_file
+from fedkim.state import State
+from hospital_files import PATIENT, edit, write_hospital
+from small_recipe import small
+
+RECIPE = small('tasks.seen=["covid"]', 'tasks.unseen=["pleural_effusion"]')
+POLICY = f"""[policy]
+recipe = "recipe.toml"
+recipe_digest = "{RECIPE.digest()}"
+tasks = ["covid"]
+modalities = ["image"]
+min_cohort = 12
+"""
+
+
+@pytest.fixture
+def ward(tmp_path):
+    """The site file of a hospital with twelve patients, all of whom may train."""
+    path = write_hospital(tmp_path)
+    (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole[: whole.index("[policy]")] + POLICY, encoding="utf-8")
+    edit(path, "[data]\n", '[data]\nsource = "hospital"\n')
+    edit(path, "[site]\n", '[site]\nfolder = "records"\n')
+    return path
+
+
+def test_one_site_file_serves_the_check_and_the_federation(ward):
+    assert not check(ward).errors
+    site = load_site_file(ward)
+    assert site.folder == ward.parent / "records"
+    shard = load_shard(site, site.recipe())
+    assert shard.patients == {"decoder.covid": 12, "encoder.image": 12}
+    assert not shard.dataset.synthetic
+    assert {name for sample in shard.dataset for name in (*sample.inputs, *sample.labels)} == {"image", "covid"}
+
+
+def test_rows_of_another_split_stay_out(ward):
+    lines = (ward.parent / "patients.csv").read_text().splitlines()
+    split = ["split", *("train" if number < 9 else "test" for number in range(12))]
+    (ward.parent / "patients.csv").write_text("\n".join(f"{a},{b}" for a, b in zip(lines, split, strict=True)))
+    edit(
+        ward, "[data.columns]\n", '[data.splits]\ntrain = "private"\ntest = "test"\n\n[data.columns]\nsplit = "split"\n'
+    )
+    site = load_site_file(ward)
+    assert set(load_shard(site, site.recipe()).patients.values()) == {9}
+
+
+def test_a_round_on_a_hospitals_own_tables_leaves_no_patients_value(ward, capsys):
+    assert main(["site", "dry-run", str(ward)]) == 0
+    told = capsys.readouterr().out
+    assert "nothing was sent\n" in told
+    assert "would refuse" not in told
+    site = load_site_file(ward)
+    rehearsed = dry_run(site)
+    audit = AuditLog(site.audit)
+    answering = Answering(site, audit)
+    base = Extractor(
+        tasks=answering.shard.tasks, shapes={"image": (1, 64, 64)}, settings=RECIPE.extraction, seed=RECIPE.run.seed
+    ).state()
+    components = component_digests(base)
+    request = Request(
+        run="run", round=1, site="st-elsewhere", nonce="0", recipe=RECIPE.digest(), base=base.digest(),
+        components=components, owners=dict.fromkeys(components, 2),
+    )  # fmt: skip
+    header, body = answering.answer(to_header(request), base.to_bytes())
+    audit.close()
+    assert (header["status"], header["num_examples"]) == ("ok", {"decoder.covid": 12, "encoder.image": 12})
+    assert {name: State.from_bytes(body).slice([name]).digest() for name in components} != components
+    assert verify(site.audit, head=header["audit"]).sent == 1
+    left = [told, json.dumps(asdict(rehearsed)), json.dumps(header), body.decode("latin-1"), site.audit.read_text()]
+    assert not any(PATIENT in text or "pos" in text.split() for text in left)
+    assert PATIENT in (ward.parent / "patients.csv").read_text()
+
+
+def test_another_source_is_refused_with_the_two_that_there_are(ward):
+    edit(ward, 'source = "hospital"', 'source = "hospitl"')
+    site = load_site_file(ward)
+    with pytest.raises(FedkimError, match="hospital"):
+        load_shard(site, site.recipe())
+
+
+def test_an_error_of_the_program_is_told_by_its_place_and_not_by_its_text(ward, capsys, monkeypatch):
+    def broken(*_, **__):
+        raise KeyError(f"{PATIENT}-03")
+
+    monkeypatch.setattr("fedkim.data.hospital.load_site", broken)
+    assert worker.main([str(ward), "--socket", str(ward.parent / "worker")]) == 1
+    told = "".join(capsys.readouterr())
+    assert "KeyError" in told
+    assert "shard.py" in told
+    assert PATIENT not in told
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('folder = "records"', 'foldr = "records"', r"\[site\]: unknown key 'foldr'; did you mean 'folder'"),
+        ('source = "hospital"', 'source = "recipe"\nshard = "site-1"', r"\[data\]: unknown key 'tables'"),
+        ("[policy]", "[coordinator]\nadress = 1\n\n[policy]", r"\[coordinator\]: unknown key 'adress'"),
+    ],
+)
+def test_a_key_that_nobody_knows_is_refused(ward, old, new, told):
+    edit(ward, old, new)
+    with pytest.raises(FedkimError, match=told):
+        load_site_file(ward)
+
+
+@pytest.mark.parametrize("odd", ["x = " + "1" * 5000, "x = " + "[" * 5000])
+def test_toml_that_no_reader_survives_is_a_plain_error(ward, odd):
+    ward.write_text(f"{odd}\n{ward.read_text(encoding='utf-8')}", encoding="utf-8")
+    with pytest.raises(FedkimError, match="broken TOML"):
+        load_site_file(ward)
+
+
+def test_a_byte_order_mark_before_the_file_is_nothing(ward):
+    ward.write_text(ward.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert load_site_file(ward).name == "st-elsewhere"

@@ -1,0 +1,109 @@
+"""The coordinator's loop over a grid in this process: what a run on a network keeps, resumes and says about itself."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
+
+from fedkim.coordinator import server_app
+from fedkim.coordinator.federation_file import TLS, FederationFile, Member, Network
+from fedkim.coordinator.standing import read_standing
+from fedkim.engines.flower import exchange as module
+from fedkim.errors import FedkimError
+from fedkim.progress import Plain, Silent
+from fedkim.run import run_recipe
+from fedkim.run.pipeline import score_again
+from fedkim.run.world import build_world
+from fedkim.site.answering import Answering
+from fedkim.site.audit import AuditLog
+from fedkim.site.keys import make_site_keys
+from fedkim.site.policy import Policy
+from fedkim.site.site_file import SiteFile
+from flower_grid import Clock, Grid
+from small_recipe import small
+
+RECIPE = small("federation.sites=2", "federation.rounds=2", "evaluation.blind=false")
+
+
+@pytest.fixture
+def federation(tmp_path, monkeypatch):
+    """``(file, grid)``: a manifest of two sites, and the grid on which they answer."""
+    monkeypatch.setattr(module, "time", Clock())
+    (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
+    grid, members = Grid(), {}
+    for number, (name, owned) in enumerate(build_world(RECIPE).owned.items(), 1):
+        parts = [part.split(".", 1) for part in owned]
+        tasks = tuple(part for kind, part in parts if kind == "decoder")
+        modalities = tuple(part for kind, part in parts if kind == "encoder")
+        policy = Policy(
+            recipe="recipe.toml", recipe_digest=RECIPE.digest(), tasks=tasks, modalities=modalities, min_cohort=1,
+            min_contributors_per_component=1,
+        )  # fmt: skip
+        site = SiteFile(
+            path=tmp_path / f"{name}.toml", name=name, data={"source": "recipe", "shard": name}, policy=policy,
+            coordinator=None, folder=tmp_path / name,
+        )  # fmt: skip
+        key = make_site_keys(tmp_path / f"{name}.key")
+        grid.connect(number, key, Answering(site, AuditLog(site.audit)).answer)
+        members[name] = Member(name=name, public_key=key, modalities=modalities, tasks=tasks, max_examples=1000)
+    (tmp_path / "run-network").mkdir()
+    file = FederationFile(
+        path=tmp_path / "federation.toml", recipe=RECIPE, run_recipe=RECIPE, out=tmp_path / "run",
+        network=Network(start_wait=5.0), tls=TLS(authority=tmp_path, certificate=tmp_path, key=tmp_path),
+        sites=members,
+    )  # fmt: skip
+    return file, grid
+
+
+def start(file, grid):
+    return server_app.run(file, grid, Plain(io.StringIO()))
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_half_round_goes_on_without_its_sites_and_ends_in_the_same_bits(federation, tmp_path, monkeypatch):
+    file, grid = federation
+    alone = run_recipe(RECIPE, out=tmp_path / "alone")["train_info"]["digest"]
+
+    def die(name):
+        if name == "injection.begin" and (file.out / "rounds" / "round-0001.json").exists():
+            raise Killed
+
+    with monkeypatch.context() as during:
+        during.setattr("fedkim.run.rounds.reach", die)
+        with pytest.raises(Killed):
+            start(file, grid)
+    asked, nodes = len(grid.pushed), dict(grid.nodes)
+    grid.nodes.clear()
+    result = start(file, grid)
+    assert len(grid.pushed) == asked, "nobody trains again for a round whose updates were kept"
+    assert result["train_info"]["digest"] == alone
+    assert read_standing(file.state)["state"] == "running"
+    assert start(file, grid) == result, "a finished run waits for nobody"
+    grid.nodes.update(nodes)
+
+
+def test_sites_that_never_come_end_the_wait_with_their_names(federation):
+    file, grid = federation
+    grid.nodes.clear()
+    with pytest.raises(FedkimError, match=r"0 of 2 sites connected.*missing: site-1, site-2"):
+        start(file, grid)
+    assert read_standing(file.state)["state"] == "waiting"
+
+
+def test_a_networked_run_says_so_now_and_when_it_is_scored_again(federation):
+    file, grid = federation
+    result = start(file, grid)
+    again = score_again(file.out, data=None, reveal_test=False, progress=Silent())
+    for told in (result, again):
+        assert told["meta_info"]["network"] is True
+        assert all(set(facts) == {"components"} for facts in told["meta_info"]["sites"].values())
+    stored = json.loads((file.out / "result.json").read_text())
+    assert stored["meta_info"]["sites"] == result["meta_info"]["sites"]
+    with pytest.raises(FedkimError, match="a federation over a network"):
+        run_recipe(replace(RECIPE), out=file.out, reveal_test=True)
