@@ -25,7 +25,7 @@ lint: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# break things on purpose: a table of what was tried and what survived, in half an hour on two cores
+# break things on purpose: a table of what was tried and what survived, in five to ten minutes on two cores
 faults: $(STAMP)
 	$(BIN)/python -m benchmarks.faults $(ARGS)
 
