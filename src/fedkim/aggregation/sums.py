@@ -34,17 +34,19 @@ def weighted_sum(tensors: Sequence[Tensor], weights: Sequence[float], *, origin:
     like = tensors[0]
     result = torch.empty_like(like, memory_format=torch.contiguous_format)
     sources = [tensor.reshape(-1).split(PIECE) for tensor in (tensors if origin is None else (origin, *tensors))]
-    memory = torch.empty(3, min(PIECE, like.numel()), dtype=torch.float64)
+    memory = torch.empty(1 if origin is None else 3, min(PIECE, like.numel()), dtype=torch.float64)
     for target, *rows in zip(result.view(-1).split(PIECE), *sources, strict=True):
-        total, term, start = memory[:, : len(target)]
-        total.zero_()
-        if origin is not None:
+        total, *more = memory[:, : len(target)]
+        if origin is None:
+            total.zero_()
+            for row, weight in zip(rows, weights, strict=True):
+                total.add_(row, alpha=weight)  # widened on the way: no page of memory is touched for a wide copy
+        else:
+            term, start = more
             start.copy_(rows.pop(0))
             total.copy_(start)
-        for row, weight in zip(rows, weights, strict=True):
-            term.copy_(row)
-            if origin is not None:
-                term.sub_(start)
-            total.add_(term, alpha=weight)
+            for row, weight in zip(rows, weights, strict=True):
+                term.copy_(row)
+                total.add_(term.sub_(start), alpha=weight)
         target.copy_(total if like.is_floating_point() else total.round_())
     return result
