@@ -10,6 +10,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fedkim.data.sample import Sample
+
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
@@ -44,3 +46,17 @@ class Record:
     """The split in which the data set's authors put it, in their own word; empty if they didn't."""
     groups: frozenset[str] = frozenset()
     strata: Mapping[str, str] = field(default_factory=dict)
+
+    def sample(self, inputs: Mapping[str, Tensor], *, split: str, labels: Mapping[str, str]) -> Sample:
+        """The record decoded: with these tensors, in this split, with those of its labels that may be seen there."""
+        return Sample(
+            id=self.id,
+            patient=self.patient,
+            site=self.site,
+            split=split,
+            inputs=inputs,
+            labels=labels,
+            questions={task: text for task, text in self.questions.items() if task in labels},
+            groups=self.groups,
+            strata=self.strata,
+        )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 SPLITS = ("private", "public", "development", "test")
+HELD_OUT = ("development", "test")
+"""Splits that nothing is trained on: here alone have samples the labels of unseen tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from fedkim.data.hospital.site_file import SiteFile, load_site_file
 from fedkim.data.hospital.stay_tables import field_of, open_stays, series_layout
 from fedkim.data.leaks import find_leaks, twins
 from fedkim.data.record import Input, Record
-from fedkim.data.sample import Dataset, Sample
+from fedkim.data.sample import HELD_OUT, Dataset
 from fedkim.data.split_registry import keyed, register, site_secret
 from fedkim.data.splits import check_disjoint
 from fedkim.errors import FedkimError
@@ -29,7 +29,6 @@ from fedkim.tasks import TASKS
 
 KEY_FILE = "site.key"
 """Beside the site file: under it patients get their pseudonyms and splits. It never leaves; keep a copy."""
-HELD_OUT = ("development", "test")
 _READERS: Mapping[str, Callable[..., Mapping[str, Tensor]]] = {
     "image": read_image_input,
     "ecg": read_ecg_input,
@@ -84,7 +83,7 @@ def load_site(
             and (here in HELD_OUT or task not in unseen_tasks)
         }
         if labels:
-            samples.append(_sample(record, inputs, here, labels))
+            samples.append(record.sample(inputs, split=here, labels=labels))
     check_disjoint(samples)
     return Dataset(samples, name=site.site.name)
 
@@ -177,18 +176,6 @@ def _splits(
     secret = site_secret(site.path.parent / KEY_FILE)
     same = twins(records, tensors)
     return dict(register(records, seed=0, unseen_tasks=unseen_tasks, same=same, secret=secret).splits)
-
-
-def _sample(record: Record, inputs: Mapping[str, Tensor], split: str, labels: Mapping[str, str]) -> Sample:
-    return Sample(
-        id=record.id,
-        patient=record.patient,
-        site=record.site,
-        split=split,
-        inputs=inputs,
-        labels=labels,
-        questions={task: text for task, text in record.questions.items() if task in labels},
-    )
 
 
 def _check_shapes(records: Sequence[Record], tensors: Sequence[Mapping[str, Tensor]]) -> None:

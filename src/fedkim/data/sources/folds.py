@@ -19,9 +19,6 @@ NUM_DECILES = 10
 NUM_CELLS = 25
 """Cells into which the stays without seen labels are dealt: five for each fold, one of the five for development."""
 
-HELD_OUT = ("development", "test")
-"""The splits in which labels of unseen tasks exist."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class RecordTable:

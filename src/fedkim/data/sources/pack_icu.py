@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedkim.data import cache
-from fedkim.data.sample import Sample
+from fedkim.data.sample import HELD_OUT, Sample
 from fedkim.data.sources import folds, matching, pack_stays, yaib_tables
 from fedkim.modalities import concepts, series
 
@@ -62,7 +62,7 @@ def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
                 if stay in deciles
                 else folds.split_of_cell(cells[stay], fold)
             )
-            if place in folds.HELD_OUT:
+            if place in HELD_OUT:
                 yield sample(task, row, stay, f"{task}@{until_hour}", str(place), {task: folds.yes(case)})
 
 

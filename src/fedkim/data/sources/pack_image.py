@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from fedkim.data.sample import Sample
+from fedkim.data.sample import HELD_OUT, Sample
 from fedkim.data.sources import folds, nih, nih_vqa
 
 SEEN_FINDINGS = {"pneumonia": "Pneumonia", "infiltration": "Infiltration"}
@@ -22,7 +22,7 @@ def samples(root: Path, fold: int, size: int, seed: int) -> Iterator[Sample]:
     shards = folds.deal(strata, NUM_SHARDS, seed, "nih shard")
     for film, picture in zip(films, pictures):
         split = folds.split_of_decile(deciles[film.patient], fold)
-        tasks = SEEN_FINDINGS | (UNSEEN_FINDINGS if split in folds.HELD_OUT else {})
+        tasks = SEEN_FINDINGS | (UNSEEN_FINDINGS if split in HELD_OUT else {})
         labels = {task: folds.yes(finding in film.findings) for task, finding in tasks.items()}
         labels |= {"ap_view": folds.yes(film.view == "AP"), "pa_view": folds.yes(film.view == "PA")}
         whole = Sample(
@@ -36,7 +36,7 @@ def samples(root: Path, fold: int, size: int, seed: int) -> Iterator[Sample]:
             strata={"source": "nih", "shard": f"nih-{shards[film.patient] + 1}", "view": film.view},
         )
         yield whole
-        for asked in nih_vqa.ask(film, seed) if split in folds.HELD_OUT else ():
+        for asked in nih_vqa.ask(film, seed) if split in HELD_OUT else ():
             yield replace(
                 whole,
                 id=f"{whole.id}/{asked.template}",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from fedkim.data import cache
-from fedkim.data.sample import Sample
+from fedkim.data.sample import HELD_OUT, Sample
 from fedkim.data.sources import ecgqa_questions, folds, mitbih, noise, pack_questions
 from fedkim.errors import FedkimError
 from fedkim.modalities import signal
@@ -47,7 +47,7 @@ def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
     waves, table = entry.tensors["signal"], folds.RECORDS[fold]
     for row, wave in zip(rows, waves):
         split = table.split_of(row["record"])
-        if "question" in row and split not in folds.HELD_OUT:
+        if "question" in row and split not in HELD_OUT:
             continue
         place = str(table.private.index(row["record"]) + 1) if split == "private" else "held-out"
         yield Sample(

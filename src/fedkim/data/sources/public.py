@@ -20,7 +20,7 @@ from fedkim.data.leaks import Twins, check_ids, twins
 from fedkim.data.paper_split import exposure, place_by_row
 from fedkim.data.public_sets import Reading, find_set, known_sets
 from fedkim.data.record import Record
-from fedkim.data.sample import Dataset, Sample
+from fedkim.data.sample import HELD_OUT, Dataset, Sample
 from fedkim.data.split_registry import Registry, register
 from fedkim.data.splits import check_disjoint
 from fedkim.errors import FedkimError
@@ -28,8 +28,6 @@ from fedkim.progress import Plain, Progress
 
 if TYPE_CHECKING:
     from fedkim.recipe import Recipe
-
-HELD_OUT = ("development", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +151,7 @@ def _by_registry(cohort: Cohort, registry: Registry, recipe: "Recipe") -> Iterat
         split = registry.splits[record.patient]
         labels = {task: a for task, a in record.labels.items() if split in HELD_OUT or task not in unseen}
         if labels:
-            yield _sample(record, inputs, split, labels)
+            yield record.sample(inputs, split=split, labels=labels)
 
 
 def _by_row(cohort: Cohort, recipe: "Recipe") -> Iterator[Sample]:
@@ -167,21 +165,7 @@ def _by_row(cohort: Cohort, recipe: "Recipe") -> Iterator[Sample]:
         labels = {task: answer for task, answer in record.labels.items() if task in row.tasks}
         copy = names[record.id] = names.get(record.id, 0) + 1
         id = record.id if copy == 1 else f"{record.id}#{copy}"
-        yield replace(_sample(record, cohort.tensors[row.record], row.split, labels), id=id)
-
-
-def _sample(record: Record, inputs: Mapping[str, Tensor], split: str, labels: Mapping[str, str]) -> Sample:
-    return Sample(
-        id=record.id,
-        patient=record.patient,
-        site=record.site,
-        split=split,
-        inputs=inputs,
-        labels=labels,
-        questions={task: text for task, text in record.questions.items() if task in labels},
-        groups=record.groups,
-        strata=record.strata,
-    )
+        yield replace(record.sample(cohort.tensors[row.record], split=row.split, labels=labels), id=id)
 
 
 def _tell(text: str) -> None:
