@@ -81,6 +81,18 @@ def test_patients_split_seven_one_one_one(dataset):
     assert Counter(patients.values()) == {"private": 245, "public": 35, "development": 35, "test": 35}
 
 
+def test_further_patients_are_test_patients_and_change_nobody_else(dataset):
+    more = phantom.load(PhantomSettings(**{**SMALL.__dict__, "further_test_patients": 20}))
+    before = {sample.id: (sample.split, sample.labels) for sample in dataset}
+    after = {sample.id: (sample.split, sample.labels) for sample in more}
+    assert before.items() <= after.items()
+    new = {sample.patient for sample in more if sample.id not in before}
+    assert len(new) == 60
+    assert {sample.split for sample in more if sample.patient in new} == {"test"}
+    first, again = (next(s for s in d if s.id == "phantom/image-00003").inputs["image"] for d in (dataset, more))
+    assert torch.equal(first, again)
+
+
 def test_the_same_seed_gives_the_same_bytes_from_the_cache_and_without_it(dataset, tmp_path, monkeypatch):
     again = phantom.load(SMALL)
     monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path))

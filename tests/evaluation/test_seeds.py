@@ -62,6 +62,7 @@ def test_each_verdict_has_its_case():
             "small but seen": [0.1, -0.2, 0.1, 0.0, 0.1],
             "drowned": [9.0, -7.0, 3.0, -4.0, 6.0],
             "reversed": [-5.0, -5.2, -4.9, -5.1, -5.0],
+            "certain but coarse": [20.0, 24.0, 21.0, 25.0, 22.0],
             "one seed": [5.0],
             "none": None,
         }
@@ -71,10 +72,13 @@ def test_each_verdict_has_its_case():
         "small but seen": FAILS,
         "drowned": UNMEASURABLE,
         "reversed": FAILS,
+        "certain but coarse": UNMEASURABLE,
         "one seed": MISSING,
         "none": MISSING,
     }
     assert words["drowned"].paired.detectable > 2
+    sides = {name: verdict.side for name, verdict in words.items() if verdict.side}
+    assert sides == {"clear": "above 0", "reversed": "below 0", "certain but coarse": "above 0"}
     assert words["none"].adjusted_p is None
 
 

@@ -19,6 +19,7 @@ def _phantom(recipe: "Recipe") -> Dataset:
             image_patients=data.image_patients,
             signal_patients=data.signal_patients,
             icu_patients=data.icu_patients,
+            further_test_patients=data.further_test_patients,
             rho=data.rho,
             image_size=data.image_size,
             num_sites=recipe.federation.sites,

@@ -43,6 +43,8 @@ class Verdict:
 
     word: str
     """``holds``, ``doesn't hold``, ``not measurable here`` or ``missing cells``."""
+    side: str
+    """``above 0`` or ``below 0`` where Holm's p is below LEVEL, whatever the word; else empty."""
     adjusted_p: float | None
     """Holm's, over all claims that had cells."""
     paired: PairedSeeds | None
@@ -106,21 +108,20 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 def verdicts(differences: Mapping[str, Sequence[float] | None]) -> dict[str, Verdict]:
     """By claim: does its difference (points, by seed) lie above zero?
 
-    A claim *holds* where the mean is positive and Holm's p below LEVEL. Otherwise, where seeds that spread so much would
-    have missed a difference of two points, it is *not measurable here*, unless the reverse is significant; and where
-    they would have seen it, it *doesn't hold*. None stands for missing cells.
+    Where seeds that spread so much would have missed a difference of two points, the claim is *not measurable here*: such a
+    design can't tell two points from none, and a significant figure from it is likely to be too large. ``side`` says
+    then which sign is certain. Where two points would have been seen, the claim *holds* if the mean is positive and Holm's p
+    below LEVEL, and else *doesn't hold*. None stands for missing cells.
     """
     paired = {name: paired_seeds(values) if values is not None else None for name, values in differences.items()}
     adjusted = holm({name: one.p for name, one in paired.items() if one is not None})
     found = {}
     for name, one in paired.items():
         if one is None:
-            found[name] = Verdict(word=MISSING, adjusted_p=None, paired=None)
+            found[name] = Verdict(word=MISSING, side="", adjusted_p=None, paired=None)
             continue
-        significant = adjusted[name] < LEVEL
-        if significant:
-            word = HOLDS if one.mean > 0 else FAILS
-        else:
-            word = UNMEASURABLE if one.detectable > MEASURABLE else FAILS
-        found[name] = Verdict(word=word, adjusted_p=adjusted[name], paired=one)
+        side = ("above 0" if one.mean > 0 else "below 0") if adjusted[name] < LEVEL else ""
+        holds = HOLDS if side == "above 0" else FAILS
+        word = UNMEASURABLE if one.detectable > MEASURABLE else holds
+        found[name] = Verdict(word=word, side=side, adjusted_p=adjusted[name], paired=one)
     return found

@@ -16,7 +16,7 @@ def write_chosen(matrix: Matrix, results: Path) -> Path:
 
     ::
 
-        {"chosen": {"fedkim": 3, …}, "scores": {"fedkim": [0.81, 0.83, …]}, "configurations": [["injection.…"], …]}
+        {"chosen": {"fedkim": 3, …}, "scores": {"fedkim": {"0": 0.81, "1": 0.83, …}}, "configurations": [["injection.…"], …]}
 
     Ties go to the earlier configuration.
 
@@ -31,8 +31,10 @@ def write_chosen(matrix: Matrix, results: Path) -> Path:
             raise FedkimError(f"choice {path}", found="scores of test patients", expected="development patients")
         assert cell.configuration is not None
         values.setdefault(cell.method, {}).setdefault(cell.configuration, []).append(seen_score(record))
-    scores = {method: [fmean(named[number]) for number in sorted(named)] for method, named in values.items()}
-    chosen = {method: max(range(len(row)), key=lambda number: (row[number], -number)) for method, row in scores.items()}
+    scores = {
+        method: {number: round(fmean(named[number]), 6) for number in sorted(named)} for method, named in values.items()
+    }
+    chosen = {method: max(row, key=lambda number: (row[number], -number)) for method, row in scores.items()}
     path = results / matrix.name / "chosen.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {"chosen": chosen, "scores": scores, "configurations": [list(one) for one in matrix.configurations]}

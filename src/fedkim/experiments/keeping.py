@@ -3,7 +3,7 @@
 ::
 
     results/paper-matrix/fedkim--fedavg--seed10.json                  the run's result, with its cell and its processor time
-    results/paper-matrix/fedkim--fedavg--seed10.predictions.parquet   synthetic runs alone
+    results/paper-matrix/fedkim--fedavg--seed10.predictions.parquet   synthetic runs alone, and not those of the choice
 
 Of real patients only aggregates are kept, and the bootstrap draws of the primary scores, from which differences between
 methods have their intervals.
@@ -46,8 +46,9 @@ def keep_cell(
     if result["meta_info"]["synthetic"]:
         small = quantised(rows)
         record["metrics"] = rescored(small, record["metrics"], recipe.evaluation.draws, recipe.run.seed)
-        (folder / recipe.run.name).mkdir(parents=True, exist_ok=True)
-        write_table(folder / recipe.run.name / (cell.name + SUFFIX), rows)
+        if cell.configuration is None:  # a choice needs one figure a cell, and nobody compares its patients
+            (folder / recipe.run.name).mkdir(parents=True, exist_ok=True)
+            write_table(folder / recipe.run.name / (cell.name + SUFFIX), rows)
     else:
         record["metrics"] = {task: slim(entry) for task, entry in record["metrics"].items()}
         record["draws"] = {

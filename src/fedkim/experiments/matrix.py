@@ -64,6 +64,10 @@ SMOKE = (
 """What ``--smoke`` changes in every cell: a random two-layer language model and few patients. Its scores mean nothing."""
 
 
+_CHOOSING = ("evaluation.reveal_test=false", "evaluation.unseen=false", "evaluation.development_samples=0")
+"""Settings are chosen by seen tasks on all development patients."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One run of the matrix."""
@@ -123,7 +127,9 @@ class Matrix:
         if number is None and chosen is not None:
             number = chosen.get(choice_method(cell.method))
         configuration = [] if number is None else [c.format(double_rank=2 * rank) for c in self.configurations[number]]
-        split = () if cell.configuration is None else ("evaluation.reveal_test=false",)
+        if "m3oe.experts=0" in settings:  # FedPlug has no adapter to scale
+            configuration = [setting for setting in configuration if not setting.startswith("m3oe.")]
+        split = () if cell.configuration is None else _CHOOSING
         recipe = from_dict(
             self.base,
             *smoke,
@@ -172,7 +178,15 @@ def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
         smoke=smoke,
     )
     _check(matrix)
-    return matrix
+    return replace(matrix, choice=_distinct(matrix))
+
+
+def _distinct(matrix: Matrix) -> tuple[Cell, ...]:
+    """The choice without configurations that are an earlier one for their method."""
+    first: dict[tuple[str, int, str], Cell] = {}
+    for cell in matrix.choice:
+        first.setdefault((cell.method, cell.seed, matrix.recipe(cell).digest()), cell)
+    return tuple(first.values())
 
 
 def choice_method(method: str) -> str:

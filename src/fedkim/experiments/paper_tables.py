@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from fedkim.evaluation.seeds import MEASURABLE, MISSING
+from fedkim.evaluation.seeds import MEASURABLE, MISSING, UNMEASURABLE
 from fedkim.experiments.claims import Decided
 from fedkim.experiments.methods import title_of
 from fedkim.experiments.scores import SUMMARIES, CellScores, Scores
@@ -27,12 +27,15 @@ def claims_table(decided: Sequence[Decided]) -> Table:
                 str(paired.num_seeds),
             ]
         source = "ours" if one.claim.ours else "paper"
-        rows.append([f"{one.claim.number}. {one.claim.sentence}", source, verdict.word, *figures, one.claim.measure])
+        certain = f", but {verdict.side}" if verdict.word == UNMEASURABLE and verdict.side else ""
+        sentence = f"{one.claim.number}. {one.claim.sentence}"
+        rows.append([sentence, source, verdict.word + certain, *figures, one.claim.measure])
     return Table(
         title="Claims",
         note=(
-            "A claim holds where the paired difference over seeds lies above 0 with Holm's p below 0.05. One that doesn't, and "
-            f"whose smallest detectable difference (80 % power) exceeds {MEASURABLE:.0f} points, is not measurable here. "
+            f"A claim whose smallest detectable difference (80 % power) exceeds {MEASURABLE:.0f} points is not measurable here; where "
+            "Holm's p is below 0.05 all the same, the sign that is certain stands beside. Any other claim holds where the paired "
+            "difference over seeds lies above 0 with Holm's p below 0.05. "
             f"“{MISSING}”: fewer than two seeds have been run."
         ),
         header=[

@@ -88,8 +88,8 @@ class Scores:
     cells: tuple[CellScores, ...]
 
     def group(self, method: str, *, variation: str = "", backbone: str = "fedavg") -> dict[int, list[CellScores]]:
-        """Cells by seed; ``local-only`` gives a seed all its sites' cells, and leaves out a seed that lacks one."""
-        methods = LOCAL if method == "local-only" else (method,)
+        """Cells by seed; ``local-only`` gives a seed its sites' cells, and leaves out a seed that lacks one that another has."""
+        methods = {cell.method for cell in self.cells} & set(LOCAL) if method == "local-only" else {method}
         found: dict[int, list[CellScores]] = {}
         for cell in self.cells:
             if cell.method in methods and (cell.variation, cell.backbone) == (variation, backbone):

@@ -106,6 +106,8 @@ class Data(Table):
     """Phantom: patients with an ECG."""
     icu_patients: int = 1800
     """Phantom: patients with an ICU series."""
+    further_test_patients: int = 0
+    """Phantom: test patients of each kind beyond the split's tenth, for narrower intervals; trained on by nobody."""
     test_patients: int = 0
     """At most so many test patients a task; 0: all."""
 
@@ -114,7 +116,7 @@ class Data(Table):
         self._require("fold", 0 <= self.fold <= 4, "0 to 4")
         self._at_least(16, "image_size")
         self._fraction("rho")
-        self._at_least(0, "image_patients", "signal_patients", "icu_patients", "test_patients")
+        self._at_least(0, "image_patients", "signal_patients", "icu_patients", "further_test_patients", "test_patients")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,6 +381,8 @@ class Evaluation(Table):
     """Development samples a task that the injected model answers after every round, for the curve; 0: only at the end."""
     blind: bool = True
     """Also train and score without modality segments."""
+    unseen: bool = True
+    """Ask the unseen tasks too; off while settings are chosen, which seen tasks alone decide."""
     shuffled: bool = True
     """Also score with features permuted over patients."""
     reveal_test: bool = False

@@ -37,13 +37,15 @@ class Scorer:
         self.world, self.split, self.workers, self.progress = world, split, workers, progress
         recipe = world.recipe
         cap = recipe.data.test_patients if split == "test" else recipe.evaluation.development_samples
-        self.samples = {name: asked(world.data, task, split, at_most=cap) for name, task in world.tasks.items()}
+        self.unseen = world.unseen if recipe.evaluation.unseen else ()
+        self.tasks = {task.name: task for task in (*world.seen, *self.unseen)}
+        self.samples = {name: asked(world.data, task, split, at_most=cap) for name, task in self.tasks.items()}
         self.development = {
             task.name: asked(world.data, task, "development", at_most=recipe.evaluation.development_samples)
             for task in world.seen
         }
-        self.rows: Rows = {name: {} for name in world.tasks}
-        self.tuning: Rows = {name: {} for name in world.tasks}
+        self.rows: Rows = {name: {} for name in self.tasks}
+        self.tuning: Rows = {name: {} for name in self.tasks}
         self.asked: dict[str, dict[str, dict[str, float]]] = {}
         self.proxies: dict[str, str] = {}
 
@@ -51,22 +53,22 @@ class Scorer:
 
     def injected(self, injector: Injector) -> None:
         """The row the others are compared with; for unseen tasks also the seen questions on the same inputs."""
-        with self.progress.stage("answers", len(self.world.tasks)) as stage:
-            for name, task in self.world.tasks.items():
+        with self.progress.stage("answers", len(self.tasks)) as stage:
+            for name, task in self.tasks.items():
                 self.rows[name]["injected"] = self._answer(injector, task, self.samples[name])
                 if self.split == "test" and name in self.development:
                     self.tuning[name]["injected"] = self._answer(
                         injector, task, self.development[name], split="development"
                     )
                 stage.advance()
-            for task in self.world.unseen:
+            for task in self.unseen:
                 if task.answers:
                     self.asked[task.name] = self._seen_questions(injector, task)
 
     def base(self, injector: Injector) -> None:
         """The language model before any injection, asked without the patient, whom it could not read."""
         with injector.as_base():
-            for name, task in self.world.tasks.items():
+            for name, task in self.tasks.items():
                 self.rows[name]["base"] = self._answer(injector, task, self.samples[name])
 
     def simple(self) -> None:
@@ -80,7 +82,7 @@ class Scorer:
 
     def blind(self, injector: Injector) -> None:
         """The same training and questions without the modality segments."""
-        for name, task in self.world.tasks.items():
+        for name, task in self.tasks.items():
             self.rows[name]["blind"] = self._answer(injector, task, self.samples[name])
 
     def shuffled(self) -> None:
@@ -89,7 +91,7 @@ class Scorer:
         A closed task's question is the same for everyone, so nothing but the input decides the answer: answering with
         another patient's input *is* that patient's answer, and no forward pass is needed.
         """
-        for name, task in self.world.tasks.items():
+        for name, task in self.tasks.items():
             row = self.rows[name]["injected"]
             if task.answers is None or row.probabilities is None:
                 continue
@@ -143,7 +145,7 @@ class Scorer:
         for task in self.world.seen:
             for row, extractor in extractors.items():
                 self.rows[task.name][row] = self._decide(extractor, task, task.name, self.samples[task.name])
-        for task in self.world.unseen:
+        for task in self.unseen:
             if task.answers is not None and len(task.answers) == 2:
                 self._proxy(extractors["small_before"], task)
 
@@ -171,7 +173,7 @@ class Scorer:
     def metrics(self) -> dict[str, Any]:
         """``result["metrics"]``: an entry per task that has samples in the split."""
         recipe, entries = self.world.recipe, {}
-        for name in self.world.tasks:
+        for name in self.tasks:
             if not self.samples[name]:
                 continue
             seen = name in recipe.tasks.seen

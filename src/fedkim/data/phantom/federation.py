@@ -41,23 +41,31 @@ def load(settings: PhantomSettings | None = None) -> Dataset:
 
 
 def patient_counts(settings: PhantomSettings) -> dict[str, int]:
-    """Patients by kind."""
+    """Patients by kind; further test patients come last, and a kind without patients has none of them."""
+    dealt = dealt_counts(settings)
+    return {kind: count + settings.further_test_patients if count else 0 for kind, count in dealt.items()}
+
+
+def dealt_counts(settings: PhantomSettings) -> dict[str, int]:
+    """Patients by kind that are dealt to all four splits: the first ones."""
     return dict(zip(KINDS, (settings.image_patients, settings.signal_patients, settings.icu_patients), strict=True))
 
 
 def splits_of(factors: Mapping[str, Factors], settings: PhantomSettings) -> dict[str, str]:
     """The split of each patient, balanced by the answers of the seen tasks."""
-    counts = patient_counts(settings)
+    counts, dealt = patient_counts(settings), dealt_counts(settings)
     tasks: dict[str, set[str]] = {}
     strata: dict[str, str] = {}
     for kind, drawn in factors.items():
         own = [task for task, finding in FINDINGS.items() if finding.kind == kind]
         seen = {task: drawn.present(task, settings.rho) for task in own if task not in settings.unseen_tasks}
-        for index in range(counts[kind]):
+        for index in range(dealt[kind]):
             patient = patient_name(kind, index)
             tasks[patient] = {*own, *QUESTIONERS[kind]}
             strata[patient] = ",".join(f"{task}={_word(present[index])}" for task, present in seen.items())
-    return assign_splits(tasks, seed=settings.seed, unseen_tasks=settings.unseen_tasks, strata=strata)
+    splits = assign_splits(tasks, seed=settings.seed, unseen_tasks=settings.unseen_tasks, strata=strata)
+    further = {patient_name(kind, index): "test" for kind in factors for index in range(dealt[kind], counts[kind])}
+    return splits | further
 
 
 def patient_name(kind: str, index: int) -> str:

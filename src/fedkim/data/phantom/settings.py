@@ -23,6 +23,8 @@ class PhantomSettings:
     """Patients with an ECG."""
     icu_patients: int = 1800
     """Patients with an intensive-care stay."""
+    further_test_patients: int = 0
+    """Patients of each kind beyond those, all of them in the test split."""
     rho: float = 1.0
     """How much of an unseen task's cause is a seen task's cause: 0 (nothing can transfer) to 1 (a renamed seen task)."""
     image_size: int = 64
@@ -40,7 +42,7 @@ class PhantomSettings:
 
     def __post_init__(self) -> None:
         """Refuse sizes that no federation can have."""
-        for name in ("image_patients", "signal_patients", "icu_patients"):
+        for name in ("image_patients", "signal_patients", "icu_patients", "further_test_patients"):
             if getattr(self, name) < 0:
                 raise FedkimError(f"phantom {name}", found=str(getattr(self, name)), expected="0 or more")
         for name in ("num_sites", "questions_per_patient", "workers"):
