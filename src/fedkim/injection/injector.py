@@ -136,6 +136,11 @@ class Injector:
             modality = self.llm.embed(describe(modalities))
         return self.network.base_model.route_weights(description[None], modality[None])[0]
 
+    def spread_routes(self, tasks: Sequence[str], deviation: float) -> None:
+        """Let these tasks start on different experts (:meth:`TaskModalityRouter.spread`)."""
+        rows = [self._descriptions[task] for task in tasks]
+        self.network.base_model.spread_routes([row[0] for row in rows], [row[1] for row in rows], deviation=deviation)
+
     def route(self, task: str, modalities: tuple[str, ...] | None = None) -> Route:
         """The task's route as numbers, on its modalities or on other ones; empty weights without experts."""
         weights: tuple[float, ...] = ()

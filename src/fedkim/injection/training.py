@@ -88,7 +88,7 @@ class InjectionTrainer:
                 )
         self.unlabelled = {name: usable(public, injector.tasks[name], labelled=False) for name in seen}
         self.steps_per_round = settings.steps_per_round or steps_in_pass(public, settings.batch_size)
-        self.total_steps = rounds * self.steps_per_round
+        self.total_steps = (rounds - settings.first_round + 1) * self.steps_per_round
         groups = injector.parameters()
         if not settings.train_encoders:
             for parameter in groups.pop("encoder").values():
@@ -121,7 +121,7 @@ class InjectionTrainer:
 
         Args:
             state: the aggregated global state; its encoders are loaded first.
-            round: counts from 1.
+            round: counts from 1; at least ``first_round``.
             teacher: the aggregated decoders, if answers follow them instead of the public labels.
             guide: where the aggregated decoders look, if the alignment is to make that louder.
             begun: what a process that was cut off had reported after its last kept step; injector and optimiser must
@@ -152,7 +152,7 @@ class InjectionTrainer:
         injector.network.train()
         injector.encoders.train()
         for number in range(report.steps, len(plan)):
-            step = (round - 1) * self.steps_per_round + number
+            step = (round - self.settings.first_round) * self.steps_per_round + number
             report.losses.append(self._step(plan[number], round, step, lessons, report.answers))
             reach("injection.step")
             if on_step:

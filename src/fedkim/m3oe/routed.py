@@ -68,6 +68,38 @@ class RoutedModel:
         device = router.query.weight.device
         return router(task.to(device), modality.to(device), task_mask.to(device), modality_mask.to(device))
 
+    def spread_routes(
+        self,
+        task_embeddings: Sequence[Tensor],
+        modality_embeddings: Sequence[Tensor | None],
+        *,
+        deviation: float,
+        adapter: str | None = None,
+    ) -> None:
+        """Before training: let these descriptions start on different experts (:meth:`TaskModalityRouter.spread`).
+
+        Raises:
+            FedkimError: the adapter has no router, or fewer than two descriptions.
+        """
+        name = self._adapter(adapter)
+        router = self._router(name)
+        if router is None:
+            raise FedkimError(f"adapter {name!r}", found="no router", expected="an attention router to spread")
+        if len(task_embeddings) < 2:
+            raise FedkimError(
+                "descriptions to spread", found=str(len(task_embeddings)), expected="those of two tasks or more"
+            )
+        task, task_mask = pad_descriptions(task_embeddings, router.query.in_features)
+        modality, modality_mask = pad_descriptions(modality_embeddings, router.query.in_features)
+        device = router.query.weight.device
+        router.spread(
+            task.to(device),
+            modality.to(device),
+            task_mask.to(device),
+            modality_mask.to(device),
+            deviation=deviation,
+        )
+
     def router_digest(self, adapter: str | None = None) -> str:
         """Short name of the router's weights, under which α may be cached; empty for an adapter without a router."""
         router = self._router(self._adapter(adapter))

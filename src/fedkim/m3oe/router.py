@@ -73,6 +73,35 @@ class TaskModalityRouter(nn.Module):
                 mean = gelu(_linear(self.hidden, mean))
             return _linear(self.output, mean).softmax(dim=-1)
 
+    @torch.no_grad()
+    def spread(
+        self,
+        task: Tensor,
+        modality: Tensor,
+        task_mask: Tensor | None = None,
+        modality_mask: Tensor | None = None,
+        *,
+        deviation: float,
+    ) -> None:
+        """Set the last layer so that these G ≥ 2 descriptions start on different experts. Ours, not the paper's.
+
+        As drawn, descriptions differ by hundredths in their logits, α starts at 1/P for all of them, every expert gets
+        the same gradient times 1/P, and nothing ever tells them apart. Here the logits are centred over the descriptions, expert
+        by expert, and scaled to this standard deviation; the function stays the paper's. At 0 every one of these
+        descriptions starts uniform. Descriptions that are equal to the router (those of one modality, where it reads nothing else)
+        stay equal.
+        """
+        logits = self(
+            task, modality, task_mask, modality_mask
+        ).log()  # up to a shift of each row, which softmax ignores
+        centre = logits.mean(dim=0)
+        spread = (logits - centre).std()
+        scale = deviation / float(spread) if float(spread) > 1e-6 else 0.0
+        weight, bias = self.output.weight, self.output.bias
+        # log α is W h + b less its row's logsumexp; without the experts' common part that is its row's mean
+        weight.copy_(scale * (weight - weight.mean(dim=0)))
+        bias.copy_(scale * (bias - bias.mean() - (centre - centre.mean())))
+
     def _prepare(self, embeddings: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """In float32 (float64 stays), normalised, with the learned vector where a row has no token at all."""
         embeddings = embeddings if embeddings.dtype == torch.float64 else embeddings.float()

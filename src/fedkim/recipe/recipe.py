@@ -35,6 +35,19 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.m3oe.experts == 0 and self.m3oe.router != "attention":
             raise FedkimError("[m3oe] router", found=repr(self.m3oe.router), expected="no choice when experts is 0")
+        routed = self.m3oe.experts > 1 and self.m3oe.router == "attention"
+        if self.m3oe.router_spread and not (routed and len(self.tasks.seen) > 1):
+            raise FedkimError(
+                "[m3oe] router_spread",
+                found=str(self.m3oe.router_spread),
+                expected="0 where there is no router, or one seen task alone",
+            )
+        if self.injection.first_round > self.federation.rounds:
+            raise FedkimError(
+                "[injection] first_round",
+                found=str(self.injection.first_round),
+                expected=f"at most {self.federation.rounds}, the number of rounds in [federation]",
+            )
 
     @property
     def method(self) -> str:

@@ -309,11 +309,13 @@ class M3OE(Table):
     """Width of the router's attention; 0: the LLM's."""
     router_normalise: bool = True
     """LayerNorm on the descriptions: without it the weights hardly leave 1/P."""
+    router_spread: float = 0.0
+    """How far the seen tasks' logits lie apart before training (standard deviation); 0: as drawn, all near 1/P."""
     entropy_weight: float = 0.01
     """Weight of the term that keeps the route from collapsing onto one expert."""
 
     def __post_init__(self) -> None:
-        self._at_least(0, "experts", "alpha", "router_width", "entropy_weight")
+        self._at_least(0, "experts", "alpha", "router_width", "router_spread", "entropy_weight")
         self._at_least(1, "rank")
         self._require("dropout", 0 <= self.dropout < 1, "at least 0 and below 1")
         self._require("targets", bool(self.targets), "'all', 'paper' or names of modules")
@@ -331,7 +333,9 @@ class Injection(Table):
 
     table: ClassVar[str] = "injection"
     batch_size: int = 16
-    """Samples in one optimiser step, all of one task."""
+    """Questions in one optimiser step."""
+    first_round: int = 1
+    """Rounds before this one only federate; the steps' schedule begins here."""
     steps_per_round: int = 0
     """Optimiser steps a round; 0: one pass over the public set."""
     learning_rate: float = 5e-4
@@ -360,7 +364,7 @@ class Injection(Table):
     """Whether decoders also teach on public inputs that lack the task's own label."""
 
     def __post_init__(self) -> None:
-        self._at_least(1, "batch_size")
+        self._at_least(1, "batch_size", "first_round")
         self._at_least(0, "steps_per_round", "gradient_clip", "guidance")
         self._positive("learning_rate", "router_learning_rate", "encoder_learning_rate")
         self._require("warmup", 0 <= self.warmup < 1, "at least 0 and below 1")

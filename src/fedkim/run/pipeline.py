@@ -206,9 +206,8 @@ def _train_blind(world: World, progress: Progress) -> Injector:
     if not injector.experts:
         return injector  # FedPlug without its segments has nothing to train: it is the base model
     trainer = make_trainer(world, injector)
-    rounds = world.recipe.federation.rounds
-    with progress.stage("blind reference", rounds * trainer.steps_per_round) as stage:
-        for number in range(1, rounds + 1):
+    with progress.stage("blind reference", trainer.total_steps) as stage:
+        for number in range(world.recipe.injection.first_round, world.recipe.federation.rounds + 1):
             trainer.fit(State(), round=number, on_step=lambda report: stage.advance(loss=report.losses[-1]))
     trainer.optimizer.state.clear()
     return injector

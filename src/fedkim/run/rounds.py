@@ -180,6 +180,8 @@ class Rounds:
         return self._gathered
 
     def _inject(self, round: int, aggregated: State) -> tuple[State, Mapping[str, object]]:
+        if round < self.world.recipe.injection.first_round:
+            return aggregated, {}
         began = time.perf_counter()
         begun, self._report = self._report, None
         every = self.world.recipe.run.snapshot_seconds
@@ -242,7 +244,9 @@ class Rounds:
             **({"skipped": True} if finished.skipped else {}),
             "injection": dict(finished.injection),
             "development_small": small_scores(self.world, finished.aggregated),
-            "development": injected_scores(self.world, self.injector, workers=self.trainer.workers),
+            "development": injected_scores(self.world, self.injector, workers=self.trainer.workers)
+            if finished.number >= self.world.recipe.injection.first_round
+            else {},
             "seconds": round_(time.perf_counter() - self._began),
         }
 
@@ -256,7 +260,8 @@ class Rounds:
             self.progress.line(f"{head}, below the quorum of {quorum}: skipped; {tail}")
         else:
             sites = np.mean([contribution.metrics["loss"] for contribution in finished.contributions])
-            self.progress.line(f"{head}, loss {sites:.3f}; injection loss {np.mean(losses[-5:]):.3f}; {tail}")
+            injected = f"injection loss {np.mean(losses[-5:]):.3f}" if losses else "no injection yet"
+            self.progress.line(f"{head}, loss {sites:.3f}; {injected}; {tail}")
         for rejection in finished.rejections:
             self.progress.line(f"round {number}: {rejection.site} left out, {rejection.code}: {rejection.reason}")
         if not self.store:
@@ -267,7 +272,7 @@ class Rounds:
             self.store.event("rejected", round=number, site=rejection.site, reason=rejection.code)
         if finished.skipped:
             self.store.event("skipped", round=number, accepted=len(finished.contributions))
-        else:
+        elif losses:
             self.store.event("injected", round=number, loss=float(np.mean(losses)), seconds=entry["seconds"])
 
     def _tell_short(self, finished: Round) -> None:

@@ -46,7 +46,7 @@ def new_injector(
     """An injector for inputs of these shapes; the encoders that exist are those that the seen tasks need."""
     seen = [tasks[name] for name in recipe.tasks.seen]
     encoders = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).encoder
-    return Injector(
+    injector = Injector(
         llm,
         encoders={name: encoders[name] for name in MODALITIES if name in encoders},
         tasks=tasks,
@@ -55,6 +55,9 @@ def new_injector(
         seed=recipe.run.seed,
         blind=blind,
     )
+    if recipe.m3oe.router_spread:
+        injector.spread_routes(recipe.tasks.seen, recipe.m3oe.router_spread)
+    return injector
 
 
 def make_trainer(world: World, injector: Injector) -> InjectionTrainer:

@@ -1,8 +1,9 @@
-"""The first round's extraction, kept for runs that differ in injection alone: there their sites do exactly the same.
+"""Extraction that no injection has touched yet, kept for runs that differ in injection alone: their sites do exactly the same.
 
     $FEDKIM_CACHE/extraction/<key>.safetensors      tensors "site-1/encoder.image.…"; updates' counts and losses as JSON beside them
 
-From the second round on sites start from what the injection made of the encoders, and nothing can be shared.
+That is the first round, every round before the injection begins, and all rounds where it leaves the encoders alone. Elsewhere
+sites start from what the injection made of the encoders, and nothing can be shared.
 """
 
 import hashlib
@@ -25,17 +26,19 @@ from fedkim.store import environment
 from fedkim.store.files import canonical, write_atomically
 
 _TABLES = ("data", "tasks", "federation", "extraction")
-"""What a site's first round depends on, beside the seed, the code and the threads."""
+"""What a site's round depends on, beside its number, the state it starts from, the seed, the code and the threads."""
 
 
 def shared_extraction(exchange: Exchange, world: World) -> Exchange:
-    """``exchange``, but its first round's updates come from the cache where an equal run has left them."""
+    """``exchange``, but updates that no injection has touched come from the cache where an equal run has left them."""
+    injection = world.recipe.injection
+    untouched = world.recipe.federation.rounds if not injection.train_encoders else injection.first_round
 
     def shared(round: int, state: State) -> Iterable[Update | Rejection]:
-        if round != 1:
+        if round > untouched:
             yield from exchange(round, state)
             return
-        path = cache_folder() / "extraction" / f"{_key(world, state)}.safetensors"
+        path = cache_folder() / "extraction" / f"{_key(world, round, state)}.safetensors"
         kept = _read(path)
         if kept is not None:
             yield from kept
@@ -49,9 +52,10 @@ def shared_extraction(exchange: Exchange, world: World) -> Exchange:
     return shared
 
 
-def _key(world: World, state: State) -> str:
+def _key(world: World, round: int, state: State) -> str:
     tables = world.recipe.to_dict()
     facts = {name: tables[name] for name in _TABLES} | {
+        "round": round,
         "seed": world.recipe.run.seed,
         "plugins": tables["run"]["plugins"],
         "environment": environment(threads=torch.get_num_threads()),
