@@ -123,3 +123,26 @@ def test_digest_names_the_weights():
 def test_descriptions_of_another_shape_are_refused(task, modality, message):
     with pytest.raises(FedkimError, match=message):
         adapted().route_weights(task, modality)
+
+
+def test_a_spread_router_starts_every_description_elsewhere_and_none_of_them_by_habit():
+    router = make()
+    torch.nn.init.normal_(router.output.weight, std=0.05)  # as torch draws it: α near 1/P for all
+    tasks, modalities = [description(5 + n, n) for n in range(4)], [description(3, 10 + n) for n in range(4)]
+    assert route(router, tasks, modalities).max() < 1.5 / EXPERTS
+    task, task_mask = pad_descriptions(tasks, WIDTH)
+    modality, modality_mask = pad_descriptions(modalities, WIDTH)
+    router.spread(task, modality, task_mask, modality_mask, deviation=2.0)
+    logits = route(router, tasks, modalities).log()
+    logits = logits - logits.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(logits.mean(dim=0), torch.zeros(EXPERTS), rtol=0, atol=1e-4)
+    assert logits.std().item() == pytest.approx(2.0, abs=0.1)
+
+
+def test_descriptions_that_are_equal_to_the_router_start_uniform():
+    router = make(inputs="modality")
+    task, task_mask = pad_descriptions([description(5, 1), description(7, 2)], WIDTH)
+    modality, modality_mask = pad_descriptions([description(3, 3)] * 2, WIDTH)
+    router.spread(task, modality, task_mask, modality_mask, deviation=2.0)
+    uniform = torch.full((2, EXPERTS), 1 / EXPERTS)
+    torch.testing.assert_close(router(task, modality, task_mask, modality_mask), uniform)

@@ -57,6 +57,37 @@ def test_a_result_says_what_it_is_of(scored):
     assert (folder / "report.html").stat().st_size > 10_000
 
 
+def test_before_its_first_round_the_injection_touches_nothing_and_its_schedule_begins_there(tmp_path, monkeypatch):
+    late = small("federation.rounds=3", "injection.first_round=3", "injection.steps_per_round=4")
+    done = list(federate(late))
+    assert [len(one.injection.get("loss", ())) for one in done] == [0, 0, 4]
+    assert [one.state.digest() == one.aggregated.digest() for one in done] == [True, True, False]
+    result = run_recipe(late, out=tmp_path / "late")
+    assert result["train_info"]["digest"]
+    assert [bool(entry["injection"]) for entry in result["train_info"]["rounds"]] == [False, False, True]
+    monkeypatch.setattr(pipeline, "load_parts", None)  # finished: read back, not trained again
+    assert run_recipe(late, out=tmp_path / "late")["train_info"]["digest"] == result["train_info"]["digest"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        (("federation.rounds=2", "injection.first_round=3"), "first_round"),
+        (("m3oe.experts=1", "m3oe.router_spread=1.0"), "router_spread"),
+        (("m3oe.router=uniform", "m3oe.router_spread=1.0"), "router_spread"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(settings, word):
+    with pytest.raises(FedkimError, match=word):
+        small(*settings)
+
+
+def test_a_spread_router_tells_the_seen_tasks_apart_from_the_first_round():
+    spread = next(iter(federate(small("federation.rounds=1", "m3oe.router_spread=2.0"))))
+    near = next(iter(federate(small("federation.rounds=1"))))
+    assert near.injection["routes"]["total_variation"] < 0.1 < 0.3 < spread.injection["routes"]["total_variation"]
+
+
 def test_the_rounds_record_what_each_site_sent_and_received(scored):
     _, result = scored
     for entry in result["train_info"]["rounds"]:

@@ -29,6 +29,17 @@ def test_sharing_the_first_extraction_changes_no_bit_and_saves_the_work(tmp_path
     assert len(list((tmp_path / "extraction").glob("*.safetensors"))) == 2
 
 
+def test_whatever_no_injection_has_touched_is_shared(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path))
+    frozen = ("federation.rounds=3", "injection.train_encoders=false")
+    alone = digests(small(*frozen))
+    assert digests(small(*frozen, "run.share_extraction=true")) == alone
+    assert len(list((tmp_path / "extraction").glob("*.safetensors"))) == 3
+    monkeypatch.setattr(rounds_module, "InProcess", None)  # nobody trains
+    assert digests(small(*frozen, "run.share_extraction=true")) == alone
+    assert digests(small(*frozen, "run.share_extraction=true", "m3oe.experts=1"))
+
+
 def cut_short(data):
     return data[:100]
 

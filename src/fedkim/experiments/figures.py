@@ -14,6 +14,9 @@ from fedkim.experiments.our_tables import LINKED, rho_points
 from fedkim.experiments.scores import Scores
 from fedkim.report.drawing import Series, line_chart, number, ticks
 
+COMPARED = ("fedplug", "fedplug-lora", "fedplug-lora-matched", "fedkim")
+"""Methods of the learning curves."""
+
 _NAME_SPACE = "http://www.w3.org/2000/svg"
 _ROW, _NAMES, _WIDTH, _EDGE = 22, 330, 720, 24
 
@@ -27,6 +30,10 @@ def all_figures(scores: Scores, decided: Sequence[Decided]) -> dict[str, tuple[s
         ),
         "rho": ("Unseen tasks by ρ, mean AUROC; dotted: chance, where everything must lie at ρ = 0.", rho(scores)),
         "bytes": ("What the sites send (MiB) against AUROC on seen tasks, one point a method.", sent(scores)),
+        "learning": (
+            "Loss of the injection by round, nats per answer token, mean over seeds: whether a method had enough steps.",
+            learning(scores),
+        ),
         "routes": ("α by task and expert of FEDKIM's first seed; dark: a large weight.", routes(scores)),
     }
     return {name: (caption, figure) for name, (caption, figure) in drawn.items() if figure}
@@ -82,6 +89,19 @@ def rho(scores: Scores) -> Markup:
     if max((len(line.points) for line in lines), default=0) < 2:
         return Markup("")
     return line_chart(lines, x_label="ρ", y_label="AUROC, points", baseline=50.0, y_range=(40.0, 100.0))
+
+
+def learning(scores: Scores) -> Markup:
+    """The injection's mean loss by round of the methods that learn from the same public labels."""
+    series: list[Series] = []
+    for method in COMPARED:
+        cells = [cell for group in scores.group(method).values() for cell in group]
+        losses = [cell.injection_losses for cell in cells]
+        if losses:
+            means = [fmean(values) for values in zip(*losses)]
+            points: list[tuple[float, float | None]] = [(number + 1, value) for number, value in enumerate(means)]
+            series.append(Series(name=title_of(method), points=points, colour=len(series)))
+    return line_chart(series, x_label="round", y_label="loss") if series else Markup("")
 
 
 def sent(scores: Scores) -> Markup:

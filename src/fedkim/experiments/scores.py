@@ -73,6 +73,12 @@ class CellScores:
         return worst_blindness(self.record["metrics"][task].get("blindness", {}))
 
     @property
+    def injection_losses(self) -> list[float]:
+        """Mean loss of the injection by round, of the rounds that had one."""
+        rounds = self.record["train_info"]["rounds"]
+        return [entry["injection"]["loss"][0] for entry in rounds if entry.get("injection", {}).get("loss")]
+
+    @property
     def bytes_sent(self) -> int:
         """Of all sites in all rounds."""
         rounds = self.record["train_info"]["rounds"]

@@ -95,12 +95,12 @@ def over_seeds(records: Sequence[Mapping[str, Any]]) -> str:
     for task, first in records[0]["tasks"].items():
         if not first["proxy_by_rho"]:
             continue
-        rows = [record["tasks"][task] for record in records]
+        figures = [record["tasks"][task] for record in records]
         columns = [
-            " / ".join(_range([row[key][rho] for row in rows]) for rho in first[key])
+            " / ".join(_range([row[key][rho] for row in figures]) for rho in first[key])
             for key in ("small_by_rho", "proxy_by_rho")
         ]
-        gain = _range([row["proxy_gain_without_link"] for row in rows], sign="+")
+        gain = _range([row["proxy_gain_without_link"] for row in figures], sign="+")
         lines.append(f"| phantom {task} | {' | '.join(columns)} | {gain} |")
     lines += [
         "",
