@@ -105,6 +105,7 @@ def test_a_kept_cell_says_how_it_was_made_and_names_no_patient(done):
         "backbone": "fedavg",
         "seed": 10,
         "configuration": None,
+        "trained_in": "",
     }
     assert {"config", "versions", "environment", "seconds", "processor_seconds"} <= set(info)
     assert record["train_info"]["rounds"][0]["sites"]["site-1"]["bytes_sent"] > 0

@@ -1,7 +1,8 @@
 """Running a matrix: cells side by side as processes of one thread each, resumable at every cell and within it.
 
 A cell is done when its JSON stands below ``results``; a killed one resumes its own folder, ``runs/<matrix>/<cell>``, at its
-last round. Cells share data and the first round's extraction through the cache, and nothing else.
+last round. Cells share data and untouched extraction through the cache; cells that differ in ρ alone are one process, which
+trains once (``adoption``). They share nothing else.
 """
 
 import fnmatch
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedkim.errors import FedkimError
+from fedkim.experiments.adoption import adopt, donor_of, heirs_of
 from fedkim.experiments.choosing import read_chosen, write_chosen
 from fedkim.experiments.keeping import keep_cell
 from fedkim.experiments.matrix import Cell, Matrix, load_matrix
@@ -76,8 +78,7 @@ def run_matrix(
         raise FedkimError(f"cells of {path}", found=f"none that match {only!r}", remedy="see --list")
     waiting = [cell for cell in selected if not result_file(results, matrix, cell).exists()]
     now = waiting[:at_most]
-    size = AT_ONCE if smoke else 1
-    batches = [now[start : start + size] for start in range(0, len(now), size)]
+    batches = _batches(matrix, now)
     processes, done, failed = _Processes(), [], []
     with progress.stage("cells", len(now)) as stage, ThreadPoolExecutor(max(1, jobs)) as threads:
 
@@ -111,14 +112,38 @@ def run_cell(matrix: Matrix, cell: Cell, *, runs: Path, results: Path, keep: str
     from fedkim.run import run_recipe
 
     began = time.process_time()
-    recipe = matrix.recipe(cell, read_chosen(matrix, results))
+    chosen = read_chosen(matrix, results)
+    recipe = matrix.recipe(cell, chosen)
     folder = runs / matrix.name / cell.name
+    donor = donor_of(matrix, cell, chosen)
+    adopted = donor if donor and adopt(recipe, folder, runs / matrix.name / donor.name) else None
     result = run_recipe(recipe, out=folder)
     spent = time.process_time() - began
-    path = keep_cell(results, recipe, cell, result, run=folder, processor_seconds=spent)
-    if not fnmatch.fnmatch(cell.name, keep):
-        shutil.rmtree(folder / "rounds", ignore_errors=True)
+    path = keep_cell(
+        results, recipe, cell, result, run=folder, processor_seconds=spent, trained_in=adopted.name if adopted else ""
+    )
+    for done in (cell, donor):
+        needed = done and any(
+            not result_file(results, matrix, heir).exists() for heir in heirs_of(matrix, done, chosen)
+        )
+        if done and not needed and result_file(results, matrix, done).exists() and not fnmatch.fnmatch(done.name, keep):
+            shutil.rmtree(runs / matrix.name / done.name / "rounds", ignore_errors=True)
     return path
+
+
+def _batches(matrix: Matrix, cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Cells by process: alone, after one whose training is theirs too, or some of a smoke run together."""
+    if matrix.smoke:
+        return [list(cells[start : start + AT_ONCE]) for start in range(0, len(cells), AT_ONCE)]
+    waiting = dict.fromkeys(cells)
+    batches = []
+    while waiting:
+        first = next(iter(waiting))
+        batch = [first, *(heir for heir in heirs_of(matrix, first) if heir in waiting)]
+        batches.append(batch)
+        for cell in batch:
+            del waiting[cell]
+    return batches
 
 
 def result_file(results: Path, matrix: Matrix, cell: Cell) -> Path:

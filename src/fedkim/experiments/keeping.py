@@ -35,11 +35,21 @@ SUFFIX = ".predictions.parquet"
 
 
 def keep_cell(
-    results: Path, recipe: Recipe, cell: Cell, result: Mapping[str, Any], *, run: Path, processor_seconds: float
+    results: Path,
+    recipe: Recipe,
+    cell: Cell,
+    result: Mapping[str, Any],
+    *,
+    run: Path,
+    processor_seconds: float,
+    trained_in: str = "",
 ) -> Path:
-    """Write a finished cell's files below ``results`` and give the JSON's path; writing it last makes the cell done."""
+    """Write a finished cell's files below ``results`` and give the JSON's path; writing it last makes the cell done.
+
+    ``trained_in`` names the cell whose training was this one's too.
+    """
     rows = read_predictions(run / "predictions.json")
-    record = {**result, "run_info": {**result["run_info"], "cell": cell_record(cell)}}
+    record = {**result, "run_info": {**result["run_info"], "cell": {**cell_record(cell), "trained_in": trained_in}}}
     # a resumed cell counts the processor time of its last process alone
     record["run_info"]["processor_seconds"] = round(processor_seconds, 1)
     folder = results if cell.configuration is None else results / "choice"

@@ -4,12 +4,12 @@ With several seeds a line of progress each, then the table over seeds. ``--into 
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from fedkim.data.phantom.acceptance import acceptance
 from fedkim.data.phantom.settings import PhantomSettings
 from fedkim.data.phantom.table import as_record, as_text, over_seeds
-from fedkim.store.files import pretty, write_text
 
 STAYS = 6000
 """Stays fitted and measured: the best of 52 numbers at four ρ is a largest of many, and on 1,800 stays its noise is ± .03."""
@@ -28,6 +28,7 @@ if __name__ == "__main__":
         else:
             print(f"seed {seed}: {table.seconds:.0f} s", flush=True)
         if arguments.into:
-            write_text(arguments.into, pretty({"generator": records[-1]["generator"], "seeds": records}))
+            text = json.dumps({"generator": records[-1]["generator"], "seeds": records}, indent=1)
+            arguments.into.write_text(text + "\n", encoding="utf-8")
     if len(records) > 1:
         print(over_seeds(records))

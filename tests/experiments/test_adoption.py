@@ -1,0 +1,124 @@
+"""Cells that differ in ρ alone: that training is the same is trained out, not believed; then they share it."""
+
+import json
+
+import pytest
+
+from fedkim.experiments import adoption
+from fedkim.experiments import cells as cells_module
+from fedkim.experiments.adoption import donor_of, heirs_of
+from fedkim.experiments.cells import run_cell
+from fedkim.experiments.matrix import load_matrix
+
+pytest.importorskip("pyarrow", reason="SKIPPED, NOT RUN: needs pyarrow")
+
+TEXT = """
+name = "small-matrix"
+[base.run]
+dtype = "float32"
+[base.data]
+image_size = 32
+image_patients = 90
+signal_patients = 0
+icu_patients = 0
+rho = 1.0
+[base.tasks]
+seen = ["lung_opacity", "covid"]
+unseen = ["enlarged_cardiomediastinum", "atelectasis", "pleural_effusion", "slake"]
+[base.federation]
+rounds = 2
+sites = 2
+[base.extraction]
+width = 16
+[base.llm]
+name = "tiny"
+max_new_tokens = 2
+[base.m3oe]
+experts = 4
+rank = 2
+router_width = 16
+[base.injection]
+batch_size = 4
+steps_per_round = 2
+[base.evaluation]
+draws = 100
+development_samples = 8
+blind = false
+reveal_test = true
+[[cells]]
+methods = ["fedkim", "fedplug"]
+seeds = [10]
+[[cells]]
+methods = ["fedkim"]
+seeds = [10]
+variation = "rho-0"
+set = ["data.rho=0.0"]
+[[cells]]
+methods = ["fedkim"]
+seeds = [10]
+variation = "longer"
+set = ["injection.steps_per_round=3"]
+"""
+
+
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory):
+    path = tmp_path_factory.mktemp("matrix") / "small.toml"
+    path.write_text(TEXT)
+    return load_matrix(path)
+
+
+def results(matrix, folder):
+    return {
+        cell.group: json.loads((folder / "small-matrix" / f"{cell.name}.json").read_text())
+        for cell in matrix.cells
+        if (folder / "small-matrix" / f"{cell.name}.json").exists()
+    }
+
+
+def test_only_cells_that_train_alike_have_a_donor(matrix):
+    cells = {cell.group: cell for cell in matrix.cells}
+    main, unlinked = cells["fedkim--fedavg"], cells["fedkim+rho-0--fedavg"]
+    assert donor_of(matrix, unlinked) == main
+    assert heirs_of(matrix, main) == [unlinked]
+    assert donor_of(matrix, cells["fedkim+longer--fedavg"]) is None
+    assert heirs_of(matrix, cells["fedplug--fedavg"]) == []
+    batches = [[cell.group for cell in batch] for batch in cells_module._batches(matrix, matrix.cells)]
+    assert batches == [
+        ["fedkim--fedavg", "fedkim+rho-0--fedavg"],
+        ["fedplug--fedavg"],
+        ["fedkim+longer--fedavg"],
+    ]
+
+
+def test_a_linked_finding_that_is_not_unseen_shares_nothing(tmp_path):
+    (tmp_path / "other.toml").write_text(TEXT.replace('"atelectasis", ', ""))
+    other = load_matrix(tmp_path / "other.toml")
+    assert all(donor_of(other, cell) is None for cell in other.cells)
+
+
+def test_an_adopted_training_is_the_one_that_the_cell_would_have_done_itself(matrix, tmp_path, monkeypatch):
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    pair = [cell for cell in matrix.cells if cell.method == "fedkim" and cell.variation in ("", "rho-0")]
+    for cell in pair:
+        run_cell(matrix, cell, runs=shared / "runs", results=shared)
+    monkeypatch.setattr(cells_module, "adopt", lambda *_: False)
+    for cell in pair:
+        run_cell(matrix, cell, runs=alone / "runs", results=alone)
+    trained, adopted = results(matrix, alone), results(matrix, shared)
+    unlinked = "fedkim+rho-0--fedavg"
+    assert trained[unlinked]["train_info"]["digest"] == trained["fedkim--fedavg"]["train_info"]["digest"]
+    assert adopted[unlinked]["train_info"]["digest"] == trained[unlinked]["train_info"]["digest"]
+    assert adopted[unlinked]["metrics"] == trained[unlinked]["metrics"]
+    assert adopted[unlinked]["metrics"] != adopted["fedkim--fedavg"]["metrics"]
+    assert adopted[unlinked]["run_info"]["cell"]["trained_in"] == "fedkim--fedavg--seed10"
+    assert trained[unlinked]["run_info"]["cell"]["trained_in"] == ""
+    assert not list(shared.glob("runs/*/*/rounds"))  # the donor's weights go with the last heir
+
+
+def test_without_its_donor_a_cell_trains_by_itself(matrix, tmp_path):
+    unlinked = next(cell for cell in matrix.cells if cell.variation == "rho-0")
+    folder = tmp_path / "runs" / "small-matrix"
+    assert not adoption.adopt(matrix.recipe(unlinked), folder / unlinked.name, folder / "fedkim--fedavg--seed10")
+    run_cell(matrix, unlinked, runs=tmp_path / "runs", results=tmp_path)
+    assert results(matrix, tmp_path)[unlinked.group]["run_info"]["cell"]["trained_in"] == ""
