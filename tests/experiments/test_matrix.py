@@ -48,9 +48,12 @@ def test_methods_are_settings_of_one_recipe(matrix):
     assert recipes["fedkim-pub--fedavg"].federation.trainers == "public"
     assert recipes["without-task--fedavg"].m3oe.router_inputs == "modality"
     assert recipes["without-modality--fedavg"].m3oe.router_inputs == "task"
-    assert recipes["local-only.4--fedavg"].federation.local_site == 4
+    assert recipes["local-only.1--fedavg"].federation.local_site == 1
     assert recipes["fedkim--fedprox"].federation.algorithm == "fedprox"
     assert recipes["fedkim+rho-0--fedavg"].data.rho == 0
+    late = recipes["fedkim-plus--fedavg"]
+    assert late.injection.first_round == late.federation.rounds - 1
+    assert 2 * late.injection.steps_per_round == fedkim.federation.rounds * fedkim.injection.steps_per_round
     assert len({recipe.digest() for recipe in recipes.values()}) == len(recipes)
 
 
@@ -66,6 +69,14 @@ def test_a_chosen_configuration_counts_for_what_it_is_compared_with_and_doubles_
 def test_choosing_never_sees_test_patients(matrix):
     assert not any(matrix.recipe(cell).evaluation.reveal_test for cell in matrix.choice[::7])
     assert all(matrix.recipe(cell).evaluation.reveal_test for cell in matrix.cells[::20])
+
+
+def test_a_configuration_that_changes_nothing_for_a_method_is_not_tried_twice(matrix):
+    tried = {}
+    for cell in matrix.choice:
+        tried.setdefault((cell.method, cell.seed), []).append(cell.configuration)
+    assert tried["fedkim", 0] == list(range(8))
+    assert tried["fedplug", 0] == [0, 1, 2, 3]  # no adapter, no scale
 
 
 def test_smoke_has_every_block_and_two_seeds_of_the_first(matrix):

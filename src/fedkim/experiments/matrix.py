@@ -107,9 +107,8 @@ class Matrix:
     smoke: bool = False
 
     @cached_property
-    def _rank_and_experts(self) -> tuple[int, int]:
-        base = from_dict(self.base, *(SMOKE if self.smoke else ()), source=self.name)
-        return base.m3oe.rank, base.m3oe.experts
+    def _base(self) -> Recipe:
+        return from_dict(self.base, *(SMOKE if self.smoke else ()), source=self.name)
 
     def recipe(self, cell: Cell, chosen: Mapping[str, int] | None = None) -> Recipe:
         """The recipe of one cell: base, method, chosen configuration, variation, backbone, seed; later ones win.
@@ -119,10 +118,15 @@ class Matrix:
             chosen: configuration by method, from the choice; a method without one keeps the base.
         """
         smoke = SMOKE if self.smoke else ()
-        own, experts = self._rank_and_experts
-        matched = experts * own
-        settings = [text.format(matched_rank=matched) for text in find_method(cell.method).settings]
-        rank = matched if f"m3oe.rank={matched}" in settings else own
+        base, rounds = self._base, self._base.federation.rounds
+        matched = base.m3oe.experts * base.m3oe.rank
+        figures = {
+            "matched_rank": matched,
+            "last_but_one": max(1, rounds - 1),
+            "half_of_all_steps": -(-rounds * base.injection.steps_per_round // 2),
+        }
+        settings = [text.format(**figures) for text in find_method(cell.method).settings]
+        rank = matched if f"m3oe.rank={matched}" in settings else base.m3oe.rank
         number = cell.configuration
         if number is None and chosen is not None:
             number = chosen.get(choice_method(cell.method))
@@ -192,9 +196,9 @@ def _distinct(matrix: Matrix) -> tuple[Cell, ...]:
 def choice_method(method: str) -> str:
     """The method whose choice a method shares: a reference or an ablation takes what was chosen for what it is compared with.
 
-    FedPlug, both FedPlug_L, FEDKIM, FEDKIM_pub and FEDKIM+ choose for themselves.
+    FedPlug, both FedPlug_L, FEDKIM and FEDKIM+ choose for themselves.
     """
-    own = ("fedplug", "fedplug-lora", "fedplug-lora-matched", "fedkim-pub", "fedkim-plus")
+    own = ("fedplug", "fedplug-lora", "fedplug-lora-matched", "fedkim-plus")
     return method if method in own else "fedkim"
 
 

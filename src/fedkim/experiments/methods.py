@@ -17,7 +17,11 @@ class Method:
     title: str
     """As tables show it."""
     settings: tuple[str, ...]
-    """``table.key=value``, over the matrix's base; ``{matched_rank}`` is the base's P·r."""
+    """``table.key=value``, over the matrix's base.
+
+    ``{matched_rank}`` is the base's P·r, ``{last_but_one}`` its last round but one and ``{half_of_all_steps}`` half of its
+    steps of all rounds: a method that injects in two rounds alone takes as many as the others.
+    """
     ours: bool = False
     """Not in the paper."""
 
@@ -54,10 +58,37 @@ _METHODS = (
             "injection.schedule=linear",
             "injection.mixup=taught",
             "injection.unlabelled=true",
+            "injection.first_round={last_but_one}",
+            "injection.steps_per_round={half_of_all_steps}",
         ),
         ours=True,
     ),
-    # each ingredient of FEDKIM+ by itself
+    # each ingredient of FEDKIM+ by itself, and what it would be without
+    Method(
+        name="late",
+        title="FEDKIM, injection in the last two rounds",
+        settings=("injection.first_round={last_but_one}", "injection.steps_per_round={half_of_all_steps}"),
+        ours=True,
+    ),
+    Method(
+        name="taught",
+        title="FEDKIM+, injection in every round",
+        settings=("injection.teacher=decoder", "injection.train_encoders=false"),
+        ours=True,
+    ),
+    Method(name="spread", title="FEDKIM, router spread at the start", settings=("m3oe.router_spread=1.0",), ours=True),
+    Method(
+        name="plus-spread",
+        title="FEDKIM+, router spread at the start",
+        settings=(
+            "injection.teacher=decoder",
+            "injection.train_encoders=false",
+            "injection.first_round={last_but_one}",
+            "injection.steps_per_round={half_of_all_steps}",
+            "m3oe.router_spread=1.0",
+        ),
+        ours=True,
+    ),
     Method(
         name="frozen-encoders",
         title="FEDKIM, encoders frozen on the server",
