@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
+from fedkim.experiments.choosing import seen_score
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import block, markdown
+from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.matrix import load_matrix
 from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import read_scores
@@ -14,7 +17,9 @@ from fedkim.experiments.tables import all_tables
 from fedkim.report.markdown import results_table
 
 ROOT = Path(__file__).parents[1]
-COMMITTED = sorted((ROOT / "results").glob("*/*--seed0*.json"))
+MATRICES = ("paper-matrix", "fedkim-plus-development", "real-pack-fold")
+RUN = [name for name in MATRICES if list((ROOT / "results" / name).glob("*--seed*.json"))]
+COMMITTED = sorted(path for path in (ROOT / "results").glob("*/*--seed0*.json") if path.parent.name not in MATRICES)
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
@@ -33,20 +38,43 @@ def test_committed_results_are_aggregates(path):
         assert name not in text
 
 
-@pytest.mark.parametrize("folder", sorted((ROOT / "results").glob("*-matrix")), ids=lambda path: path.name)
-def test_results_page_shows_what_the_committed_predictions_give(folder):
+@pytest.mark.parametrize("name", RUN)
+def test_results_page_shows_what_the_committed_predictions_give(name):
+    folder = ROOT / "results" / name
     scores = read_scores(folder, from_predictions=True)
     decided = decide(scores)
     tables = [*all_tables(scores, decided), *forgetting_tables(folder)]
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    assert block(page, folder.name)[1].strip() == markdown(scores, decided, tables).strip()
+    assert block(page, name)[1].strip() == markdown(scores, decided, tables).strip()
 
 
-def test_results_page_has_a_place_for_the_matrix():
+@pytest.mark.parametrize("name", MATRICES)
+def test_results_page_says_of_each_matrix_how_much_of_it_has_been_run(name):
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    committed = (ROOT / "results" / "paper-matrix").is_dir()
-    inside = block(page, "paper-matrix")[1]
-    assert ("Not run yet" in inside) != committed
-    if not committed:
-        matrix = load_matrix(ROOT / "recipes" / "paper-matrix.toml")
-        assert f"none of its {len(matrix.cells)} cells, nor the {len(matrix.choice)} of its choice" in inside
+    inside = block(page, name)[1]
+    matrix = load_matrix(ROOT / "recipes" / f"{name}.toml")
+    if name not in RUN:
+        assert f"Not run yet: none of its {len(matrix.cells)} cells has a result" in inside
+    kept = [c for c in matrix.choice if (ROOT / "results" / "choice" / name / f"{c.name}.json").exists()]
+    if matrix.choice:
+        chosen = (ROOT / "results" / name / "chosen.json").exists()
+        assert chosen == (len(kept) == len(matrix.choice))
+        assert f"{len(kept)} of the {len(matrix.choice)} cells of its choice are done" in page
+
+
+def test_the_choice_was_made_from_the_committed_cells():
+    matrix = load_matrix(ROOT / "recipes" / "paper-matrix.toml")
+    path = ROOT / "results" / "paper-matrix" / "chosen.json"
+    if not path.exists():
+        assert "paper-matrix" not in RUN  # nothing is evaluated before its settings are chosen
+        return
+    record = json.loads(path.read_text(encoding="utf-8"))
+    values = {}
+    for cell in matrix.choice:
+        kept = read_kept(ROOT / "results" / "choice" / "paper-matrix" / f"{cell.name}.json")
+        assert kept["run_info"]["split"] == "development"
+        values.setdefault((cell.method, str(cell.configuration)), []).append(seen_score(kept))
+    for (method, number), scores in values.items():
+        assert record["scores"][method][number] == pytest.approx(fmean(scores), abs=1e-6)
+    for method, scores in record["scores"].items():
+        assert scores[str(record["chosen"][method])] == max(scores.values())

@@ -40,6 +40,21 @@ def test_the_papers_matrix_has_its_cells_and_keeps_choosing_seeds_apart(matrix):
     assert len(matrix.configurations) == 8
 
 
+@pytest.mark.parametrize(("name", "cells"), [("real-pack-fold", 20), ("fedkim-plus-development", 24)])
+def test_the_other_matrices_are_understood(name, cells):
+    other = load_matrix(PAPER.with_name(f"{name}.toml"))
+    assert len(other.cells) == cells
+    recipes = {cell.name: other.recipe(cell) for cell in other.cells}
+    if name == "fedkim-plus-development":
+        assert not any(recipe.evaluation.reveal_test or recipe.evaluation.unseen for recipe in recipes.values())
+        assert len({recipe.digest() for recipe in recipes.values()}) == cells
+        steps = {
+            (recipe.federation.rounds - recipe.injection.first_round + 1) * recipe.injection.steps_per_round
+            for recipe in recipes.values()
+        }
+        assert steps == {100}  # the same number for all
+
+
 def test_methods_are_settings_of_one_recipe(matrix):
     recipes = {cell.group: matrix.recipe(cell) for cell in matrix.cells if cell.seed == 10}
     fedkim, matched = recipes["fedkim--fedavg"], recipes["fedplug-lora-matched--fedavg"]

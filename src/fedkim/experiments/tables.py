@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fedkim.experiments.claims import Decided
+from fedkim.experiments.fold_tables import fold_tables
 from fedkim.experiments.our_tables import communication, rho_table, routing, varied
 from fedkim.experiments.paper_tables import (
     ablation,
@@ -14,12 +15,14 @@ from fedkim.experiments.paper_tables import (
 )
 from fedkim.experiments.scores import Scores
 from fedkim.experiments.table import Table
+from fedkim.experiments.targets import targets_table
 
 
 def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
     """Every table that has a row, in reading order."""
     tables = [
-        claims_table(decided),
+        *([claims_table(decided)] if any(one.verdict.paired for one in decided) else []),
+        targets_table(scores),
         zero_shot_classification(scores),
         zero_shot_generation(scores),
         seen_tasks(scores),
@@ -29,6 +32,8 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
         varied(scores, "Heterogeneous sites", ("dirichlet-0.1", "missing-0.6", "site-shift")),
         varied(scores, "More questions on the same inputs", ("questions",)),
         routing(scores),
+        varied(scores, "More steps", ("twice-the-steps",)),
         communication(scores),
+        *fold_tables(scores),
     ]
     return [table for table in tables if table.rows]

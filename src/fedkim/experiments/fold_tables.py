@@ -1,0 +1,129 @@
+"""Tables of real patients: methods over published folds, with intervals from the kept bootstrap draws of patients.
+
+A fold's draws resample the same patients for every method, so differences of methods are paired; folds hold different
+patients. What is left out is the noise of training: each fold is trained once.
+"""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import numpy as np
+
+from fedkim.experiments.methods import title_of
+from fedkim.experiments.scores import CellScores, Scores
+from fedkim.experiments.table import DASH, Table
+
+FOLD = "fold-"
+"""Variations of a matrix over folds are named ``fold-0``, ``fold-1``, …"""
+
+
+def fold_tables(scores: Scores) -> list[Table]:
+    """Seen and unseen tasks by method, and FEDKIM less each other method; nothing where no fold has been run."""
+    cells = _by_method(scores)
+    if not cells:
+        return []
+    return [
+        *(_scores(title, which, cells) for which, title in (("seen", "Seen tasks"), ("unseen", "Unseen tasks"))),
+        _differences(cells),
+    ]
+
+
+def _by_method(scores: Scores) -> dict[str, dict[str, CellScores]]:
+    """Cells by method and fold; only the folds that every method has."""
+    found: dict[str, dict[str, CellScores]] = {}
+    for cell in scores.cells:
+        if cell.variation.startswith(FOLD) and "draws" in cell.record:
+            found.setdefault(cell.method, {})[cell.variation] = cell
+    common = set.intersection(*(set(folds) for folds in found.values())) if found else set()
+    return {
+        method: {fold: folds[fold] for fold in sorted(common)}
+        for method in [name for name, _, _ in scores.groups() if name in found]
+        for folds in [found[method]]
+        if common
+    }
+
+
+def _scores(title: str, which: str, cells: Mapping[str, Mapping[str, CellScores]]) -> Table:
+    tasks = _tasks(which, cells)
+    rows = []
+    for method, folds in cells.items():
+        drawn = [_over_folds(folds, task) for task in tasks]
+        rows.append([title_of(method), *map(_shown, drawn), _shown(_mean(drawn))])
+    folds = next(iter(cells.values()))
+    for row, name in (("small_before", "small models, before injection"), ("proxy", "best seen head (proxy)")):
+        drawn = [_over_folds(cells["fedkim"], task, row) if "fedkim" in cells else None for task in tasks]
+        if any(one is not None for one in drawn):
+            rows.append([f"*{name}*", *map(_shown, drawn), _shown(_mean(drawn))])
+    return Table(
+        title=f"Real patients: {title.lower()}",
+        note=f"AUROC, mean over {len(folds)} folds [95 % by patient]. One training a fold.",
+        header=["method", *tasks, "mean"],
+        rows=rows if tasks else [],
+    )
+
+
+def _differences(cells: Mapping[str, Mapping[str, CellScores]]) -> Table:
+    rows = []
+    for method in cells:
+        if method == "fedkim" or "fedkim" not in cells:
+            continue
+        row = [f"FEDKIM − {title_of(method)}"]
+        for which in ("seen", "unseen"):
+            pairs = []
+            for task in _tasks(which, cells):
+                first, second = (_over_folds(cells[name], task) for name in ("fedkim", method))
+                if first is not None and second is not None:
+                    pairs.append((first[0] - second[0], first[1] - second[1]))
+            row.append(_shown(_mean(pairs), sign="+"))
+        rows.append(row)
+    return Table(
+        title="Real patients: differences",
+        note="Points of mean AUROC, paired by patient; the noise of training is not in the intervals.",
+        header=["difference", "seen", "unseen"],
+        rows=rows,
+    )
+
+
+def _tasks(which: str, cells: Mapping[str, Mapping[str, CellScores]]) -> list[str]:
+    return list(
+        dict.fromkeys(task for folds in cells.values() for cell in folds.values() for task in cell.tasks(which))
+    )
+
+
+Drawn = tuple[float, np.ndarray]
+"""A score in points and its bootstrap draws."""
+
+
+def _over_folds(folds: Mapping[str, CellScores], task: str, row: str = "injected") -> Drawn | None:
+    """The mean over the folds in which the score exists; None if it exists in none."""
+    values, draws = [], []
+    for cell in folds.values():
+        value = cell.points(task, row)
+        kept = cell.record["draws"].get(task, {}).get(row)
+        if value is not None and kept:
+            values.append(value)
+            draws.append([np.nan if one is None else 100 * one for one in kept])
+    if not values:
+        return None
+    table = np.array(draws)
+    known = ~np.isnan(table)
+    means = np.where(known, table, 0).sum(0) / np.maximum(known.sum(0), 1)
+    return fmean(values), np.where(known.any(0), means, np.nan)
+
+
+def _mean(drawn: Sequence[Drawn | None]) -> Drawn | None:
+    known = [one for one in drawn if one is not None]
+    if not known or len(known) < len(drawn):
+        return None
+    return fmean(value for value, _ in known), np.mean([draws for _, draws in known], axis=0)
+
+
+def _shown(drawn: Drawn | None, sign: str = "") -> str:
+    if drawn is None:
+        return DASH
+    value, draws = drawn
+    known = draws[~np.isnan(draws)]
+    if len(known) < len(draws) / 2:
+        return f"{value:{sign}.1f}"
+    low, high = np.percentile(known, [2.5, 97.5])
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"

@@ -1,0 +1,94 @@
+"""What was aimed at before the evaluated seeds ran, and what came of it: figures in points, means over seeds with t-intervals.
+
+Claims ask whether a sentence is true (``claims``); a target asks whether a figure was reached, and isn't adjusted for many.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from fedkim.evaluation.seeds import PairedSeeds, paired_seeds
+from fedkim.experiments.methods import title_of
+from fedkim.experiments.our_tables import rho_points
+from fedkim.experiments.scores import Scores, common
+from fedkim.experiments.table import Table
+
+PLUG, MATCHED, FULL, PLUS = "fedplug", "fedplug-lora-matched", "fedkim", "fedkim-plus"
+WITHIN = 1.0
+"""Points that FEDKIM+ may stay below a small model on a seen task."""
+CONTROL = 2.0
+"""Points: the most that half an interval may be where nothing can transfer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One figure and when it counts as reached."""
+
+    name: str
+    wanted: str
+    by_seed: Mapping[int, float]
+    reached: Callable[[PairedSeeds], bool]
+
+
+def targets_table(scores: Scores) -> Table:
+    """A row per target that has two seeds or more."""
+    rows = []
+    for target in _targets(scores):
+        paired = paired_seeds(list(target.by_seed.values()))
+        if paired is None or not math.isfinite(paired.low):
+            continue
+        figure = f"{paired.mean:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}]"
+        rows.append([target.name, target.wanted, figure, "reached" if target.reached(paired) else "missed"])
+    return Table(
+        title="Targets",
+        note="Set before the evaluated seeds were run. Points, mean over seeds [95 % t-interval], without adjustment for their number.",
+        header=["figure", "wanted", "found", ""],
+        rows=rows,
+    )
+
+
+def _targets(scores: Scores) -> Iterator[Target]:
+    for first, second in ((FULL, MATCHED), (MATCHED, PLUG)):
+        for which in ("seen", "unseen"):
+            yield _above(
+                f"{title_of(first)} − {title_of(second)}, {which} AUROC",
+                _minus(scores.by_seed(first, which), scores.by_seed(second, which)),
+            )
+    for ablation in ("fedkim-pub", "without-task", "without-modality"):
+        yield _above(
+            f"{title_of(FULL)} − {title_of(ablation)}, seen and unseen AUROC",
+            _minus(scores.by_seed(FULL, "all"), scores.by_seed(ablation, "all")),
+        )
+    for task in scores.tasks("seen"):
+        own, small = (scores.task_by_seed(PLUS, task, row=row) for row in ("injected", "small_before"))
+        yield Target(
+            name=f"{title_of(PLUS)} − its small model, {task}",
+            wanted=f"mean at least −{WITHIN:.0f}",
+            by_seed=_minus(own, small),
+            reached=lambda paired: paired.mean >= -WITHIN,
+        )
+    for method in (FULL, PLUS):
+        injected, proxies = rho_points(scores, method), rho_points(scores, method, row="proxy")
+        for rho in sorted(set(injected) & set(proxies) - {0.0}):
+            yield _above(f"{title_of(method)} − proxy, unseen AUROC, ρ = {rho:g}", _minus(injected[rho], proxies[rho]))
+    for method in (FULL, MATCHED, PLUS):
+        points = rho_points(scores, method)
+        if 0.0 in points:
+            yield Target(
+                name=f"{title_of(method)} − 50, unseen AUROC, ρ = 0",
+                wanted=f"interval contains 0, half of it at most {CONTROL:.0f}",
+                by_seed={seed: value - 50 for seed, value in points[0.0].items()},
+                reached=lambda paired: paired.low <= 0 <= paired.high and (paired.high - paired.low) / 2 <= CONTROL,
+            )
+        for low, high in zip(list(points), list(points)[1:]):
+            yield _above(
+                f"{title_of(method)}, unseen AUROC, ρ = {high:g} − ρ = {low:g}", _minus(points[high], points[low])
+            )
+
+
+def _above(name: str, by_seed: Mapping[int, float]) -> Target:
+    return Target(name=name, wanted="interval above 0", by_seed=by_seed, reached=lambda paired: paired.low > 0)
+
+
+def _minus(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
+    return {seed: first[seed] - second[seed] for seed in common(first, second)}

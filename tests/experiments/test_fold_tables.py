@@ -1,0 +1,48 @@
+"""Methods over folds of real patients, from aggregates and kept draws alone."""
+
+import numpy as np
+import pytest
+
+from fedkim.experiments.fold_tables import fold_tables
+from fedkim.experiments.scores import CellScores, Scores
+
+RANDOM = np.random.default_rng(0)
+DRAWS = {fold: RANDOM.normal(0.0, 0.02, 200) for fold in ("fold-0", "fold-1")}
+
+
+def cell(method, fold, value, *, draws=None):
+    entry = {"kind": "classification", "seen": True, "rows": {"injected": {"primary": {"value": value}, "metrics": {}}}}
+    kept = {"mortality": {"injected": [value + noise for noise in DRAWS[fold]] if draws is None else draws}}
+    record = {"metrics": {"mortality": entry}, "draws": kept, "meta_info": {"synthetic": False}}
+    return CellScores(method=method, variation=fold, backbone="fedavg", seed=0, record=record)
+
+
+def tables(*cells):
+    return {table.title: table for table in fold_tables(Scores(name="real", synthetic=False, cells=cells))}
+
+
+def test_a_score_is_the_mean_over_folds_with_the_draws_of_their_mean():
+    found = tables(cell("fedkim", "fold-0", 0.70), cell("fedkim", "fold-1", 0.80))
+    (row,) = found["Real patients: seen tasks"].rows
+    low, high = np.percentile(75 + 50 * (DRAWS["fold-0"] + DRAWS["fold-1"]), [2.5, 97.5])
+    assert row == ["FEDKIM", f"75.0 [{low:.1f}, {high:.1f}]", f"75.0 [{low:.1f}, {high:.1f}]"]
+
+
+def test_differences_are_paired_and_only_over_folds_that_both_have():
+    found = tables(
+        cell("fedplug", "fold-0", 0.65),
+        cell("fedkim", "fold-0", 0.70),
+        cell("fedkim", "fold-1", 0.99),
+    )
+    assert found["Real patients: differences"].rows == [["FEDKIM − FedPlug", "+5.0 [+5.0, +5.0]", "–"]]
+    assert found["Real patients: seen tasks"].note.startswith("AUROC, mean over 1 folds")
+
+
+@pytest.mark.parametrize("draws", [[None] * 200, [None] * 150 + [0.7] * 50])
+def test_draws_that_hardly_exist_give_no_interval(draws):
+    found = tables(cell("fedkim", "fold-0", 0.70, draws=draws))
+    assert found["Real patients: seen tasks"].rows[0][1] == "70.0"
+
+
+def test_without_folds_there_is_no_table():
+    assert tables() == {}

@@ -1,0 +1,48 @@
+"""Targets on constructed cells: reached or missed as their numbers say, and only where there are seeds."""
+
+from test_claims import SEEDS, cell, jitter, scores, world
+
+from fedkim.experiments.targets import targets_table
+
+
+def found(cells):
+    return {name: (figure, word) for name, _, figure, word in targets_table(scores(cells)).rows}
+
+
+def plus(seen, *, unseen=0.7, variation="", rho=1.0, before=0.8):
+    return [
+        cell("fedkim-plus", seed, seen=seen + jitter(seed), unseen=unseen, before=before, variation=variation, rho=rho)
+        for seed in SEEDS
+    ]
+
+
+def test_fedkim_plus_may_stay_a_point_below_its_small_model_and_no_more():
+    name = "FEDKIM+ − its small model, covid"
+    assert found(plus(0.793))[name][1] == "reached"
+    assert found(plus(0.785))[name] == ("-1.50 [-1.60, -1.40]", "missed")
+
+
+def test_at_rho_0_the_interval_must_hold_chance_and_be_narrow():
+    name = "FEDKIM+ − 50, unseen AUROC, ρ = 0"
+
+    def at_zero(values):
+        return [
+            cell("fedkim-plus", seed, unseen=value, variation="rho-0", rho=0.0)
+            for seed, value in zip(SEEDS, values, strict=True)
+        ]
+
+    assert found(at_zero([0.49, 0.51, 0.50, 0.505, 0.495]))[name][1] == "reached"
+    assert found(at_zero([0.54, 0.55, 0.54, 0.55, 0.545]))[name][1] == "missed"  # something leaks
+    assert found(at_zero([0.40, 0.60, 0.50, 0.55, 0.45]))[name][1] == "missed"  # too wide to say
+
+
+def test_differences_of_methods_and_ablations_stand_beside_what_was_wanted():
+    rows = found(world())
+    assert rows["FEDKIM − FedPlug_L (rank P·r), seen AUROC"][1] == "reached"
+    assert rows["FEDKIM − FEDKIM_pub, seen and unseen AUROC"][1] == "reached"
+    turned = [c for c in world() if c.method != "fedkim"] + [cell("fedkim", seed, seen=0.7) for seed in SEEDS]
+    assert found(turned)["FEDKIM − FedPlug_L (rank P·r), seen AUROC"][1] == "missed"
+
+
+def test_without_seeds_there_is_no_target():
+    assert found([cell("fedkim", 10)]) == {}
