@@ -8,8 +8,7 @@ from test_partition import PRIVATE, cohort
 from fedkim.data.partition import _classes, partition
 from fedkim.data.partitioners import KINDS
 from fedkim.errors import FedkimError
-from fedkim.recipe import Recipe
-from fedkim.recipe.tables import Federation
+from fedkim.recipe import Federation, Recipe
 
 pytest.importorskip("flwr_datasets", reason="SKIPPED, NOT RUN: needs flwr-datasets (pip install 'fedkim[partitions]')")
 

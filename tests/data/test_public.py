@@ -12,8 +12,7 @@ from fedkim.data.public_sets import BUILT_IN, PUBLIC_SETS, known_sets
 from fedkim.data.record import Input, Record
 from fedkim.data.registry import SOURCES
 from fedkim.errors import FedkimError
-from fedkim.recipe import Recipe
-from fedkim.recipe.tables import Data, Tasks
+from fedkim.recipe import Data, Recipe, Tasks
 
 
 @pytest.fixture(autouse=True)

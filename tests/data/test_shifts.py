@@ -7,8 +7,7 @@ from fedkim.data.sample import Dataset, Sample
 from fedkim.data.shifts import SHIFTS, Shift, check_shifts, shifted
 from fedkim.errors import FedkimError
 from fedkim.modalities.series import CONCEPTS, prepare_values
-from fedkim.recipe import Recipe, load
-from fedkim.recipe.tables import Federation
+from fedkim.recipe import Federation, Recipe, load
 from fedkim.run.world import build_world
 
 MODALITIES = sorted({shift.modality for shift in SHIFTS.values()})

@@ -5,7 +5,7 @@ import torch
 
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError
-from fedkim.recipe.tables import Data
+from fedkim.recipe import Data
 from fedkim.run.trained import NAME, elsewhere, refuse_trained, remember_trained
 
 

@@ -3,8 +3,10 @@
 from fedkim.recipe.loading import from_dict, load
 from fedkim.recipe.plugins import import_plugins
 from fedkim.recipe.presets import PRESETS
+from fedkim.recipe.question_tables import Data, Run, Tasks
 from fedkim.recipe.recipe import Recipe
-from fedkim.recipe.tables import LLM, M3OE, Data, Evaluation, Extraction, Federation, Injection, Run, Tasks
+from fedkim.recipe.server_tables import LLM, M3OE, Evaluation, Injection
+from fedkim.recipe.site_tables import Extraction, Federation
 
 __all__ = [
     "LLM",

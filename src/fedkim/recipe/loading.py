@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from fedkim.errors import FedkimError, unknown
 from fedkim.recipe.presets import PRESETS
 from fedkim.recipe.recipe import Recipe
-from fedkim.recipe.tables import Table
+from fedkim.recipe.table import Table
 
 Deltas = Mapping[str, Mapping[str, Any]]
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fedkim.errors import FedkimError
-from fedkim.recipe.tables import LLM, M3OE, Data, Evaluation, Extraction, Federation, Injection, Run, Table, Tasks
+from fedkim.recipe.question_tables import Data, Run, Tasks
+from fedkim.recipe.server_tables import LLM, M3OE, Evaluation, Injection
+from fedkim.recipe.site_tables import Extraction, Federation
+from fedkim.recipe.table import Table
 
 # The same numbers come out whatever these say.
 _WITHOUT_EFFECT = {

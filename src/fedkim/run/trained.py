@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fedkim.data.sample import SPLITS, Dataset
 from fedkim.errors import FedkimError
-from fedkim.recipe.tables import Data
+from fedkim.recipe import Data
 from fedkim.store.files import write_text
 
 NAME = "trained.json"
