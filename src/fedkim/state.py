@@ -85,6 +85,11 @@ class State(Mapping[str, Tensor]):
         start = prefix + "."
         return {key[len(start) :]: tensor for key, tensor in self.items() if key.startswith(start)}
 
+    @classmethod
+    def joined(cls, spaces: Mapping[str, Mapping[str, Tensor]]) -> "State":
+        """Tensors of several namespaces as one: ``{"a": {"w": …}}`` gives ``a.w``; :meth:`below` takes them apart."""
+        return cls({f"{space}.{key}": tensor for space, named in spaces.items() for key, tensor in named.items()})
+
     def updated(self, other: Mapping[str, Tensor]) -> "State":
         """This state with the tensors of ``other`` in place of, or beside, its own."""
         return State({**self._tensors, **other})

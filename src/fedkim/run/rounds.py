@@ -1,13 +1,8 @@
-"""The rounds of a run: the walk of ``federation.federate`` with this recipe's parts, each round committed and resumable.
-
-A round is kept twice: when the sites' updates are averaged, so that nobody trains again because the injection was cut off,
-and every so often during the injection, which is the longest part.
-"""
+"""The rounds of a run: the walk of ``federation.federate`` with this recipe's parts, each round committed and resumable."""
 
 import itertools
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,10 +11,11 @@ from torch import Tensor
 from fedkim.aggregation import Limits, Rejection, Spool, short_of_sites
 from fedkim.engines import InProcess
 from fedkim.failpoints import reach
-from fedkim.federation import Contribution, Exchange, Gathered, Round, federate
+from fedkim.federation import Contribution, Exchange, Round, federate
 from fedkim.injection import InjectionReport, InjectionTrainer, Injector
 from fedkim.progress import Progress
 from fedkim.run.curves import injected_scores, small_scores
+from fedkim.run.halfway import Halfway
 from fedkim.run.routes import round_routes, tell_routes
 from fedkim.run.server import make_guide, make_teacher
 from fedkim.run.shared_extraction import shared_extraction
@@ -53,7 +49,7 @@ class Rounds:
         self.state, self.memory, self.aggregated = world.initial, State(), world.initial
         self.history: list[dict[str, Any]] = []
         self.done = 0
-        self._report: InjectionReport | None = None
+        self._halfway = Halfway(injector, trainer, store=store, progress=progress)
         self.earlier_seconds = 0.0
         """Of rounds that another process computed: a resumed run's time is the sum."""
         committed = store.latest() if store else None
@@ -89,8 +85,8 @@ class Rounds:
                 quorum=min(recipe.federation.quorum, len(self.world.declared)),
                 patience=recipe.federation.patience,
                 skipped=self._skipped_last(),
-                recall=self._recall,
-                keep=self._keep,
+                recall=self._halfway.recall,
+                keep=self._halfway.keep,
             ):
                 stage.advance()
                 yield finished
@@ -102,8 +98,7 @@ class Rounds:
 
         def timed(round: int, state: State) -> Iterator[Update | Rejection]:
             updates = exchange(round, state)  # sites elsewhere may have to be waited for first
-            self._began = time.perf_counter()
-            self._sent = {site: state.slice(own).num_bytes for site, own in self.world.owned.items()}
+            self._halfway.begin({site: state.slice(own).num_bytes for site, own in self.world.owned.items()})
             yield from spool.through(updates) if spool else updates
 
         return timed
@@ -134,64 +129,18 @@ class Rounds:
 
     # the round in progress -----------------------------------------------------------------------------------------
 
-    def _keep(self, round: int, gathered: Gathered, report: InjectionReport | None = None) -> None:
-        """Keep what the sites gave and, with a report, how far the injection has come."""
-        if not self.store:
-            return
-        spaces: dict[str, Mapping[str, Tensor]] = {"aggregated": gathered.aggregated, "memory": gathered.memory}
-        if report:  # before its first step, injector and optimiser are as the last round left them
-            spaces |= {"injector": self.injector.tensors(), "optimizer": self.trainer.tensors()}
-        record = {
-            "contributions": [asdict(contribution) for contribution in gathered.contributions],
-            "rejections": [asdict(rejection) for rejection in gathered.rejections],
-            "sent": self._sent,
-            "seconds": time.perf_counter() - self._began,
-            "report": asdict(report) if report else None,
-        }
-        self.store.keep_halfway(round, report.steps if report else 0, _below(spaces), record)
-        self._gathered, self._kept_at = gathered, time.monotonic()
-
-    def _recall(self, round: int) -> Gathered | None:
-        """What an earlier process kept of this round, with injector and optimiser brought to where it was."""
-        halfway = self.store.halfway(round) if self.store else None
-        if not halfway:
-            return None
-        manifest = halfway.manifest
-        self._report = None
-        if manifest["report"]:
-            self.injector.load(halfway.namespace("injector"), whole=True)
-            self.trainer.load(halfway.namespace("optimizer"))
-            self._report = InjectionReport(**manifest["report"])
-        self._sent, self._began = manifest["sent"], time.perf_counter() - manifest["seconds"]
-        step = manifest["step"]
-        self.store.event("resumed", round=round, step=step)  # type: ignore[union-attr]
-        self.progress.line(f"resuming in round {round}, after {step} steps of injection")
-        contributions = [
-            Contribution(**{**record, "components": tuple(record["components"])})
-            for record in manifest["contributions"]
-        ]
-        self._kept_at = time.monotonic()
-        self._gathered = Gathered(
-            contributions=contributions,
-            rejections=[Rejection(**record) for record in manifest["rejections"]],
-            aggregated=halfway.namespace("aggregated"),
-            memory=halfway.namespace("memory"),
-        )
-        return self._gathered
-
     def _inject(self, round: int, aggregated: State) -> tuple[State, Mapping[str, object]]:
         if round < self.world.recipe.injection.first_round:
             return aggregated, {}
         began = time.perf_counter()
-        begun, self._report = self._report, None
+        begun = self._halfway.take_report()
         every = self.world.recipe.run.snapshot_seconds
         reach("injection.begin")
 
         def on_step(report: InjectionReport) -> None:
             stage.advance(loss=report.losses[-1])
-            due = self.store and time.monotonic() - self._kept_at >= every
-            if due and report.steps < self.trainer.steps_per_round:
-                self._keep(round, self._gathered, report)
+            if report.steps < self.trainer.steps_per_round:
+                self._halfway.keep_every(every, round, report)
 
         with self.progress.stage(f"round {round}: injection", self.trainer.steps_per_round) as stage:
             stage.advance(begun.steps if begun else 0)
@@ -247,7 +196,7 @@ class Rounds:
             "development": injected_scores(self.world, self.injector, workers=self.trainer.workers)
             if finished.number >= self.world.recipe.injection.first_round
             else {},
-            "seconds": round_(time.perf_counter() - self._began),
+            "seconds": round_(time.perf_counter() - self._halfway.began),
         }
 
     def _tell(self, finished: Round, entry: Mapping[str, Any]) -> None:
@@ -294,7 +243,7 @@ class Rounds:
             "loss": contribution.metrics["loss"],
             "seconds": round_(contribution.metrics["seconds"]),
             "bytes_sent": contribution.num_bytes,
-            "bytes_received": self._sent[contribution.site],
+            "bytes_received": self._halfway.sent[contribution.site],
             "num_examples": dict(contribution.num_examples),
             "digest": contribution.digest,
         }
@@ -313,7 +262,7 @@ class Rounds:
             "injector": self.injector.tensors(),
             "optimizer": self.trainer.tensors(),
         }
-        return _below(spaces)
+        return State.joined(spaces)
 
     def digest(self) -> str:
         """sha256 of the weights that answer: global state and injector. Equal digests are bit-identical runs."""
@@ -322,11 +271,6 @@ class Rounds:
             {f"state.{key}": value for key, value in self.state.items()}
             | {f"injector.{key}": value for key, value in injected.items()}
         ).digest()
-
-
-def _below(spaces: Mapping[str, Mapping[str, Tensor]]) -> State:
-    """Tensors of several namespaces as one State."""
-    return State({f"{space}.{key}": tensor for space, named in spaces.items() for key, tensor in named.items()})
 
 
 def round_(seconds: float) -> float:
