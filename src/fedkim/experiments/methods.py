@@ -26,6 +26,12 @@ class Method:
     """Not in the paper."""
 
 
+_FROZEN = "injection.train_encoders=false"
+_TAUGHT = ("injection.teacher=decoder", _FROZEN, "injection.mixup=taught", "injection.unlabelled=true")
+_LATE = ("injection.first_round={last_but_one}", "injection.steps_per_round={half_of_all_steps}")
+_EVIDENCE = "injection.evidence=decoder"
+_SPREAD = "m3oe.router_spread=1.0"
+
 _METHODS = (
     Method(name="fedplug", title="FedPlug", settings=("m3oe.experts=0",)),
     Method(name="fedplug-lora", title="FedPlug_L (rank r)", settings=("m3oe.experts=1",)),
@@ -49,67 +55,33 @@ _METHODS = (
         )
         for site in range(1, LOCAL_SITES + 1)
     ),
-    Method(
-        name="fedkim-plus",
-        title="FEDKIM+",
-        settings=(
-            "injection.teacher=decoder",
-            "injection.train_encoders=false",
-            "injection.schedule=linear",
-            "injection.mixup=taught",
-            "injection.unlabelled=true",
-            "injection.first_round={last_but_one}",
-            "injection.steps_per_round={half_of_all_steps}",
-        ),
-        ours=True,
-    ),
-    # each ingredient of FEDKIM+ by itself, and what it would be without
-    Method(
-        name="late",
-        title="FEDKIM, injection in the last two rounds",
-        settings=("injection.first_round={last_but_one}", "injection.steps_per_round={half_of_all_steps}"),
-        ours=True,
-    ),
-    Method(
-        name="taught",
-        title="FEDKIM+, injection in every round",
-        settings=("injection.teacher=decoder", "injection.train_encoders=false"),
-        ours=True,
-    ),
-    Method(name="spread", title="FEDKIM, router spread at the start", settings=("m3oe.router_spread=1.0",), ours=True),
-    Method(
-        name="plus-spread",
-        title="FEDKIM+, router spread at the start",
-        settings=(
-            "injection.teacher=decoder",
-            "injection.train_encoders=false",
-            "injection.first_round={last_but_one}",
-            "injection.steps_per_round={half_of_all_steps}",
-            "m3oe.router_spread=1.0",
-        ),
-        ours=True,
-    ),
-    Method(
-        name="frozen-encoders",
-        title="FEDKIM, encoders frozen on the server",
-        settings=("injection.train_encoders=false",),
-        ours=True,
-    ),
+    Method(name="fedkim-plus", title="FEDKIM+", settings=(*_TAUGHT, *_LATE, _EVIDENCE), ours=True),
+    # each ingredient of FEDKIM+ by itself, and FEDKIM+ without one of them
+    Method(name="frozen-encoders", title="FEDKIM, encoders frozen on the server", settings=(_FROZEN,), ours=True),
+    Method(name="late", title="FEDKIM, injection in the last two rounds", settings=_LATE, ours=True),
+    Method(name="evidence", title="FEDKIM, decoders' answers as tokens", settings=(_EVIDENCE,), ours=True),
+    Method(name="taught", title="FEDKIM, decoders teach", settings=_TAUGHT, ours=True),
     Method(
         name="teacher-only",
         title="FEDKIM, decoders teach, no mix-ups, labelled inputs alone",
-        settings=(
-            "injection.teacher=decoder",
-            "injection.train_encoders=false",
-            "injection.mixup=never",
-            "injection.unlabelled=false",
-        ),
+        settings=("injection.teacher=decoder", _FROZEN, "injection.mixup=never", "injection.unlabelled=false"),
         ours=True,
     ),
     Method(
         name="mixup-only", title="FEDKIM, mix-ups of labelled features", settings=("injection.mixup=always",), ours=True
     ),
+    Method(name="spread", title="FEDKIM, router spread at the start", settings=(_SPREAD,), ours=True),
     Method(name="without-balance", title="FEDKIM, no balance term", settings=("m3oe.entropy_weight=0.0",), ours=True),
+    Method(
+        name="plus-without-evidence", title="FEDKIM+ without decoders' tokens", settings=(*_TAUGHT, *_LATE), ours=True
+    ),
+    Method(name="plus-early", title="FEDKIM+ in every round", settings=(*_TAUGHT, _EVIDENCE), ours=True),
+    Method(
+        name="plus-spread",
+        title="FEDKIM+, router spread at the start",
+        settings=(*_TAUGHT, *_LATE, _EVIDENCE, _SPREAD),
+        ours=True,
+    ),
 )
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from fedkim.errors import FedkimError
 from fedkim.injection.alignment import Alignment
+from fedkim.injection.evidence import Evidence
 from fedkim.injection.language_model import LanguageModel
 from fedkim.injection.prompt import Tokens, embed_rows
 from fedkim.m3oe import M3OEConfig, Route
@@ -35,6 +36,7 @@ class Injector:
         width: encoder width W.
         seed: the run's.
         blind: leave the modality segments out, in training and answering (the reference row).
+        evidence: tokens of the aggregated decoders after the modality segments, or None.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Injector:
         width: int,
         seed: int,
         blind: bool = False,
+        evidence: Evidence | None = None,
     ):
         self.llm, self.tasks, self.blind = llm, dict(tasks), blind
         self.tokens = Tokens(llm)
@@ -58,6 +61,7 @@ class Injector:
                 for modality in self.encoders
             }
         ).to(llm.device)
+        self.evidence = None if blind or evidence is None else evidence.to(llm.device)
         self.experts = settings.experts
         self.network: Any = llm.model
         if settings.experts:
@@ -74,12 +78,13 @@ class Injector:
     # what is learned ------------------------------------------------------------------------------------------
 
     def parameters(self) -> dict[str, dict[str, nn.Parameter]]:
-        """Trainable parameters by group (``adapter``, ``router``, ``align``, ``encoder``) and name."""
+        """Trainable parameters by group (``adapter``, ``router``, ``align``, ``evidence``, ``encoder``) and name."""
         adapter = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         groups: dict[str, dict[str, nn.Parameter]] = {
             "adapter": {name: p for name, p in adapter.items() if "m3oe_router" not in name},
             "router": {name: p for name, p in adapter.items() if "m3oe_router" in name},
             "align": dict(self.alignment.named_parameters()),
+            "evidence": self.evidence.learned() if self.evidence is not None else {},
             "encoder": dict(self.encoders.named_parameters()),
         }
         return groups
@@ -123,9 +128,14 @@ class Injector:
                 own[key].copy_(tensor)
 
     def _buffers(self) -> dict[str, Tensor]:
-        return {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()} | {
-            f"align.{name}": buffer for name, buffer in self.alignment.named_buffers()
-        }
+        return (
+            {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()}
+            | {f"align.{name}": buffer for name, buffer in self.alignment.named_buffers()}
+            | {
+                f"evidence.{name}": tensor
+                for name, tensor in (self.evidence.constants() if self.evidence is not None else {}).items()
+            }
+        )
 
     # routing --------------------------------------------------------------------------------------------------
 
@@ -215,8 +225,10 @@ class Injector:
         }
 
     def align(self, features: Mapping[str, Tensor]) -> list[Tensor]:
-        """Segments ``[B, k + 2, H]`` per modality."""
-        return [self.alignment[modality](tokens) for modality, tokens in features.items()]
+        """Segments ``[B, k + 2, H]`` per modality, then that of the evidence if there is any."""
+        segments: list[Tensor] = [self.alignment[modality](tokens) for modality, tokens in features.items()]
+        heard = self.evidence(features) if self.evidence is not None and features else None
+        return segments if heard is None else [*segments, heard]
 
     def logits(self, segments: Sequence[Tensor], tails: Sequence[Sequence[int]], *, keep: int, drop: int = 0) -> Tensor:
         """Next-token logits ``[B, keep, V]`` (float32) at the last ``keep`` positions of each row, the very last ``drop`` left out.

@@ -52,7 +52,7 @@ class Lessons:
         if teacher is None:
             return
         for name, pool in pools.items():
-            features = _features(injector, name, pool)
+            features = encode_pool(injector, name, pool)
             with torch.no_grad():
                 self.centres[name] = teacher(name, features).mean(0)
 
@@ -123,7 +123,7 @@ def condition(injector: Injector, pools: Pools, guide: Guide, gain: float) -> No
     features: dict[str, list[Tensor]] = {}
     directions: dict[str, list[Tensor]] = {}
     for name, pool in pools.items():
-        encoded = _features(injector, name, pool)
+        encoded = encode_pool(injector, name, pool)
         for modality, tokens in encoded.items():
             features.setdefault(modality, []).append(tokens)
         for modality, direction in guide(name, encoded).items():
@@ -134,7 +134,7 @@ def condition(injector: Injector, pools: Pools, guide: Guide, gain: float) -> No
         alignment.condition(torch.cat(parts), torch.stack(directions[modality]), gain)
 
 
-def _features(injector: Injector, task: str, pool: Sequence[Sample]) -> dict[str, Tensor]:
+def encode_pool(injector: Injector, task: str, pool: Sequence[Sample]) -> dict[str, Tensor]:
     """Of all public inputs of a task, ``[n, k, W]`` by modality; encoded a few at a time."""
     parts: dict[str, list[Tensor]] = {}
     with torch.no_grad():

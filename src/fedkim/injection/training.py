@@ -17,7 +17,7 @@ from fedkim.failpoints import reach
 from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs, steps_in_pass, usable
 from fedkim.injection.injector import Injector
 from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
-from fedkim.injection.teaching import Guide, Lessons, Pools, Teacher, condition
+from fedkim.injection.teaching import Guide, Lessons, Pools, Teacher, condition, encode_pool
 from fedkim.m3oe import balance_penalty
 from fedkim.parallel import ordered_map
 from fedkim.randomness import generator_for
@@ -148,6 +148,9 @@ class InjectionTrainer:
         report = begun or InjectionReport(answers={name: [] for name in pools})
         if guide is not None and begun is None:  # the constants that were fitted are among the injector's tensors
             condition(injector, self.unlabelled, guide, self.settings.guidance)
+        if injector.evidence is not None and begun is None:
+            heard = {name: encode_pool(injector, name, pool) for name, pool in self.unlabelled.items()}
+            injector.evidence.hear(state.below("decoder"), heard)
         lessons = self._lessons(pools, teacher)
         injector.network.train()
         injector.encoders.train()

@@ -65,6 +65,7 @@ class Recipe:
             inputs = {"both": "", "task": "-task-only", "modality": "-modality-only"}[self.m3oe.router_inputs]
             name = "fedkim" + inputs
         name += "-guided" if self.injection.guidance else ""
+        name += "-evidence" if self.injection.evidence == "decoder" else ""
         name += "-taught" if self.injection.teacher == "decoder" else ""
         name += "-mixed" if self.injection.mixup == "always" and self.injection.teacher == "none" else ""
         return (

@@ -97,6 +97,8 @@ class Injection(Table):
     """Draw batches with the answers equally frequent."""
     guidance: float = 0.0
     """How much louder the directions that the aggregated decoders read enter the LLM; 0: as loud as any other."""
+    evidence: Literal["none", "decoder"] = "none"
+    """decoder: what the aggregated decoders decide enters the prompt too, as one soft token per seen task."""
     teacher: Literal["none", "decoder"] = "none"
     """decoder: answers follow the aggregated decoders' probabilities rather than the public labels."""
     mixup: Literal["taught", "always", "never"] = "taught"

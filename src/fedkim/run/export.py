@@ -99,6 +99,13 @@ def _finished(run: "Run") -> dict[str, Any]:
             expected="a finished run",
             remedy="run its recipe to the end: the same command resumes",
         )
+    if run.recipe.injection.evidence != "none":
+        raise FedkimError(
+            f"run {run.folder}",
+            found='injection.evidence = "decoder"',
+            expected="prompts of modality segments alone, which an export can make",
+            remedy="answer with `fedkim predict`",
+        )
     if not run.recipe.m3oe.experts:
         raise FedkimError(
             f"run {run.folder}",

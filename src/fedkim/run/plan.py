@@ -88,6 +88,8 @@ def check_recipe(recipe: Recipe) -> Plan:
     alignment = _count(Alignment(recipe.extraction.width, hidden, 1.0, seed=0, modality="any"))
     parameters = {"LLM": _count(model), **_adapter(recipe, model, hidden)}
     parameters["alignment"] = alignment * len(extractor.encoder)
+    if recipe.injection.evidence == "decoder":
+        parameters["evidence"] = hidden * sum(len(task.answers or ()) for task in seen)
     device = choose_device("cpu" if recipe.run.device == "auto" else recipe.run.device)
     dtype = choose_dtype(recipe.run.dtype, device)
     return Plan(

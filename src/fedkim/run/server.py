@@ -7,6 +7,7 @@ import torch
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor
 from fedkim.injection import InjectionTrainer, Injector, LanguageModel, load_llm
+from fedkim.injection.evidence import Evidence
 from fedkim.injection.teaching import Guide, Teacher
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe
@@ -45,7 +46,11 @@ def new_injector(
 ) -> Injector:
     """An injector for inputs of these shapes; the encoders that exist are those that the seen tasks need."""
     seen = [tasks[name] for name in recipe.tasks.seen]
-    encoders = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).encoder
+    extractor = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed)
+    encoders, evidence = extractor.encoder, None
+    if recipe.injection.evidence == "decoder":
+        decoders = {task.name: extractor.decoder[task.name] for task in seen}
+        evidence = Evidence(decoders, {task.name: task for task in seen}, llm, seed=recipe.run.seed)
     injector = Injector(
         llm,
         encoders={name: encoders[name] for name in MODALITIES if name in encoders},
@@ -54,6 +59,7 @@ def new_injector(
         width=recipe.extraction.width,
         seed=recipe.run.seed,
         blind=blind,
+        evidence=evidence,
     )
     if recipe.m3oe.router_spread:
         injector.spread_routes(recipe.tasks.seen, recipe.m3oe.router_spread)

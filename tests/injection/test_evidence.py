@@ -1,0 +1,123 @@
+"""Evidence: the aggregated decoders' answers as soft tokens, against their formula, and through a run."""
+
+import pytest
+import torch
+from torch import nn
+
+from fedkim.errors import FedkimError
+from fedkim.injection import Injector
+from fedkim.injection.evidence import CLIP, Evidence
+from fedkim.run import Run, federate, run_recipe
+from fedkim.run.export import export_run
+from fedkim.state import State
+from small_recipe import small
+from toy_server import GRADE, SETTINGS, TASKS, WIDTH, ToyEncoder, tiny
+
+LLM = tiny()
+SEEN = {"bright": 2, "grade": 3, "both": 2}
+"""Tasks with their number of answers; the last reads two modalities."""
+
+
+def decoders(seed=0):
+    torch.manual_seed(seed)
+    return {name: nn.Linear(WIDTH * (2 if name == "both" else 1), answers) for name, answers in SEEN.items()}
+
+
+def evidence(seed=0):
+    return Evidence(decoders(seed), {name: TASKS[name] for name in SEEN}, LLM, seed=0)
+
+
+def features(rows=6):
+    torch.manual_seed(7)
+    return {"image": torch.randn(rows, 2, WIDTH), "signal": torch.randn(rows, 2, WIDTH)}
+
+
+def test_a_token_is_the_tasks_name_moved_along_its_margins():
+    one, given = evidence(), features(50)
+    one.hear(decoders_state(decoders(3)), dict.fromkeys(SEEN, given))
+    tokens = one(given)
+    assert tokens.shape == (50, 3, LLM.hidden_size)
+    logits = decoders(3)["grade"](given["image"].mean(1))
+    margins = logits[:, 1:] - logits[:, :1]
+    z = ((margins - margins.mean(0)) / margins.std(0)).clamp(-CLIP, CLIP)
+    expected = one.name["grade"] + z @ one.direction["grade"]
+    torch.testing.assert_close(tokens[:, 1], expected)
+    assert z.shape == (50, len(GRADE.answers) - 1)
+
+
+def decoders_state(named):
+    return {f"{name}.{key}": value for name, one in named.items() for key, value in one.state_dict().items()}
+
+
+def test_only_tasks_whose_inputs_are_all_there_have_a_token():
+    given = features()
+    assert evidence()({"image": given["image"]}).shape[1] == 2
+    assert evidence()({"signal": given["signal"]}) is None
+
+
+def test_the_words_of_the_tasks_name_are_where_a_token_begins():
+    words = LLM.embed("grade").float().mean(0)
+    similarity = torch.cosine_similarity(evidence().name["grade"].detach(), words, dim=0)
+    assert similarity.item() == pytest.approx(1.0, abs=1e-5)
+
+
+def make(*, blind=False):
+    encoders = {"image": ToyEncoder(1), "signal": ToyEncoder(2)}
+    return Injector(
+        LLM, encoders=encoders, tasks=TASKS, settings=SETTINGS, width=WIDTH, seed=0, blind=blind, evidence=evidence()
+    )
+
+
+def test_decoders_travel_with_the_injector_and_are_not_trained():
+    injector = make()
+    groups = injector.parameters()
+    tensors = State({key: tensor.clone() for key, tensor in injector.tensors().items()})  # the injector's are its own
+    assert set(groups["evidence"]) == {f"{part}.{name}" for part in ("name", "direction") for name in SEEN}
+    assert "evidence.decoder.grade.weight" in tensors
+    assert "evidence.center_grade" in tensors
+    with torch.no_grad():
+        for parameter in injector.evidence.parameters():
+            parameter.add_(1.0)
+    assert injector.tensors().digest() != tensors.digest()
+    injector.load(tensors, whole=True)
+    assert injector.tensors().digest() == tensors.digest()
+
+
+def test_without_modality_segments_there_is_no_evidence():
+    blind = make(blind=True)
+    assert blind.evidence is None
+    assert blind.align({}) == []
+
+
+RECIPE = small(
+    "federation.rounds=2",
+    "injection.evidence=decoder",
+    "injection.teacher=decoder",
+    "injection.train_encoders=false",
+    "evaluation.blind=false",
+)
+
+
+def test_a_run_with_evidence_resumes_in_the_same_bits_and_answers(tmp_path):
+    whole = [done.state.digest() for done in federate(RECIPE)]
+    rounds = federate(RECIPE, out=tmp_path / "cut")
+    next(rounds)
+    rounds.close()
+    result = run_recipe(RECIPE, out=tmp_path / "cut")
+    again = run_recipe(RECIPE, out=tmp_path / "whole")
+    assert result["train_info"]["digest"] == again["train_info"]["digest"]
+    assert len(whole) == 2
+    assert result["run_info"]["method"] == "fedkim-evidence-taught"
+    run = Run(tmp_path / "whole")
+    injector = run.injector
+    heard = run.committed.namespace("injector").below("evidence.decoder.ecg_abnormal")
+    sent = run.committed.namespace("state").below("decoder.ecg_abnormal")
+    assert heard.keys() == sent.keys()
+    assert all(torch.equal(heard[key], sent[key]) for key in sent)  # the last round's decoders
+    assert injector.evidence is not None
+
+
+def test_an_export_that_could_not_make_the_tokens_is_refused(tmp_path):
+    run_recipe(RECIPE, out=tmp_path / "run")
+    with pytest.raises(FedkimError, match="evidence"):
+        export_run(Run(tmp_path / "run"), to=tmp_path / "out", task="ecg_abnormal")
