@@ -26,15 +26,21 @@ def rho_of(scores: Scores, variation: str) -> float | None:
 
 def rho_points(scores: Scores, method: str, row: str = "injected") -> dict[float, dict[int, float]]:
     """By ρ, a method's mean unseen AUROC by seed."""
-    points: dict[float, dict[int, float]] = {}
+    points = {
+        rho: scores.by_seed(method, "unseen", row=row, variation=variation)
+        for rho, variation in rho_variations(scores).items()
+    }
+    return {rho: values for rho, values in sorted(points.items()) if values}
+
+
+def rho_variations(scores: Scores) -> dict[float, str]:
+    """By ρ, the variation that has it; the main setting's is the empty one."""
+    found = {}
     for variation in dict.fromkeys(cell.variation for cell in scores.cells):
         rho = rho_of(scores, variation)
-        if rho is None or not (variation == "" or variation.startswith("rho-")):
-            continue
-        values = scores.by_seed(method, "unseen", row=row, variation=variation)
-        if values:
-            points[rho] = values
-    return dict(sorted(points.items()))
+        if rho is not None and (variation == "" or variation.startswith("rho-")):
+            found[rho] = variation
+    return found
 
 
 def rho_table(scores: Scores) -> Table:
