@@ -93,6 +93,11 @@ class Scores:
     synthetic: bool
     cells: tuple[CellScores, ...]
 
+    @property
+    def evaluated(self) -> bool:
+        """Whether these are scores of test patients."""
+        return all(cell.record["run_info"]["split"] == "test" for cell in self.cells)
+
     def group(self, method: str, *, variation: str = "", backbone: str = "fedavg") -> dict[int, list[CellScores]]:
         """Cells by seed; ``local-only`` gives a seed its sites' cells, and leaves out a seed that lacks one that another has."""
         methods = {cell.method for cell in self.cells} & set(LOCAL) if method == "local-only" else {method}
@@ -155,7 +160,7 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
         from_predictions: compute synthetic cells' metrics again from their predictions files rather than believe the JSON.
 
     Raises:
-        FedkimError: no such folder, no cell in it, synthetic and real cells side by side, scores of development patients.
+        FedkimError: no such folder, no cell in it, synthetic and real cells side by side.
     """
     if not folder.is_dir():
         raise FedkimError(f"results {folder}", found="no such folder", remedy="run a matrix first: fedkim experiment")

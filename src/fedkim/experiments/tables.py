@@ -19,10 +19,10 @@ from fedkim.experiments.targets import targets_table
 
 
 def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
-    """Every table that has a row, in reading order."""
+    """Every table that has a row, in reading order; claims and targets of test patients alone."""
+    decides = scores.evaluated and any(one.verdict.paired for one in decided)
     tables = [
-        *([claims_table(decided)] if any(one.verdict.paired for one in decided) else []),
-        targets_table(scores),
+        *([claims_table(decided), targets_table(scores)] if decides else []),
         zero_shot_classification(scores),
         zero_shot_generation(scores),
         seen_tasks(scores),
