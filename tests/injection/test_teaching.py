@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from fedkim.errors import FedkimError
 from fedkim.injection.teaching import Lessons, _within_tasks
 from fedkim.randomness import generator_for
 from fedkim.run import federate
@@ -38,7 +39,7 @@ def test_mixed_labels_carry_the_shares_of_the_mixed_features(parts):
     _, injector, trainer = parts
     task = "lung_opacity"
     samples = trainer.pools[task][:6]
-    lessons = Lessons(injector, trainer.pools, None, mixup=True)
+    lessons = Lessons(injector, trainer.pools, None, mixup="line")
     features = {"image": torch.tensor([float(s.labels[task] == "Yes") for s in samples])[:, None, None].expand(6, 2, 3)}
     mixed, targets = lessons.give([task] * 6, features, generator_for(0, "test"), samples)
     yes = torch.stack(targets)[:, 1]
@@ -55,13 +56,34 @@ def test_without_mixup_a_row_keeps_its_features_and_a_teacher_its_answer(parts):
         said = torch.stack([torch.zeros(len(features["image"])), features["image"][:, 0, 0]], dim=1)
         return said.log_softmax(-1)
 
-    lessons = Lessons(injector, {task: trainer.pools[task]}, teacher, mixup=False)
+    lessons = Lessons(injector, {task: trainer.pools[task]}, teacher, mixup="never")
     features = {"image": torch.arange(4.0)[:, None, None].expand(4, 2, 3)}
     kept, targets = lessons.give([task] * 4, features, generator_for(0, "test"), samples)
     assert torch.equal(kept["image"], features["image"])
     expected = (teacher(task, features) - lessons.centres[task]).softmax(-1)
     assert torch.allclose(torch.stack(targets), expected)
     assert (torch.stack(targets)[:, 1].diff() > 0).all()
+
+
+@pytest.mark.parametrize(("how", "variance"), [("line", 2 / 3), ("rotation", 1.0)])
+def test_rotated_mix_ups_vary_as_much_as_inputs_and_those_along_lines_less(parts, how, variance):
+    _, injector, trainer = parts
+
+    def teacher(name, features):
+        return torch.zeros(len(features["image"]), 2).log_softmax(-1)
+
+    lessons = Lessons(injector, {"lung_opacity": trainer.pools["lung_opacity"]}, teacher, mixup=how)
+    lessons.means = {("image",): {"image": torch.full((1, 2, 3), 5.0)}}
+    random = torch.Generator().manual_seed(0)
+    features = {"image": 5 + torch.randn(20_000, 2, 3, generator=random)}
+    mixed, _ = lessons.give(["lung_opacity"] * 20_000, features, random)
+    assert mixed["image"].var().item() == pytest.approx(variance, abs=0.03)
+    assert mixed["image"].mean().item() == pytest.approx(5.0, abs=0.03)
+
+
+def test_mix_ups_of_labels_are_not_rotated():
+    with pytest.raises(FedkimError, match="rotated"):
+        small("injection.mixup=rotated")
 
 
 def test_each_ingredient_changes_the_weights_and_none_by_default():
@@ -75,3 +97,5 @@ def test_each_ingredient_changes_the_weights_and_none_by_default():
     assert digest("injection.mixup=always") != plain
     assert digest(*taught, "injection.mixup=always") == digest(*taught)
     assert digest(*taught, "injection.mixup=never") != digest(*taught)
+    assert digest(*taught, "injection.mixup=rotated") != digest(*taught)
+    assert digest("injection.evidence=decoder") != plain

@@ -27,7 +27,7 @@ class Method:
 
 
 _FROZEN = "injection.train_encoders=false"
-_TAUGHT = ("injection.teacher=decoder", _FROZEN, "injection.mixup=taught", "injection.unlabelled=true")
+_TAUGHT = ("injection.teacher=decoder", _FROZEN, "injection.mixup=rotated", "injection.unlabelled=true")
 _LATE = ("injection.first_round={last_but_one}", "injection.steps_per_round={half_of_all_steps}")
 _EVIDENCE = "injection.evidence=decoder"
 _SPREAD = "m3oe.router_spread=1.0"
@@ -74,6 +74,12 @@ _METHODS = (
     Method(name="without-balance", title="FEDKIM, no balance term", settings=("m3oe.entropy_weight=0.0",), ours=True),
     Method(
         name="plus-without-evidence", title="FEDKIM+ without decoders' tokens", settings=(*_TAUGHT, *_LATE), ours=True
+    ),
+    Method(
+        name="plus-straight",
+        title="FEDKIM+ with mix-ups along lines",
+        settings=(*_TAUGHT, *_LATE, _EVIDENCE, "injection.mixup=taught"),
+        ours=True,
     ),
     Method(name="plus-early", title="FEDKIM+ in every round", settings=(*_TAUGHT, _EVIDENCE), ours=True),
     Method(

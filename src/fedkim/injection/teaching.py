@@ -3,6 +3,7 @@
 Shapes: B rows, k tokens of a modality, W encoder width, K answers.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -36,25 +37,31 @@ class Lessons:
         injector: whose encoders make the features.
         pools: the public inputs.
         teacher: the round's decoders; None: the public labels, in the shares of the mix-up.
-        mixup: whether rows are mixed two by two.
+        mixup: whether rows are mixed two by two: ``never``, along the line between them (``line``), or rotated about the
+            public mean (``rotation``), which needs a teacher.
 
     Raises:
         FedkimError: a task with an answer of several tokens.
     """
 
-    def __init__(self, injector: Injector, pools: Pools, teacher: Teacher | None, *, mixup: bool = True):
+    def __init__(self, injector: Injector, pools: Pools, teacher: Teacher | None, *, mixup: str = "line"):
         self.teacher, self.mixup = teacher, mixup
         self.answers = {name: injector.tasks[name].answers or () for name in pools}
         self.first_tokens = {name: _first_tokens(injector, name) for name in pools}
         """By task: the token of each answer."""
         self.centres: dict[str, Tensor] = {}
         """By task: its answers' mean log-probabilities over the public inputs, so that rare answers count as much as frequent ones."""
+        self.means: dict[tuple[str, ...], dict[str, Tensor]] = {}
+        """By modalities: the mean features ``[1, k, W]`` of the public inputs."""
         if teacher is None:
             return
         for name, pool in pools.items():
             features = encode_pool(injector, name, pool)
             with torch.no_grad():
                 self.centres[name] = teacher(name, features).mean(0)
+            self.means[tuple(features)] = {
+                modality: tokens.mean(0, keepdim=True) for modality, tokens in features.items()
+            }
 
     def give(
         self,
@@ -63,20 +70,29 @@ class Lessons:
         generator: torch.Generator,
         samples: Sequence[Sample] = (),
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The rows' features, mixed as λ·e_i + (1−λ)·e_j if so chosen, and for each row its answers' probabilities ``[K]``.
+        """The rows' features, mixed if so chosen, and for each row its answers' probabilities ``[K]``.
+
+        Along a line they become ``λ·e_i + (1−λ)·e_j``, λ uniform. Those lie closer together than the inputs do (two thirds of
+        their variance), and a decoder is learned on less than it will meet; rotated, ``ē + cos θ·(e_i − ē) + sin θ·(e_j − ē)``
+        with θ uniform in a quarter turn, they vary as much as the inputs.
 
         Under a teacher any two rows are mixed, for it answers whatever it is shown. Labels answer only their own
         question, so without one a row is mixed with another of its task.
         """
         size = len(next(iter(features.values())))
         mixed, partner, share = dict(features), torch.arange(size), torch.ones(size, 1, 1)
-        if self.mixup:
+        if self.mixup != "never":
             partner = torch.randperm(size, generator=generator)
             if self.teacher is None:
                 partner = _within_tasks(tasks, partner.tolist())
             share = torch.rand(size, 1, 1, generator=generator)
+            first, second = share, 1 - share
+            means = dict.fromkeys(features, torch.zeros(1))
+            if self.mixup == "rotation":
+                first, second = (share * math.pi / 2).cos(), (share * math.pi / 2).sin()
+                means = self.means[tuple(features)]
             mixed = {
-                modality: tokens * share.to(tokens.device) + tokens[partner] * (1 - share.to(tokens.device))
+                modality: _mixed(tokens, tokens[partner], means[modality], first, second)
                 for modality, tokens in features.items()
             }
         if self.teacher is None:
@@ -106,6 +122,12 @@ class Lessons:
             target[self.answers[task].index(samples[partner[row]].labels[task])] += 1 - share[row]
             targets.append(target)
         return targets
+
+
+def _mixed(one: Tensor, other: Tensor, mean: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """``mean + first·(one − mean) + second·(other − mean)``, row by row."""
+    first, second, mean = (part.to(one.device) for part in (first, second, mean))
+    return mean + first * (one - mean) + second * (other - mean)
 
 
 def _within_tasks(tasks: Sequence[str], order: Sequence[int]) -> Tensor:

@@ -169,7 +169,8 @@ class InjectionTrainer:
         mixup = self.settings.mixup
         if teacher is None and (mixup != "always" or self.injector.blind):
             return None
-        return Lessons(self.injector, pools, teacher, mixup=mixup != "never")
+        how = {"never": "never", "rotated": "rotation"}.get(mixup, "line")
+        return Lessons(self.injector, pools, teacher, mixup=how)
 
     # one step -------------------------------------------------------------------------------------------------
 

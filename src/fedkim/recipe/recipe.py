@@ -45,6 +45,13 @@ class Recipe:
                 found=str(self.m3oe.router_spread),
                 expected="0 where there is no router, or one seen task alone",
             )
+        if self.injection.mixup == "rotated" and self.injection.teacher == "none":
+            raise FedkimError(
+                "[injection] mixup",
+                found="'rotated' without a teacher",
+                expected="decoders that answer whatever they are shown",
+                remedy='set injection.teacher = "decoder"',
+            )
         if self.injection.first_round > self.federation.rounds:
             raise FedkimError(
                 "[injection] first_round",

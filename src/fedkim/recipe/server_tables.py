@@ -101,8 +101,8 @@ class Injection(Table):
     """decoder: what the aggregated decoders decide enters the prompt too, as one soft token per seen task."""
     teacher: Literal["none", "decoder"] = "none"
     """decoder: answers follow the aggregated decoders' probabilities rather than the public labels."""
-    mixup: Literal["taught", "always", "never"] = "taught"
-    """Train on mix-ups of two public inputs' features: where decoders teach, also with public labels (mixed alike), or never."""
+    mixup: Literal["taught", "rotated", "always", "never"] = "taught"
+    """Mix public features two by two: where decoders teach (rotated: so that they vary as inputs do), with labels too, or never."""
     unlabelled: bool = True
     """Whether decoders also teach on public inputs that lack the task's own label."""
 
