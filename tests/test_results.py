@@ -6,6 +6,8 @@ from statistics import fmean
 
 import pytest
 
+from fedkim.data.phantom.settings import GENERATOR_VERSION
+from fedkim.data.phantom.table import over_seeds
 from fedkim.experiments.choosing import seen_score
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import block, markdown
@@ -78,3 +80,11 @@ def test_the_choice_was_made_from_the_committed_cells():
         assert record["scores"][method][number] == pytest.approx(fmean(scores), abs=1e-6)
     for method, scores in record["scores"].items():
         assert scores[str(record["chosen"][method])] == max(scores.values())
+
+
+def test_the_acceptance_table_is_that_of_the_committed_figures():
+    record = json.loads((ROOT / "results" / "phantom" / "acceptance.json").read_text(encoding="utf-8"))
+    assert record["generator"] == GENERATOR_VERSION
+    assert [one["seed"] for one in record["seeds"]] == [0, 1, 2, 10, 11, 12, 13, 14]
+    page = (ROOT / "SYNTHETIC.md").read_text(encoding="utf-8")
+    assert block(page, "acceptance")[1].strip() == over_seeds(record["seeds"]).strip()
