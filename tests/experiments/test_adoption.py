@@ -1,6 +1,7 @@
 """Cells that differ in ρ alone: that training is the same is trained out, not believed; then they share it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from fedkim.experiments import cells as cells_module
 from fedkim.experiments.adoption import donor_of, heirs_of
 from fedkim.experiments.cells import run_cell
 from fedkim.experiments.matrix import load_matrix
+from fedkim.run import run_recipe
 
 pytest.importorskip("pyarrow", reason="SKIPPED, NOT RUN: needs pyarrow")
 
@@ -122,3 +124,11 @@ def test_without_its_donor_a_cell_trains_by_itself(matrix, tmp_path):
     assert not adoption.adopt(matrix.recipe(unlinked), folder / unlinked.name, folder / "fedkim--fedavg--seed10")
     run_cell(matrix, unlinked, runs=tmp_path / "runs", results=tmp_path)
     assert results(matrix, tmp_path)[unlinked.group]["run_info"]["cell"]["trained_in"] == ""
+
+
+def test_a_donor_trained_under_other_settings_is_none(matrix, tmp_path):
+    main, unlinked = (next(c for c in matrix.cells if c.group == f"fedkim{v}--fedavg") for v in ("", "+rho-0"))
+    run_recipe(
+        replace(matrix.recipe(main), extraction=replace(matrix.recipe(main).extraction, width=8)), out=tmp_path / "main"
+    )
+    assert not adoption.adopt(matrix.recipe(unlinked), tmp_path / "own", tmp_path / "main")

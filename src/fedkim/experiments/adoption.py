@@ -45,17 +45,20 @@ def heirs_of(matrix: Matrix, cell: Cell, chosen: Mapping[str, int] | None = None
 def adopt(recipe: Recipe, folder: Path, donor: Path) -> bool:
     """Commit the donor's last round as this run's own; False if the donor isn't there whole, or this run has begun already."""
     try:
-        committed = RunStore(donor).latest()
+        store = RunStore(donor)
+        if _training(store.recipe()) != _training(recipe):
+            return False  # begun under settings that the matrix has no more
+        committed = store.latest()
     except FedkimError:
         return False
     if committed is None or committed.round != recipe.federation.rounds:
         return False
     manifest = dict(committed.manifest)
-    with RunStore.open(folder, recipe, environment=manifest["environment"]) as store:
-        if store.committed_rounds():
+    with RunStore.open(folder, recipe, environment=manifest["environment"]) as own:
+        if own.committed_rounds():
             return False
         kept = {key: value for key, value in manifest.items() if key not in _BOOKKEEPING}
-        store.commit(committed.round, committed.tensors, kept)
+        own.commit(committed.round, committed.tensors, kept)
     return True
 
 

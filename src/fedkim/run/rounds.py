@@ -250,7 +250,7 @@ class Rounds:
 
     def release(self) -> None:
         """Let go of the models; history, states and digest stay."""
-        del self.injector, self.trainer
+        del self.injector, self.trainer, self._halfway  # each holds the models
 
     def tensors(self) -> State:
         """Everything a later process needs to go on from here, under its namespaces."""
