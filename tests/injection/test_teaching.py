@@ -79,6 +79,14 @@ def test_rotated_mix_ups_vary_as_much_as_inputs_and_those_along_lines_less(parts
     mixed, _ = lessons.give(["lung_opacity"] * 20_000, features, random)
     assert mixed["image"].var().item() == pytest.approx(variance, abs=0.03)
     assert mixed["image"].mean().item() == pytest.approx(5.0, abs=0.03)
+    if how == "rotation":  # in a small batch too, where a row could have been its own partner
+        rows = [
+            lessons.give(["lung_opacity"] * 4, {"image": features["image"][i : i + 4]}, random)[0]["image"]
+            for i in range(0, 8000, 4)
+        ]
+        assert torch.cat(rows).var().item() == pytest.approx(1.0, abs=0.04)
+        alone, _ = lessons.give(["lung_opacity"], {"image": features["image"][:1]}, random)
+        assert torch.equal(alone["image"], features["image"][:1])
 
 
 def test_mix_ups_of_labels_are_not_rotated():

@@ -26,7 +26,7 @@ def all_figures(scores: Scores, decided: Sequence[Decided]) -> dict[str, tuple[s
     drawn = {
         "claims": (
             "Differences of the claims in points, 95 % intervals over seeds; ±2 points dotted.",
-            claims(decided),
+            claims(decided) if scores.evaluated else Markup(""),
         ),
         "rho": ("Unseen tasks by ρ, mean AUROC; dotted: chance, where everything must lie at ρ = 0.", rho(scores)),
         "bytes": ("What the sites send (MiB) against AUROC on seen tasks, one point a method.", sent(scores)),

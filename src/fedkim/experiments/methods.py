@@ -110,4 +110,4 @@ def find_method(name: str) -> Method:
 
 def title_of(name: str) -> str:
     """A method's title; ``local-only`` stands for all its sites."""
-    return "local-only (mean over sites)" if name == "local-only" else find_method(name).title
+    return "local-only (mean over the sites run)" if name == "local-only" else find_method(name).title

@@ -88,7 +88,13 @@ class Lessons:
             share = torch.rand(size, 1, 1, generator=generator)
             first, second = share, 1 - share
             means = dict.fromkeys(features, torch.zeros(1))
-            if self.mixup == "rotation":
+            if self.mixup == "rotation" and size == 1:
+                first, second = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
+            elif self.mixup == "rotation":
+                # a cycle: a row mixed with itself would be stretched
+                order = partner
+                partner = torch.empty_like(order)
+                partner[order] = order.roll(1)
                 first, second = (share * math.pi / 2).cos(), (share * math.pi / 2).sin()
                 means = self.means[tuple(features)]
             mixed = {
