@@ -20,6 +20,7 @@ from fedkim.errors import FedkimError
 from fedkim.evaluation.blindness import question_blindness
 from fedkim.evaluation.predictions import Predictions
 from fedkim.evaluation.scoring import primary_draws, score_rows
+from fedkim.evaluation.statistics import MIN_PATIENTS
 from fedkim.experiments.matrix import Cell
 from fedkim.experiments.predictions_table import quantised, read_table, write_table
 from fedkim.recipe import Recipe
@@ -164,6 +165,8 @@ def _by_patient(row: Predictions) -> dict[str, float]:
 
 
 def _drawn(row: Predictions, seed: int) -> list[float | None]:
+    if len(set(row.primary().patients)) < MIN_PATIENTS:
+        return [None] * DRAWS  # so few patients have no interval
     return [round(float(v), 5) if np.isfinite(v) else None for v in primary_draws(row, draws=DRAWS, seed=seed)]
 
 
