@@ -29,7 +29,7 @@ class Run(Table):
     snapshot_seconds: float = 60.0
     """While injecting, keep the round in progress this often: a crash costs no more. 0: after every step."""
     share_extraction: bool = False
-    """Keep the first round's updates in the cache for runs that differ in injection alone; changes the speed and no bit."""
+    """Keep updates that no injection has touched in the cache for runs that differ in injection alone; changes the speed and no bit."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes a GPU if there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
