@@ -175,6 +175,7 @@ def _fit_network(kind: str, tensors: Mapping[str, Tensor], targets: Targets, hal
             loss = nn.functional.binary_cross_entropy_with_logits(network(batch), truth[rows])
             optimizer.zero_grad()
             loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
     network.eval()

@@ -51,7 +51,8 @@ def render(factors: Factors, random: np.random.Generator, size: int) -> np.ndarr
     middle = expit((width - np.abs(x_BSS - shift)) / 0.025)
     magnified = 1 + 0.18 * trait["view"] + spread(0.08)
     heart = _blob(x_BSS - shift - 0.12, y_BSS - 0.32, 0.15 * magnified, 0.15 * magnified)
-    picture += 0.20 * middle + 0.22 * heart
+    # brightness differs between patients: else the mean of the centre alone gives a wide middle away
+    picture += spread(0.07, 0.20) * middle + spread(0.04, 0.22) * heart
 
     opacity_x = (trait["opacity_side"] * 2 - 1) * (0.46 + spread(0.03))
     opacity_y = _column(_ZONES[factors.traits["opacity_zone"]]) + spread(0.03)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fedkim.errors import FedkimError
 from fedkim.tasks.paper import UNSEEN
 
-GENERATOR_VERSION = 5
+GENERATOR_VERSION = 6
 """Raised whenever a change of the generator changes a byte of its output: old caches are then left alone."""
 
 SMALLEST_SIZE = 32
