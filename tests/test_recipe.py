@@ -219,6 +219,8 @@ def test_the_digest_ignores_how_the_recipe_was_written():
         (["federation.trainers=centralised"], "fedkim-centralised"),
         (["m3oe.router_inputs=task"], "fedkim-task-only"),
         (["m3oe.router=uniform"], "fedkim-uniform"),
+        (["m3oe.router_spread=1.0"], "fedkim-spread"),
+        (["injection.first_round=2"], "fedkim-late"),
     ],
 )
 def test_a_method_of_the_paper_is_a_point_in_the_settings(overrides, method):

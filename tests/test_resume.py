@@ -166,7 +166,14 @@ def test_the_latest_half_counts_and_the_commit_removes_it(folder):
 
 
 @pytest.mark.parametrize(
-    "overrides", [(), ("injection.guidance=2.0",), ("injection.teacher=decoder", "injection.train_encoders=false")]
+    "overrides",
+    [
+        (),
+        ("injection.guidance=2.0",),
+        ("injection.teacher=decoder", "injection.train_encoders=false"),
+        ("injection.evidence=decoder",),  # with encoders that move away from the decoders that it hears
+        ("injection.evidence=decoder", "injection.first_round=2"),
+    ],
 )
 def test_a_run_cut_off_in_its_injection_asks_no_site_again_and_ends_in_the_same_bits(
     folder, tmp_path, monkeypatch, overrides
@@ -177,7 +184,9 @@ def test_a_run_cut_off_in_its_injection_asks_no_site_again_and_ends_in_the_same_
 
     def stop(name):
         steps.append(name)
-        if steps.count("injection.step") == 5:  # the second step of the second round
+        if steps.count("injection.step") == 5 - 3 * (
+            recipe.injection.first_round - 1
+        ):  # the second round's second step
             raise KeyboardInterrupt
         reach(name)
 

@@ -9,44 +9,12 @@ from fedkim.experiments import adoption
 from fedkim.experiments import cells as cells_module
 from fedkim.experiments.adoption import donor_of, heirs_of
 from fedkim.experiments.cells import run_cell
-from fedkim.experiments.matrix import load_matrix
 from fedkim.run import run_recipe
+from small_matrix import small_matrix
 
 pytest.importorskip("pyarrow", reason="SKIPPED, NOT RUN: needs pyarrow")
 
-TEXT = """
-name = "small-matrix"
-[base.run]
-dtype = "float32"
-[base.data]
-image_size = 32
-image_patients = 90
-signal_patients = 0
-icu_patients = 0
-rho = 1.0
-[base.tasks]
-seen = ["lung_opacity", "covid"]
-unseen = ["enlarged_cardiomediastinum", "atelectasis", "pleural_effusion", "slake"]
-[base.federation]
-rounds = 2
-sites = 2
-[base.extraction]
-width = 16
-[base.llm]
-name = "tiny"
-max_new_tokens = 2
-[base.m3oe]
-experts = 4
-rank = 2
-router_width = 16
-[base.injection]
-batch_size = 4
-steps_per_round = 2
-[base.evaluation]
-draws = 100
-development_samples = 8
-blind = false
-reveal_test = true
+CELLS = """
 [[cells]]
 methods = ["fedkim", "fedplug"]
 seeds = [10]
@@ -65,9 +33,12 @@ set = ["injection.steps_per_round=3"]
 
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory):
-    path = tmp_path_factory.mktemp("matrix") / "small.toml"
-    path.write_text(TEXT)
-    return load_matrix(path)
+    return small_matrix(tmp_path_factory.mktemp("matrix"), CELLS)
+
+
+def pair_of(matrix):
+    """The cell of the main setting and its heir."""
+    return [cell for cell in matrix.cells if cell.method == "fedkim" and cell.variation in ("", "rho-0")]
 
 
 def results(matrix, folder):
@@ -94,14 +65,13 @@ def test_only_cells_that_train_alike_have_a_donor(matrix):
 
 
 def test_a_linked_finding_that_is_not_unseen_shares_nothing(tmp_path):
-    (tmp_path / "other.toml").write_text(TEXT.replace('"atelectasis", ', ""))
-    other = load_matrix(tmp_path / "other.toml")
+    other = small_matrix(tmp_path, CELLS, unseen='["enlarged_cardiomediastinum", "pleural_effusion", "slake"]')
     assert all(donor_of(other, cell) is None for cell in other.cells)
 
 
 def test_an_adopted_training_is_the_one_that_the_cell_would_have_done_itself(matrix, tmp_path, monkeypatch):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
-    pair = [cell for cell in matrix.cells if cell.method == "fedkim" and cell.variation in ("", "rho-0")]
+    pair = pair_of(matrix)
     for cell in pair:
         run_cell(matrix, cell, runs=shared / "runs", results=shared)
     monkeypatch.setattr(cells_module, "adopt", lambda *_: False)
@@ -118,6 +88,24 @@ def test_an_adopted_training_is_the_one_that_the_cell_would_have_done_itself(mat
     assert not list(shared.glob("runs/*/*/rounds"))  # the donor's weights go with the last heir
 
 
+def test_weights_that_an_earlier_call_kept_outlive_a_later_calls_heirs(matrix, tmp_path):
+    main, unlinked = pair_of(matrix)
+    folders = {"runs": tmp_path / "runs", "results": tmp_path}
+    run_cell(matrix, main, **folders, keep=main.name)
+    run_cell(matrix, unlinked, **folders)
+    assert [path.parent.name for path in tmp_path.glob("runs/*/*/rounds")] == [main.name]
+
+
+def test_a_cell_cut_off_after_it_adopted_still_says_where_it_was_trained(matrix, tmp_path):
+    main, unlinked = pair_of(matrix)
+    folders = {"runs": tmp_path / "runs", "results": tmp_path}
+    run_cell(matrix, main, **folders)
+    folder = tmp_path / "runs" / matrix.name
+    assert adoption.adopt(matrix.recipe(unlinked), folder / unlinked.name, folder / main.name)
+    run_cell(matrix, unlinked, **folders)  # begins where the last process was killed
+    assert results(matrix, tmp_path)[unlinked.group]["run_info"]["cell"]["trained_in"] == main.name
+
+
 def test_without_its_donor_a_cell_trains_by_itself(matrix, tmp_path):
     unlinked = next(cell for cell in matrix.cells if cell.variation == "rho-0")
     folder = tmp_path / "runs" / "small-matrix"
@@ -127,7 +115,7 @@ def test_without_its_donor_a_cell_trains_by_itself(matrix, tmp_path):
 
 
 def test_a_donor_trained_under_other_settings_is_none(matrix, tmp_path):
-    main, unlinked = (next(c for c in matrix.cells if c.group == f"fedkim{v}--fedavg") for v in ("", "+rho-0"))
+    main, unlinked = pair_of(matrix)
     run_recipe(
         replace(matrix.recipe(main), extraction=replace(matrix.recipe(main).extraction, width=8)), out=tmp_path / "main"
     )

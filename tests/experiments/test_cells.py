@@ -14,46 +14,15 @@ from fedkim.experiments.choosing import read_chosen, write_chosen
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import markdown, write_comparison
 from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
-from fedkim.experiments.matrix import load_matrix
 from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import read_scores
 from fedkim.progress import Silent
 from fedkim.run import federate
+from small_matrix import small_matrix
 
 pytest.importorskip("pyarrow", reason="SKIPPED, NOT RUN: needs pyarrow")
 
-TEXT = """
-name = "small-matrix"
-[base.run]
-dtype = "float32"
-[base.data]
-image_size = 32
-image_patients = 90
-signal_patients = 0
-icu_patients = 0
-[base.tasks]
-seen = ["lung_opacity", "covid"]
-unseen = ["pleural_effusion", "slake"]
-[base.federation]
-rounds = 2
-sites = 2
-[base.extraction]
-width = 16
-[base.llm]
-name = "tiny"
-max_new_tokens = 2
-[base.m3oe]
-experts = 4
-rank = 2
-router_width = 16
-[base.injection]
-batch_size = 4
-steps_per_round = 2
-[base.evaluation]
-draws = 100
-development_samples = 8
-blind = false
-reveal_test = true
+CELLS = """
 [[cells]]
 methods = ["fedkim", "fedplug"]
 seeds = [10, 11]
@@ -68,8 +37,7 @@ configurations = [["injection.learning_rate=5e-4"], ["injection.learning_rate=1e
 def done(tmp_path_factory):
     """The matrix with all its cells run, in this process."""
     root = tmp_path_factory.mktemp("matrix")
-    (root / "small.toml").write_text(TEXT)
-    matrix = load_matrix(root / "small.toml")
+    matrix = small_matrix(root, CELLS, unseen='["pleural_effusion", "slake"]')
     for cell in matrix.cells:
         run_cell(matrix, cell, runs=root / "runs", results=root / "results")
     return root, matrix
@@ -122,7 +90,7 @@ def test_a_finished_cell_is_not_run_again(done, monkeypatch):
 
 
 def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path, monkeypatch):
-    (tmp_path / "small.toml").write_text(TEXT)
+    small_matrix(tmp_path, CELLS)
 
     def command(path, runs, results, smoke, keep, batch):
         (cell,) = batch
@@ -211,9 +179,18 @@ def test_the_choice_takes_the_better_configuration_and_dies_with_other_ones(done
     scores = record["scores"]["fedkim"]
     assert sorted(scores) == ["0", "1"]
     assert read_chosen(matrix, tmp_path) == {"fedkim": int(scores["1"] > scores["0"])}
-    (tmp_path / "other.toml").write_text(TEXT.replace("1e-3", "2e-3"))
     with pytest.raises(FedkimError, match="choose again"):
-        read_chosen(load_matrix(tmp_path / "other.toml"), tmp_path)
+        read_chosen(small_matrix(tmp_path, CELLS.replace("1e-3", "2e-3")), tmp_path)
+
+
+def test_development_patients_never_stand_beside_test_patients(done, tmp_path):
+    root, _ = done
+    folder = tmp_path / "small-matrix"
+    shutil.copytree(root / "results" / "small-matrix", folder)
+    path = folder / "fedkim--fedavg--seed10.json"
+    path.write_text(path.read_text().replace('"split": "test"', '"split": "development"'))
+    with pytest.raises(FedkimError, match="development patients beside scores of test patients"):
+        read_scores(folder)
 
 
 def test_an_empty_folder_and_a_pattern_without_a_cell_are_told(done, tmp_path):

@@ -132,3 +132,30 @@ def test_mistakes_are_named_before_the_first_cell(tmp_path, text, word):
 def test_every_method_has_a_name_of_its_own():
     assert all(find_method(name).name == name for name in METHODS)
     assert len({method.title for method in METHODS.values()}) == len(METHODS)
+
+
+LATE = """
+[base.federation]
+rounds = 10
+[base.injection]
+steps_per_round = {steps}
+[[cells]]
+methods = ["late"]
+seeds = [0]
+[[cells]]
+methods = ["late"]
+seeds = [0]
+variation = "longer"
+set = ["federation.rounds=20"]
+"""
+
+
+def test_a_late_method_takes_half_of_the_steps_that_its_own_variation_has(tmp_path):
+    late = load_matrix(write(tmp_path, LATE.format(steps=4)))
+    found = [late.recipe(cell) for cell in late.cells]
+    assert [(one.injection.first_round, one.injection.steps_per_round) for one in found] == [(9, 20), (19, 40)]
+
+
+def test_half_of_a_number_of_steps_that_is_not_given_is_refused(tmp_path):
+    with pytest.raises(FedkimError, match=r"cell late--fedavg--seed0.*steps_per_round = 0"):
+        load_matrix(write(tmp_path, LATE.format(steps=0)))

@@ -36,6 +36,21 @@ def test_at_rho_0_the_interval_must_hold_chance_and_be_narrow():
     assert found(plus(0.8) + at_zero([0.40, 0.60, 0.50, 0.55, 0.45]))[name][1] == "missed"  # too wide to say
 
 
+def test_at_rho_0_opposite_leaks_of_two_tasks_stand_beside_the_mean_that_hides_them():
+    leaking = []
+    for seed in SEEDS:
+        one = cell("fedkim-plus", seed, unseen=0.56 + jitter(seed), variation="rho-0", rho=0.0)
+        other = cell("fedkim-plus", seed, unseen=0.44 - jitter(seed)).record["metrics"]["sepsis"]
+        one.record["metrics"]["atelectasis"] = other
+        leaking.append(one)
+    main = plus(0.8)
+    for one in main:
+        one.record["metrics"]["atelectasis"] = one.record["metrics"]["sepsis"]
+    figure, _ = found(main + leaking)["FEDKIM+ − 50, unseen AUROC, ρ = 0"]
+    assert figure.startswith("+0.00 [")
+    assert figure.endswith("; furthest: sepsis +6.00")
+
+
 def test_differences_of_methods_and_ablations_stand_beside_what_was_wanted():
     rows = found(world())
     assert rows["FEDKIM − FedPlug_L (rank P·r), seen AUROC"][1] == "reached"

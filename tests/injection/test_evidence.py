@@ -45,6 +45,17 @@ def test_a_token_is_the_tasks_name_moved_along_its_margins():
     assert z.shape == (50, len(GRADE.answers) - 1)
 
 
+def test_a_decoder_of_two_modalities_reads_both_in_their_own_order():
+    one, given = evidence(), features(50)
+    one.hear(decoders_state(decoders(3)), dict.fromkeys(SEEN, given))
+    pooled = torch.cat([given["image"].mean(1), given["signal"].mean(1)], dim=1)
+    margin = decoders(3)["both"](pooled).diff(dim=1)
+    z = ((margin - margin.mean(0)) / margin.std(0)).clamp(-CLIP, CLIP)
+    turned = {"signal": given["signal"], "image": given["image"]}
+    for named in (given, turned):
+        torch.testing.assert_close(one(named)[:, 2], one.name["both"] + z @ one.direction["both"])
+
+
 def decoders_state(named):
     return {f"{name}.{key}": value for name, one in named.items() for key, value in one.state_dict().items()}
 
@@ -115,6 +126,22 @@ def test_a_run_with_evidence_resumes_in_the_same_bits_and_answers(tmp_path):
     assert heard.keys() == sent.keys()
     assert all(torch.equal(heard[key], sent[key]) for key in sent)  # the last round's decoders
     assert injector.evidence is not None
+    shape = run.committed.manifest["shapes"]["signal"]
+    answer = run.answer(task="ecg_abnormal", signal=torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+    assert sum(answer.probabilities.values()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_run_that_stopped_before_its_first_injection_answers_nothing(tmp_path):
+    recipe = small("federation.rounds=3", "injection.first_round=2", "evaluation.blind=false")
+    rounds = federate(recipe, out=tmp_path / "run")
+    next(rounds)
+    rounds.close()
+    run = Run(tmp_path / "run")
+    said = "found 1 committed rounds, and an injection from round 2 on"
+    with pytest.raises(FedkimError, match=said):
+        run.answer(task="ecg_abnormal", signal=torch.zeros(run.committed.manifest["shapes"]["signal"]))
+    with pytest.raises(FedkimError, match=said):
+        run.evaluate()
 
 
 def test_an_export_that_could_not_make_the_tokens_is_refused(tmp_path):

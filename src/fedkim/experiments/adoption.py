@@ -16,6 +16,7 @@ from fedkim.recipe import Recipe
 from fedkim.store import RunStore
 
 _BOOKKEEPING = ("parent", "environment", "round", "file", "bytes", "sha256", "recipe", "committed_at", "checksum")
+_ADOPTED = "adopted_from"
 
 
 def donor_of(matrix: Matrix, cell: Cell, chosen: Mapping[str, int] | None = None) -> Cell | None:
@@ -58,8 +59,14 @@ def adopt(recipe: Recipe, folder: Path, donor: Path) -> bool:
         if own.committed_rounds():
             return False
         kept = {key: value for key, value in manifest.items() if key not in _BOOKKEEPING}
-        own.commit(committed.round, committed.tensors, kept)
+        own.commit(committed.round, committed.tensors, {**kept, _ADOPTED: donor.name})
     return True
+
+
+def trained_in(folder: Path) -> str:
+    """The cell whose training a run began with; empty where it did its own. Said by the round itself, so that a cut-off loses nothing."""
+    committed = RunStore(folder).latest()
+    return str(committed.manifest.get(_ADOPTED, "")) if committed else ""
 
 
 def _training(recipe: Recipe) -> dict[str, Any]:

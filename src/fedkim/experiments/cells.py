@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedkim.errors import FedkimError
-from fedkim.experiments.adoption import adopt, donor_of, heirs_of
+from fedkim.experiments.adoption import adopt, donor_of, heirs_of, trained_in
 from fedkim.experiments.choosing import read_chosen, write_chosen
 from fedkim.experiments.keeping import keep_cell
 from fedkim.experiments.matrix import Cell, Matrix, load_matrix
 from fedkim.progress import Progress, Silent
 
+KEPT = "kept"
+"""An empty file beside the rounds that ``keep`` named."""
 AT_ONCE = 6
 """Cells of a smoke run in one process: starting Python would cost more than they do."""
 
@@ -116,17 +118,19 @@ def run_cell(matrix: Matrix, cell: Cell, *, runs: Path, results: Path, keep: str
     recipe = matrix.recipe(cell, chosen)
     folder = runs / matrix.name / cell.name
     donor = donor_of(matrix, cell, chosen)
-    adopted = donor if donor and adopt(recipe, folder, runs / matrix.name / donor.name) else None
+    if donor:
+        adopt(recipe, folder, runs / matrix.name / donor.name)
     result = run_recipe(recipe, out=folder)
     spent = time.process_time() - began
-    path = keep_cell(
-        results, recipe, cell, result, run=folder, processor_seconds=spent, trained_in=adopted.name if adopted else ""
-    )
+    origin = trained_in(folder) if donor else ""
+    path = keep_cell(results, recipe, cell, result, run=folder, processor_seconds=spent, trained_in=origin)
+    if fnmatch.fnmatch(cell.name, keep):
+        (folder / KEPT).touch()  # also for a later call, whose heirs would delete what this one was asked to keep
     for done in (cell, donor):
-        needed = done and any(
-            not result_file(results, matrix, heir).exists() for heir in heirs_of(matrix, done, chosen)
-        )
-        if done and not needed and result_file(results, matrix, done).exists() and not fnmatch.fnmatch(done.name, keep):
+        if not done or (runs / matrix.name / done.name / KEPT).exists():
+            continue
+        needed = any(not result_file(results, matrix, heir).exists() for heir in heirs_of(matrix, done, chosen))
+        if not needed and result_file(results, matrix, done).exists():
             shutil.rmtree(runs / matrix.name / done.name / "rounds", ignore_errors=True)
     return path
 

@@ -98,8 +98,10 @@ def learning(scores: Scores) -> Markup:
         cells = [cell for group in scores.group(method).values() for cell in group]
         losses = [cell.injection_losses for cell in cells]
         if losses:
-            means = [fmean(values) for values in zip(*losses)]
-            points: list[tuple[float, float | None]] = [(number + 1, value) for number, value in enumerate(means)]
+            rounds = sorted(set.intersection(*(set(by_round) for by_round in losses)))
+            points: list[tuple[float, float | None]] = [
+                (number, fmean(by_round[number] for by_round in losses)) for number in rounds
+            ]
             series.append(Series(name=title_of(method), points=points, colour=len(series)))
     return line_chart(series, x_label="round", y_label="loss") if series else Markup("")
 

@@ -1,7 +1,8 @@
 """Tables of real patients: methods over published folds, with intervals from the kept bootstrap draws of patients.
 
 A fold's draws resample the same patients for every method, so differences of methods are paired; folds hold different
-patients. What is left out is the noise of training: each fold is trained once.
+patients, and count alike. A draw in which one fold has no score (one class alone was drawn) is left out whole. What is left out
+too is the noise of training: each fold is trained once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,14 @@ from statistics import fmean
 
 import numpy as np
 
+from fedkim.errors import FedkimError
 from fedkim.experiments.methods import title_of
 from fedkim.experiments.scores import CellScores, Scores
 from fedkim.experiments.table import DASH, Table
 
 FOLD = "fold-"
 """Variations of a matrix over folds are named ``fold-0``, ``fold-1``, …"""
+_FEW = "A task with fewer than five patients in a fold has no interval, and neither has a mean with it."
 
 
 def fold_tables(scores: Scores) -> list[Table]:
@@ -33,7 +36,14 @@ def _by_method(scores: Scores) -> dict[str, dict[str, CellScores]]:
     found: dict[str, dict[str, CellScores]] = {}
     for cell in scores.cells:
         if cell.variation.startswith(FOLD) and "draws" in cell.record:
-            found.setdefault(cell.method, {})[cell.variation] = cell
+            folds = found.setdefault(cell.method, {})
+            if cell.variation in folds:
+                raise FedkimError(
+                    f"results {scores.name}",
+                    found=f"{cell.method} twice on {cell.variation} (backbone or seed differ)",
+                    expected="one training a method and fold",
+                )
+            folds[cell.variation] = cell
     common = set.intersection(*(set(folds) for folds in found.values())) if found else set()
     return {
         method: {fold: folds[fold] for fold in sorted(common)}
@@ -48,16 +58,16 @@ def _scores(title: str, which: str, cells: Mapping[str, Mapping[str, CellScores]
     rows = []
     for method, folds in cells.items():
         drawn = [_over_folds(folds, task) for task in tasks]
-        rows.append([title_of(method), *map(_shown, drawn), _shown(_mean(drawn))])
+        rows.append([title_of(method), *map(_shown, drawn), *_means(drawn)])
     folds = next(iter(cells.values()))
     for row, name in (("small_before", "small models, before injection"), ("proxy", "best seen head (proxy)")):
         drawn = [_over_folds(cells["fedkim"], task, row) if "fedkim" in cells else None for task in tasks]
         if any(one is not None for one in drawn):
-            rows.append([f"*{name}*", *map(_shown, drawn), _shown(_mean(drawn))])
+            rows.append([f"*{name}*", *map(_shown, drawn), *_means(drawn)])
     return Table(
         title=f"Real patients: {title.lower()}",
-        note=f"AUROC, mean over {len(folds)} folds [95 % by patient]. One training a fold.",
-        header=["method", *tasks, "mean"],
+        note=f"AUROC, mean over {len(folds)} folds [95 % by patient]. One training a fold. {_FEW}",
+        header=["method", *tasks, "mean", "mean of those with interval"],
         rows=rows if tasks else [],
     )
 
@@ -74,12 +84,12 @@ def _differences(cells: Mapping[str, Mapping[str, CellScores]]) -> Table:
                 first, second = (_over_folds(cells[name], task) for name in ("fedkim", method))
                 if first is not None and second is not None:
                     pairs.append((first[0] - second[0], first[1] - second[1]))
-            row.append(_shown(_mean(pairs), sign="+"))
+            row += _means(pairs, sign="+")
         rows.append(row)
     return Table(
         title="Real patients: differences",
-        note="Points of mean AUROC, paired by patient; the noise of training is not in the intervals.",
-        header=["difference", "seen", "unseen"],
+        note=f"Points of mean AUROC, paired by patient; the noise of training is not in the intervals. {_FEW}",
+        header=["difference", "seen", "seen, those with interval", "unseen", "unseen, those with interval"],
         rows=rows,
     )
 
@@ -105,25 +115,36 @@ def _over_folds(folds: Mapping[str, CellScores], task: str, row: str = "injected
             draws.append([np.nan if one is None else 100 * one for one in kept])
     if not values:
         return None
-    table = np.array(draws)
-    known = ~np.isnan(table)
-    means = np.where(known, table, 0).sum(0) / np.maximum(known.sum(0), 1)
-    return fmean(values), np.where(known.any(0), means, np.nan)
+    return fmean(values), np.mean(draws, axis=0)
 
 
-def _mean(drawn: Sequence[Drawn | None]) -> Drawn | None:
+def _means(drawn: Sequence[Drawn | None], sign: str = "") -> list[str]:
+    """The mean over tasks, and over those of them that have an interval: a task of few patients would take it from all."""
     known = [one for one in drawn if one is not None]
     if not known or len(known) < len(drawn):
+        return [DASH, DASH]
+    measured = [one for one in known if _interval(one[1])]
+    means = [
+        (fmean(v for v, _ in group), np.mean([d for _, d in group], axis=0)) for group in (known, measured) if group
+    ]
+    return [*(_shown(mean, sign) for mean in means), *([] if measured else [DASH])]
+
+
+def _interval(draws: np.ndarray) -> tuple[float, float] | None:
+    """The middle 95 % of the draws; None where more than half of them have no score."""
+    known = draws[~np.isnan(draws)]
+    if len(known) < len(draws) / 2:
         return None
-    return fmean(value for value, _ in known), np.mean([draws for _, draws in known], axis=0)
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _shown(drawn: Drawn | None, sign: str = "") -> str:
     if drawn is None:
         return DASH
     value, draws = drawn
-    known = draws[~np.isnan(draws)]
-    if len(known) < len(draws) / 2:
+    interval = _interval(draws)
+    if interval is None:
         return f"{value:{sign}.1f}"
-    low, high = np.percentile(known, [2.5, 97.5])
+    low, high = interval
     return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"

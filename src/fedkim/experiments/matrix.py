@@ -118,14 +118,10 @@ class Matrix:
             chosen: configuration by method, from the choice; a method without one keeps the base.
         """
         smoke = SMOKE if self.smoke else ()
-        base, rounds = self._base, self._base.federation.rounds
-        matched = base.m3oe.experts * base.m3oe.rank
-        figures = {
-            "matched_rank": matched,
-            "last_but_one": max(1, rounds - 1),
-            "half_of_all_steps": -(-rounds * base.injection.steps_per_round // 2),
-        }
-        settings = [text.format(**figures) for text in find_method(cell.method).settings]
+        base = from_dict(self.base, *smoke, *cell.overrides, source=self.name) if cell.overrides else self._base
+        figures = _figures(base)
+        settings = [_filled(text, figures, cell) for text in find_method(cell.method).settings]
+        matched = figures["matched_rank"]
         rank = matched if f"m3oe.rank={matched}" in settings else base.m3oe.rank
         number = cell.configuration
         if number is None and chosen is not None:
@@ -191,6 +187,27 @@ def _distinct(matrix: Matrix) -> tuple[Cell, ...]:
     for cell in matrix.choice:
         first.setdefault((cell.method, cell.seed, matrix.recipe(cell).digest()), cell)
     return tuple(first.values())
+
+
+def _figures(base: Recipe) -> dict[str, int]:
+    """What methods' settings may name, of the base with a cell's variation."""
+    rounds = base.federation.rounds
+    return {
+        "matched_rank": base.m3oe.experts * base.m3oe.rank,
+        "last_but_one": max(1, rounds - 1),
+        "half_of_all_steps": -(-rounds * base.injection.steps_per_round // 2),
+    }
+
+
+def _filled(text: str, figures: Mapping[str, int], cell: Cell) -> str:
+    if "{half_of_all_steps}" in text and not figures["half_of_all_steps"]:
+        raise FedkimError(
+            f"cell {cell.name}",
+            found="a method with half of all steps, and injection.steps_per_round = 0 (one pass over the public set)",
+            expected="a number of steps",
+            remedy="set injection.steps_per_round in the matrix's base",
+        )
+    return text.format(**figures)
 
 
 def choice_method(method: str) -> str:

@@ -19,8 +19,8 @@ class Method:
     settings: tuple[str, ...]
     """``table.key=value``, over the matrix's base.
 
-    ``{matched_rank}`` is the base's P·r, ``{last_but_one}`` its last round but one and ``{half_of_all_steps}`` half of its
-    steps of all rounds: a method that injects in two rounds alone takes as many as the others.
+    Of the base with the cell's variation, ``{matched_rank}`` is P·r, ``{last_but_one}`` the last round but one and
+    ``{half_of_all_steps}`` half of the steps of all rounds: a method that injects in two rounds alone takes as many as the others.
     """
     ours: bool = False
     """Not in the paper."""

@@ -73,10 +73,14 @@ class CellScores:
         return worst_blindness(self.record["metrics"][task].get("blindness", {}))
 
     @property
-    def injection_losses(self) -> list[float]:
+    def injection_losses(self) -> dict[int, float]:
         """Mean loss of the injection by round, of the rounds that had one."""
         rounds = self.record["train_info"]["rounds"]
-        return [entry["injection"]["loss"][0] for entry in rounds if entry.get("injection", {}).get("loss")]
+        return {
+            int(entry["round"]): entry["injection"]["loss"][0]
+            for entry in rounds
+            if entry.get("injection", {}).get("loss")
+        }
 
     @property
     def bytes_sent(self) -> int:
@@ -160,7 +164,7 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
         from_predictions: compute synthetic cells' metrics again from their predictions files rather than believe the JSON.
 
     Raises:
-        FedkimError: no such folder, no cell in it, synthetic and real cells side by side.
+        FedkimError: no such folder, no cell in it, synthetic and real cells or development and test patients side by side.
     """
     if not folder.is_dir():
         raise FedkimError(f"results {folder}", found="no such folder", remedy="run a matrix first: fedkim experiment")
@@ -170,6 +174,14 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
     kinds = {bool(cell.record["meta_info"]["synthetic"]) for cell in cells}
     if len(kinds) > 1:
         raise FedkimError(f"results {folder}", found="synthetic and real patients", expected="never in one table")
+    splits = {str(cell.record["run_info"]["split"]) for cell in cells}
+    if len(splits) > 1:
+        raise FedkimError(
+            f"results {folder}",
+            found="scores of development patients beside scores of test patients",
+            expected="one split in all of a matrix's cells",
+            remedy="delete the cells that were run under another evaluation.reveal_test, and run them again",
+        )
     return Scores(name=folder.name, synthetic=kinds.pop(), cells=tuple(cells))
 
 

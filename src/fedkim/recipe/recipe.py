@@ -75,6 +75,9 @@ class Recipe:
         name += "-evidence" if self.injection.evidence == "decoder" else ""
         name += "-taught" if self.injection.teacher == "decoder" else ""
         name += "-mixed" if self.injection.mixup == "always" and self.injection.teacher == "none" else ""
+        name += "-rotated" if self.injection.mixup == "rotated" else ""
+        name += "-late" if self.injection.first_round > 1 else ""
+        name += "-spread" if self.m3oe.router_spread else ""
         return (
             name
             + {

@@ -91,7 +91,7 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
     The scores of a run that stopped early are given but not stored: a stored result says that the run is complete.
 
     Raises:
-        FedkimError: no committed round, another process at work in the folder.
+        FedkimError: no committed round or none that was injected, another process at work in the folder.
     """
     recipe = RunStore(folder).recipe()
     split = "test" if reveal_test or recipe.evaluation.reveal_test else "development"
@@ -108,8 +108,21 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
             raise FedkimError(
                 f"run {folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
             )
+        refuse_uninjected(folder, recipe, rounds.done)
         keep = data is None and rounds.done == recipe.federation.rounds
         return _score(rounds, store, split=split, clock=clock, progress=progress, keep=keep)
+
+
+def refuse_uninjected(folder: Path, recipe: Recipe, done: int) -> None:
+    """Refuse a run that stopped before its first injection: its language model has learned nothing yet."""
+    first = recipe.injection.first_round
+    if done < first:
+        raise FedkimError(
+            f"run {folder}",
+            found=f"{done} committed rounds, and an injection from round {first} on",
+            expected="at least one injected round",
+            remedy="resume the run",
+        )
 
 
 def load_parts(

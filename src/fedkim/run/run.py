@@ -21,7 +21,7 @@ from fedkim.modalities.text import safe_question
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.export import export_run
-from fedkim.run.pipeline import score_again
+from fedkim.run.pipeline import refuse_uninjected, score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
 from fedkim.store import Committed, RunStore
 from fedkim.tasks import TASKS, Task
@@ -73,6 +73,7 @@ class Run:
     @cached_property
     def injector(self) -> Injector:
         """The injected model as of the newest round; loaded at the first question."""
+        refuse_uninjected(self.folder, self.recipe, self.committed.round)
         set_threads(self.recipe)
         shapes = {name: tuple(shape) for name, shape in self.committed.manifest["shapes"].items()}
         names = (*self.recipe.tasks.seen, *self.recipe.tasks.unseen)
