@@ -227,7 +227,7 @@ def test_a_method_of_the_paper_is_a_point_in_the_settings(overrides, method):
     assert from_dict({}, *overrides).method == method
 
 
-@pytest.mark.parametrize("name", ["question_tables", "site_tables", "server_tables"])
+@pytest.mark.parametrize("name", ["question_tables", "site_tables", "server_tables", "evaluation_table"])
 def test_every_field_is_documented_in_a_line(name):
     source = ast.parse((Path(fedkim.recipe.__file__).parent / f"{name}.py").read_text())
     tables = [node for node in source.body if isinstance(node, ast.ClassDef)]

@@ -39,7 +39,7 @@ def test_mixed_labels_carry_the_shares_of_the_mixed_features(parts):
     _, injector, trainer = parts
     task = "lung_opacity"
     samples = trainer.pools[task][:6]
-    lessons = Lessons(injector, trainer.pools, None, mixup="line")
+    lessons = Lessons(injector, trainer.pools, None, mixup="always")
     features = {"image": torch.tensor([float(s.labels[task] == "Yes") for s in samples])[:, None, None].expand(6, 2, 3)}
     mixed, targets = lessons.give([task] * 6, features, generator_for(0, "test"), samples)
     yes = torch.stack(targets)[:, 1]
@@ -65,7 +65,7 @@ def test_without_mixup_a_row_keeps_its_features_and_a_teacher_its_answer(parts):
     assert (torch.stack(targets)[:, 1].diff() > 0).all()
 
 
-@pytest.mark.parametrize(("how", "variance"), [("line", 2 / 3), ("rotation", 1.0)])
+@pytest.mark.parametrize(("how", "variance"), [("taught", 2 / 3), ("rotated", 1.0)])
 def test_rotated_mix_ups_vary_as_much_as_inputs_and_those_along_lines_less(parts, how, variance):
     _, injector, trainer = parts
 
@@ -79,7 +79,7 @@ def test_rotated_mix_ups_vary_as_much_as_inputs_and_those_along_lines_less(parts
     mixed, _ = lessons.give(["lung_opacity"] * 20_000, features, random)
     assert mixed["image"].var().item() == pytest.approx(variance, abs=0.03)
     assert mixed["image"].mean().item() == pytest.approx(5.0, abs=0.03)
-    if how == "rotation":  # in a small batch too, where a row could have been its own partner
+    if how == "rotated":  # in a small batch too, where a row could have been its own partner
         rows = [
             lessons.give(["lung_opacity"] * 4, {"image": features["image"][i : i + 4]}, random)[0]["image"]
             for i in range(0, 8000, 4)

@@ -83,6 +83,18 @@ def test_a_window_ends_at_the_last_row_whatever_its_hour():
     assert early[18:, 7].all()
 
 
+def test_values_that_nobody_can_show_are_told_by_concept_and_never_repeated(tmp_path):
+    frame = table(crea=[97.25] * 24, hr=[80.0] * 24, hgb=[11.0] * 23 + [500.0])  # creatinine in µmol/L
+    path = write(tmp_path, frame)
+    for told in (series.implausible(frame, "labs"), series.implausible(path, "labs")):
+        assert len(told) == 2
+        assert any(line.startswith("crea: 24 of 24 values outside") and "mg/dL" in line for line in told)
+        assert any(line.startswith("hgb: 1 of 24 values outside") for line in told)
+        assert "97.25" not in "".join(told)
+    assert series.implausible(path, "vitals") == []
+    assert [line.split(":")[0] for line in series.implausible(path, "labs", until_hour=23)] == ["crea"]  # hgb comes later
+
+
 def test_a_window_never_sees_the_hours_after_its_end():
     frame = pd.DataFrame({"hour": range(40), "hr": np.arange(60.0, 100.0)})
     changed = frame.assign(hr=frame["hr"].where(frame["hour"] < 20, 200.0))

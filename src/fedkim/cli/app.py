@@ -13,7 +13,6 @@ from cyclopts import App, CycloptsError, Parameter
 from fedkim import __version__
 from fedkim.cli.data import data
 from fedkim.cli.experiments import compare, experiment, forgetting
-from fedkim.cli.hospital import import_fedmeki
 from fedkim.cli.interrupts import Terminated, interruptible
 from fedkim.cli.llm import llm
 from fedkim.cli.models import export, predict
@@ -49,7 +48,6 @@ for verb in (
     stop,
 ):
     app.command(verb)
-data.command(import_fedmeki)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """Verbs that use a run's model: ask it about one patient, give one task of it away."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -58,6 +59,7 @@ def predict(
     if TASKS[task].answers is None and not question:
         raise FedkimError(f"task {task!r}", found="no question", remedy="put it with --question")
     import fedkim
+    from fedkim.modalities.series import CONCEPTS, implausible
     from fedkim.modalities.signal_files import leads_of
 
     opened = fedkim.load(run)
@@ -67,6 +69,9 @@ def predict(
         units=units, leads=leads_of(shapes["signal"][0]) if "signal" in shapes else None,
     )  # fmt: skip
     answer = opened.answer(task=task, **({"question": question} if question else {}), **inputs)
+    for modality in [name for name in needed if name in CONCEPTS and table]:
+        doubts = implausible(table, modality, stay=stay, until_hour=until_hour, units=units or "")
+        answer = replace(answer, warnings=(*answer.warnings, *doubts))
     print(_answer_json(task, answer) if as_json else _answer_text(task, answer))
 
 

@@ -4,13 +4,11 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
+from fedkim.cli.options import AsJson
 from fedkim.errors import FedkimError
-
-AsJson = Annotated[bool, Parameter(name="--json")]
 
 coordinator = App(name="coordinator", help="Run a federation over hospitals on a network (docs/federation.md).")
 site = App(name="site", help="A hospital's side of a federation on a network (docs/federation.md).")

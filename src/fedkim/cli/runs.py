@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from fedkim.cli.options import Overrides
 from fedkim.cli.terminal import console, settle_threads
 from fedkim.errors import FedkimError
 
 if TYPE_CHECKING:
     from fedkim.recipe import Recipe
-
-Overrides = Annotated[list[str] | None, Parameter(name="--set")]
 
 
 def demo(*, force: bool = False, out: Path | None = None, set_: Overrides = None) -> None:

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from fedkim.errors import FedkimError
+from fedkim.evaluation.result import ScoreResult
 
 MIN_PATIENTS = 5
 """Fewer test patients than this give n and no interval."""
@@ -28,6 +29,17 @@ class Score:
     """Why there is no value, or no interval."""
     skipped_draws: int = 0
     """Draws left out because the score did not exist for them (a class was missing)."""
+
+
+def score_json(value: Score) -> ScoreResult:
+    """A Score as it stands in a result file."""
+    return {
+        "value": value.value,
+        "low": value.low,
+        "high": value.high,
+        "reason": value.reason,
+        "skipped_draws": value.skipped_draws,
+    }
 
 
 def patient_draws(patients: Sequence[str], draws: int, seed: int) -> np.ndarray:

@@ -37,14 +37,14 @@ class Lessons:
         injector: whose encoders make the features.
         pools: the public inputs.
         teacher: the round's decoders; None: the public labels, in the shares of the mix-up.
-        mixup: whether rows are mixed two by two: ``never``, along the line between them (``line``), or rotated about the
-            public mean (``rotation``), which needs a teacher.
+        mixup: the recipe's ``injection.mixup``: whether rows are mixed two by two, and whether along the line between them or,
+            under a teacher, ``rotated`` about the public mean.
 
     Raises:
         FedkimError: a task with an answer of several tokens.
     """
 
-    def __init__(self, injector: Injector, pools: Pools, teacher: Teacher | None, *, mixup: str = "line"):
+    def __init__(self, injector: Injector, pools: Pools, teacher: Teacher | None, *, mixup: str):
         self.teacher, self.mixup = teacher, mixup
         self.answers = {name: injector.tasks[name].answers or () for name in pools}
         self.first_tokens = {name: _first_tokens(injector, name) for name in pools}
@@ -88,9 +88,9 @@ class Lessons:
             share = torch.rand(size, 1, 1, generator=generator)
             first, second = share, 1 - share
             means = dict.fromkeys(features, torch.zeros(1))
-            if self.mixup == "rotation" and size == 1:
+            if self.mixup == "rotated" and size == 1:
                 first, second = torch.ones(1, 1, 1), torch.zeros(1, 1, 1)
-            elif self.mixup == "rotation":
+            elif self.mixup == "rotated":
                 # a cycle: a row mixed with itself would be stretched
                 order = partner
                 partner = torch.empty_like(order)

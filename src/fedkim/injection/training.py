@@ -169,8 +169,7 @@ class InjectionTrainer:
         mixup = self.settings.mixup
         if teacher is None and (mixup != "always" or self.injector.blind):
             return None
-        how = {"never": "never", "rotated": "rotation"}.get(mixup, "line")
-        return Lessons(self.injector, pools, teacher, mixup=how)
+        return Lessons(self.injector, pools, teacher, mixup=mixup)
 
     # one step -------------------------------------------------------------------------------------------------
 

@@ -90,13 +90,7 @@ def window(table: "pandas.DataFrame", until_hour: int = HOURS) -> "pandas.DataFr
 
 def prepare(table: "pandas.DataFrame", concepts: Sequence[Concept]) -> Tensor:
     """An hourly table (column or index ``hour``, 0–23) as ``[24, 2F]``; concepts without a column are unobserved."""
-    hours = _hours(table)
-    values = np.full((HOURS, len(concepts)), np.nan)
-    inside = (hours >= 0) & (hours < HOURS)
-    for column, concept in enumerate(concepts):
-        if concept.name in table.columns:
-            values[hours[inside], column] = table[concept.name].to_numpy(dtype=np.float64)[inside]
-    return prepare_values(values, concepts)
+    return prepare_values(_grid(table, concepts), concepts)
 
 
 def prepare_values(values: np.ndarray, concepts: Sequence[Concept]) -> Tensor:
@@ -111,10 +105,54 @@ def prepare_values(values: np.ndarray, concepts: Sequence[Concept]) -> Tensor:
     return torch.from_numpy(np.concatenate([filled, observed], axis=1).astype(np.float32))
 
 
+def implausible(
+    table: "str | Path | pandas.DataFrame",
+    modality: str,
+    *,
+    stay: int | str | None = None,
+    until_hour: int | None = None,
+    units: str | Mapping[str, str] = "",
+) -> list[str]:
+    """What of a window counts as not measured because no living patient can show it, a sentence a concept.
+
+    Mostly such values are in another unit than the concept's. A file is read as :func:`read_table` reads it, a table as
+    :func:`prepare` does.
+    """
+    group = CONCEPTS[modality]
+    if isinstance(table, str | Path):
+        first = sum(len(others) for others in list(CONCEPTS.values())[: list(CONCEPTS).index(modality)])
+        values = open_table(table, units=units).window(stay, HOURS if until_hour is None else until_hour, HOURS)[
+            :, first : first + len(group)
+        ]
+    else:
+        values = _grid(table, group)
+    told = []
+    for concept, column in zip(group, values.T):
+        given = column[np.isfinite(column)]
+        outside = int(((given < concept.low) | (given > concept.high)).sum())
+        if outside:
+            told.append(
+                f"{concept.name}: {outside} of {len(given)} values outside {concept.low:g} to {concept.high:g} {concept.unit} "
+                "count as not measured; check its unit"
+            )
+    return told
+
+
 def augment(series: Tensor, generator: torch.Generator) -> Tensor:
     """Blank a fifth of the inputs of ``[B, 24, 2F]`` (dropout on the input, scaled so that the mean stays)."""
     keep = torch.rand(series.shape, generator=generator) >= 0.2
     return series * keep / 0.8
+
+
+def _grid(table: "pandas.DataFrame", concepts: Sequence[Concept]) -> np.ndarray:
+    """Hourly values ``[24, F]``, NaN where there is none."""
+    hours = _hours(table)
+    values = np.full((HOURS, len(concepts)), np.nan)
+    inside = (hours >= 0) & (hours < HOURS)
+    for column, concept in enumerate(concepts):
+        if concept.name in table.columns:
+            values[hours[inside], column] = table[concept.name].to_numpy(dtype=np.float64)[inside]
+    return values
 
 
 def _hours(table: "pandas.DataFrame") -> np.ndarray:

@@ -1,11 +1,12 @@
 """Recipes: frozen tables, strict TOML deltas on the presets ``fast`` and ``paper``. Free of torch, so that the shell is quick."""
 
+from fedkim.recipe.evaluation_table import Evaluation
 from fedkim.recipe.loading import from_dict, load
 from fedkim.recipe.plugins import import_plugins
 from fedkim.recipe.presets import PRESETS
 from fedkim.recipe.question_tables import Data, Run, Tasks
 from fedkim.recipe.recipe import Recipe
-from fedkim.recipe.server_tables import LLM, M3OE, Evaluation, Injection
+from fedkim.recipe.server_tables import LLM, M3OE, Injection
 from fedkim.recipe.site_tables import Extraction, Federation
 
 __all__ = [

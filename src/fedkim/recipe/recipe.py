@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from fedkim.errors import FedkimError
+from fedkim.recipe.evaluation_table import Evaluation
 from fedkim.recipe.question_tables import Data, Run, Tasks
-from fedkim.recipe.server_tables import LLM, M3OE, Evaluation, Injection
+from fedkim.recipe.server_tables import LLM, M3OE, Injection
 from fedkim.recipe.site_tables import Extraction, Federation
 from fedkim.recipe.table import Table
 

@@ -14,7 +14,7 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.evaluation.answers import generate, score
 from fedkim.injection import Injector, Route
 from fedkim.modalities.image import read_image
-from fedkim.modalities.series import CONCEPTS, prepare, read_table
+from fedkim.modalities.series import CONCEPTS, implausible, prepare, read_table
 from fedkim.modalities.signal import read_record
 from fedkim.modalities.signal_files import leads_of
 from fedkim.modalities.text import safe_question
@@ -114,9 +114,10 @@ class Run:
             questions={task: question} if question else {},
         )
         route = self.injector.route(task)
+        warnings = self._warnings(record, inputs)
         if record.answers is None:
             (text,) = generate(self.injector, task, [sample], max_new_tokens=self.recipe.llm.max_new_tokens)
-            return Answer(text=text, probabilities={}, threshold={}, route=route, warnings=self._warnings(record))
+            return Answer(text=text, probabilities={}, threshold={}, route=route, warnings=warnings)
         (row,) = score(self.injector, task, [sample])
         probabilities = dict(zip(record.answers, (float(p) for p in row)))
         threshold = self.threshold(record)
@@ -128,7 +129,7 @@ class Run:
             probabilities=probabilities,
             threshold=threshold,
             route=route,
-            warnings=self._warnings(record),
+            warnings=warnings,
         )
 
     def evaluate(
@@ -223,8 +224,11 @@ class Run:
             f"input {modality!r}", found=type(value).__name__, expected="a prepared tensor", remedy="see MODALITIES"
         )
 
-    def _warnings(self, task: Task) -> tuple[str, ...]:
+    def _warnings(self, task: Task, given: Mapping[str, Any]) -> tuple[str, ...]:
         warnings = []
+        for modality, value in given.items():
+            if modality in CONCEPTS and not isinstance(value, Tensor):
+                warnings += implausible(value, modality)
         if task.name not in self.recipe.tasks.seen:
             warnings.append("no hospital trained for this task: the answer may be that of the nearest trained question")
         total, done = self.recipe.federation.rounds, self.committed.round

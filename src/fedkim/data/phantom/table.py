@@ -6,6 +6,11 @@ from typing import Any
 from fedkim.data.phantom.acceptance import RHOS, Acceptance
 from fedkim.data.phantom.settings import GENERATOR_VERSION
 
+_BY_RHO = (
+    "| unseen task | small model at ρ = 0 / .5 / 1 | partner's head at ρ = 0 / .5 / 1 | accuracy over majority at ρ = 0 (≤ .02) |",
+    "|---|---|---|---|",
+)
+
 
 def as_text(table: Acceptance) -> str:
     """The table as Markdown, with the bands and what misses them."""
@@ -25,8 +30,7 @@ def as_text(table: Acceptance) -> str:
         )
     lines += [
         "",
-        "| unseen task | small model at ρ = 0 / .5 / 1 | partner's head at ρ = 0 / .5 / 1 | accuracy over majority at ρ = 0 (≤ .02) |",
-        "|---|---|---|---|",
+        *_BY_RHO,
     ]
     for row in table.tasks:
         if row.proxy_by_rho:
@@ -89,8 +93,7 @@ def over_seeds(records: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"| phantom {task} | {' | '.join(ranges)} | {'; '.join(missed) or '–'} |")
     lines += [
         "",
-        "| unseen task | small model at ρ = 0 / .5 / 1 | partner's head at ρ = 0 / .5 / 1 | accuracy over majority at ρ = 0 (≤ .02) |",
-        "|---|---|---|---|",
+        *_BY_RHO,
     ]
     for task, first in records[0]["tasks"].items():
         if not first["proxy_by_rho"]:

@@ -1,0 +1,123 @@
+"""``fedkim data check``: what is wrong with a copy of a public set, or with a hospital's own data, before anything is trained on it."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedkim.cli.options import AsJson
+from fedkim.errors import FedkimError
+
+if TYPE_CHECKING:
+    from fedkim.data.findings import Findings
+    from fedkim.data.public_sets import PublicSet
+    from fedkim.data.record import Record
+
+
+def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_json: AsJson = False) -> None:
+    """Check your copy of a public data set, or a hospital's own data, and tell everything that is wrong at once.
+
+    Nothing is changed. The status is 2 if there is any error.
+
+    Args:
+        what: A public set's name, pack for the real-data pack, or the hospital's site.toml.
+        root: The folder of the set's copy.
+        contents: Also decode every input and look for the same picture or wave under two patients.
+        as_json: Print JSON.
+    """
+    from fedkim.data.findings import Findings
+
+    if what.endswith(".toml"):
+        if root is not None:
+            raise FedkimError("fedkim data check", found="a folder beside a site.toml", remedy="leave the folder out")
+        from fedkim.data.hospital import check as check_hospital  # type: ignore[import-untyped,import-not-found,unused-ignore]
+
+        findings: Findings = check_hospital(Path(what))
+        name = what
+    else:
+        if root is None:
+            raise FedkimError("fedkim data check", found=f"{what!r} without a folder", remedy="give the copy's folder")
+        findings = _check_set(what, root, contents)
+        name = f"{what} at {root}"
+    _show(findings, name, as_json)
+    if findings.errors:
+        number = len(findings.errors)
+        raise FedkimError(name, found=f"{number} error{'s' if number > 1 else ''}", remedy="mend what is listed above")
+
+
+def _check_set(name: str, root: Path, contents: bool) -> "Findings":
+    from fedkim.data.findings import Findings
+    from fedkim.data.leaks import check_ids
+    from fedkim.data.public_sets import find_set
+
+    known = find_set(name) if name != "pack" else None
+    if not root.is_dir():
+        raise FedkimError(f"folder {root}", found="no such folder", remedy="check the path")
+    if known is None:
+        from fedkim.data.sources import pack_check
+
+        return pack_check.check(root)
+    findings = Findings()
+    for finding in known.check(root):
+        findings.put(finding)
+    if findings.errors:
+        return findings  # the tables can't be trusted any further
+    records = _records(known, root, findings)
+    for finding in check_ids([record.patient for record in records]):
+        findings.put(finding)
+    if contents:
+        import sys
+
+        from fedkim.data.decoding import decode
+        from fedkim.data.leaks import twins
+        from fedkim.progress import progress_on
+
+        with progress_on(sys.stderr) as progress:
+            tensors = decode(records, workers=2, progress=progress, name=name)
+        for pair in twins(records, tensors):
+            findings.add(
+                "W-CONTENT-TWICE",
+                row=pair.second + 1,
+                field=pair.modality,
+                found=f"what record {pair.first + 1} of another patient has ({'the same' if pair.exact else 'a copy'})",
+                remedy="nothing to do: the two are split as one patient",
+            )
+    return findings
+
+
+def _records(known: "PublicSet", root: Path, findings: "Findings") -> "list[Record]":
+    """The records of the first of the set's versions that the copy holds; those before it are told."""
+    from fedkim.data.public_sets import Reading
+
+    *others, last = known.versions or ("",)
+    for version in others:
+        try:
+            return list(known.read(root, Reading(version=version)))
+        except FedkimError as error:
+            findings.add("I-PART", found=f"no version {version!r} that can be read: {error.found}")
+    return list(known.read(root, Reading(version=last)))
+
+
+def _show(findings: "Findings", name: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from fedkim.data.findings import SHOWN
+
+    counts = Counter(finding.code for finding in findings)
+    if as_json:
+        shown: Counter[str] = Counter()
+        listed = []
+        for finding in findings:
+            shown[finding.code] += 1
+            if shown[finding.code] <= SHOWN:
+                listed.append(asdict(finding))
+        print(json.dumps({"checked": name, "counts": dict(counts), "findings": listed}, indent=1))
+        return
+    for code in sorted(counts, key=lambda code: ("EWI".find(code[0]), code)):
+        print(f"{code}: {counts[code]}")
+        for finding in [finding for finding in findings if finding.code == code][:SHOWN]:
+            print(f"  {str(finding).removeprefix(code).strip()}")
+        if counts[code] > SHOWN:
+            print(f"  … and {counts[code] - SHOWN} more")
+    if not counts:
+        print("nothing to say: all as expected")
