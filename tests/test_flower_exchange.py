@@ -13,8 +13,9 @@ from fedkim.aggregation import Rejection
 from fedkim.engines import InProcess
 from fedkim.engines.flower import exchange as module
 from fedkim.engines.flower.content import CODEC, pack, unpack
-from fedkim.engines.flower.exchange import FlowerExchange, Waiting
+from fedkim.engines.flower.exchange import FlowerExchange
 from fedkim.engines.flower.roster import Registered
+from fedkim.engines.flower.waiting import Waiting
 from fedkim.errors import FedkimError
 from fedkim.extraction.training import DivergedError
 from fedkim.run.world import build_world

@@ -376,7 +376,7 @@ def test_each_row_of_a_mixed_micro_batch_gets_its_own_decoders_answer():
         return truth(task, features).flip(-1) if task == "dim" else truth(task, features)
 
     injector.tasks["dim"] = replace(TASKS["bright"], name="dim")
-    lessons = Lessons(injector, {"bright": PUBLIC.samples, "dim": PUBLIC.samples}, opposite)
+    lessons = Lessons(injector, {"bright": PUBLIC.samples, "dim": PUBLIC.samples}, opposite, mixup="taught")
     tasks = ("dim", "bright", "dim", "bright", "bright")
     features = injector.encode("bright", stack_inputs(PUBLIC.samples[:5], ("image",)))
     asked.clear()

@@ -92,7 +92,9 @@ def test_values_that_nobody_can_show_are_told_by_concept_and_never_repeated(tmp_
         assert any(line.startswith("hgb: 1 of 24 values outside") for line in told)
         assert "97.25" not in "".join(told)
     assert series.implausible(path, "vitals") == []
-    assert [line.split(":")[0] for line in series.implausible(path, "labs", until_hour=23)] == ["crea"]  # hgb comes later
+    assert [line.split(":")[0] for line in series.implausible(path, "labs", until_hour=23)] == [
+        "crea"
+    ]  # hgb comes later
 
 
 def test_a_window_never_sees_the_hours_after_its_end():

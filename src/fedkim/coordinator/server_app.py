@@ -18,8 +18,9 @@ from flwr.serverapp import Grid, ServerApp
 from fedkim.aggregation import Rejection
 from fedkim.coordinator.federation_file import FederationFile, load_federation_file, require_sites
 from fedkim.coordinator.standing import MANIFEST, lock_holder, read_standing, write_standing
-from fedkim.engines.flower.exchange import FlowerExchange, Waiting
+from fedkim.engines.flower.exchange import FlowerExchange
 from fedkim.engines.flower.roster import Registered
+from fedkim.engines.flower.waiting import Waiting
 from fedkim.errors import FedkimError
 from fedkim.federation import Exchange
 from fedkim.progress import Plain

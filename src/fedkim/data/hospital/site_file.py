@@ -35,14 +35,13 @@ tables ``[policy]`` and ``[coordinator]`` are passed on as they are; a federatio
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import open_regular
+from fedkim.data.hospital.typed_tables import filled, kind_of, short
 
 LARGEST = 1 << 20
 """Bytes of a site.toml; a larger one is something else."""
@@ -220,14 +219,14 @@ def read_site_file(path: Path, findings: Findings) -> SiteFile | None:
     before = len(findings.errors)
     for table in raw:
         if table not in ("site", "data", "policy", "coordinator"):
-            findings.add("E-SITE-KEY", file=name, field=_short(table), found="an unknown table", expected=_TABLES)
-    site = _filled(Site, raw.get("site", {}), "site", name, findings)
-    data = _filled(HospitalData, raw.get("data", {}), "data", name, findings)
+            findings.add("E-SITE-KEY", file=name, field=short(table), found="an unknown table", expected=_TABLES)
+    site = filled(Site, raw.get("site", {}), "site", name, findings)
+    data = filled(HospitalData, raw.get("data", {}), "data", name, findings)
     passed = {}
     for table in ("policy", "coordinator"):
         passed[table] = raw.get(table, {})
         if not isinstance(passed[table], Mapping):
-            findings.add("E-SITE-VALUE", file=name, field=table, found=_kind(passed[table]), expected="a table")
+            findings.add("E-SITE-VALUE", file=name, field=table, found=kind_of(passed[table]), expected="a table")
     if len(findings.errors) > before:
         return None
     whole = SiteFile(path=path, site=site, data=data, **passed)
@@ -246,76 +245,3 @@ def _check_meaning(site: SiteFile, findings: Findings) -> None:
         expected = "letters, digits, '_', '-' and '.', beginning with a letter, at most 64"
         findings.add("E-SITE-VALUE", file=site.path.name, field="site.name", found="another form", expected=expected)
     check_meaning(site.data, site.path.name, findings)
-
-
-def _filled(cls: type, raw: Any, where: str, file: str, findings: Findings) -> Any:
-    """A dataclass from a TOML table; None (and findings) where it doesn't fit."""
-    if not isinstance(raw, Mapping):
-        findings.add("E-SITE-VALUE", file=file, field=where, found=_kind(raw), expected=f"a table, [{where}]")
-        return None
-    hints = get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for key, value in raw.items():
-        if key not in hints:
-            near = get_close_matches(key, list(hints), n=1, cutoff=0.5)
-            remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(hints)}"
-            field_name = f"{where}.{_short(key)}"
-            findings.add("E-SITE-KEY", file=file, field=field_name, found="an unknown key", remedy=remedy)
-            continue
-        values[key] = _fitted(value, hints[key], f"{where}.{key}", file, findings)
-    for item in fields(cls):
-        if item.default is MISSING and item.default_factory is MISSING and item.name not in raw:
-            findings.add("E-SITE-KEY", file=file, field=f"{where}.{item.name}", found="nothing", expected="a value")
-            return None
-    return cls(**values) if None not in values.values() else None
-
-
-def _fitted(value: Any, hint: Any, where: str, file: str, findings: Findings) -> Any:
-    """``value`` as the type that ``hint`` asks for; None (and a finding) if it is another."""
-    if get_origin(hint) is UnionType:
-        hint = next(argument for argument in get_args(hint) if argument is not type(None))
-    origin, arguments = get_origin(hint), get_args(hint)
-    if is_dataclass(hint):
-        return _filled(hint, value, where, file, findings)  # type: ignore[arg-type]
-    if origin is Literal:
-        if isinstance(value, str) and value in arguments:
-            return value
-        expected = " or ".join(repr(argument) for argument in arguments)
-    elif origin is tuple:
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            return tuple(value)
-        expected = 'a list of texts, such as ["a", "b"]'
-    elif origin is not None:  # a mapping
-        if isinstance(value, Mapping):
-            items = {
-                key: _fitted(item, arguments[1], f"{where}.{_short(key)}", file, findings)
-                for key, item in value.items()
-            }
-            return None if None in items.values() else items
-        expected = "a table"
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            expected = "a number that fits"
-    elif type(value) is hint:
-        return value
-    else:
-        expected = _KINDS.get(hint, hint.__name__)
-    findings.add("E-SITE-VALUE", file=file, field=where, found=_kind(value), expected=expected)
-    return None
-
-
-_KINDS: Mapping[type, str] = {
-    str: "text in quotes", int: "a whole number", float: "a number", bool: "true or false", list: "a list",
-    dict: "a table",
-}  # fmt: skip
-
-
-def _kind(value: Any) -> str:
-    """What a value is; the value itself isn't repeated, it may have slipped in from a table."""
-    return _KINDS.get(type(value), type(value).__name__)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 40 and name.isprintable() else ascii(name[:40])[1:-1] + "…"

@@ -7,7 +7,6 @@ deadline. A site whose process died is asked again once it is back.
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -16,6 +15,7 @@ from fedkim.aggregation import Rejection
 from fedkim.engines.flower.content import pack, unpack
 from fedkim.engines.flower.messages import Reply, Request, reply_from, to_header
 from fedkim.engines.flower.roster import Node, Registered, online
+from fedkim.engines.flower.waiting import Asked, RoundSoFar, Waiting
 from fedkim.engines.inprocess import participants
 from fedkim.engines.wire import component_digests, decode, state_from, upload_form
 from fedkim.errors import FedkimError
@@ -34,47 +34,6 @@ MOST_HELD = 4
 
 Tell = Callable[..., None]
 """``tell(event, **fields)``, as :meth:`fedkim.store.RunStore.event`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """How long a round waits, and for how many."""
-
-    quorum: int = 0
-    """Sites whose good answers make a round; 0: all that take part."""
-    deadline: float = 3600.0
-    """Seconds that a round may take at the sites."""
-    grace: float = 300.0
-    """Seconds that the others have left once the quorum is there."""
-    start: float = 600.0
-    """Seconds to wait for the sites to connect before the first round."""
-    attempts: int = 3
-    """Below the quorum a round is skipped and asked for again; so often in a row, then the run ends."""
-
-
-@dataclass
-class _Asked:
-    site: str
-    node: Node
-    nonce: str
-    began: float
-    sent: int
-
-
-@dataclass
-class _Round:
-    """What one round has come to so far."""
-
-    number: int
-    slices: Mapping[str, State]
-    good: set[str] = field(default_factory=set)
-    out: set[str] = field(default_factory=set)
-    """Sites that refused or failed: asking again wouldn't help."""
-    questions: dict[str, int] = field(default_factory=dict)
-    why: dict[str, str] = field(default_factory=dict)
-    """The last thing that was wrong with a site, as a code."""
-    not_before: dict[str, float] = field(default_factory=dict)
-    """When a site whose worker or connection failed may be asked again."""
 
 
 class FlowerExchange:
@@ -156,7 +115,7 @@ class FlowerExchange:
         """
         chosen = participants(list(self.sites), share=self.participation, seed=self.seed, round=round)
         slices = {site: state.slice(self.sites[site].declared) for site in chosen}
-        ours, quorum = _Round(number=round, slices=slices), self.quorum(len(chosen))
+        ours, quorum = RoundSoFar(number=round, slices=slices), self.quorum(len(chosen))
         for attempt in range(1, self.waiting.attempts + 1):
             ours.out, ours.questions, ours.not_before = set(), {}, {}
             yield from self._attempt(ours, quorum)
@@ -175,9 +134,9 @@ class FlowerExchange:
             remedy=f"missing: {', '.join(missing)}; the same command resumes at this round",
         )
 
-    def _attempt(self, ours: _Round, quorum: int) -> Iterator[Update]:
+    def _attempt(self, ours: RoundSoFar, quorum: int) -> Iterator[Update]:
         end, in_grace = time.monotonic() + self.waiting.deadline, False
-        asked: dict[str, _Asked] = {}
+        asked: dict[str, Asked] = {}
         roll_call = 0.0
         while True:
             now = time.monotonic()
@@ -208,7 +167,7 @@ class FlowerExchange:
         for site in sorted(missing):
             self.tell("absent", round=ours.number, site=site, reason="grace" if in_grace else "deadline")
 
-    def _ask(self, ours: _Round, here: Mapping[str, Node], asked: dict[str, _Asked], seconds: float) -> None:
+    def _ask(self, ours: RoundSoFar, here: Mapping[str, Node], asked: dict[str, Asked], seconds: float) -> None:
         under_way = {question.site for question in asked.values()}
         for site in sorted(set(ours.slices) - ours.good - ours.out - under_way):
             node = here.get(site)
@@ -229,9 +188,9 @@ class FlowerExchange:
             )
             (identity,) = self.grid.push_messages([message]) or [None]
             if identity:
-                asked[identity] = _Asked(site, node, nonce, time.monotonic(), len(body))
+                asked[identity] = Asked(site, node, nonce, time.monotonic(), len(body))
 
-    def _request(self, site: str, ours: _Round, nonce: str, seconds: float) -> tuple[Request, bytes]:
+    def _request(self, site: str, ours: RoundSoFar, nonce: str, seconds: float) -> tuple[Request, bytes]:
         slice_ = ours.slices[site]
         digests = component_digests(slice_)
         held = self._held.get(site, {})
@@ -250,7 +209,7 @@ class FlowerExchange:
         )
         return request, slice_.slice(lacking).to_bytes() if lacking else b""
 
-    def _opened(self, ours: _Round, question: _Asked, message: Message) -> Update | None:
+    def _opened(self, ours: RoundSoFar, question: Asked, message: Message) -> Update | None:
         """A good reply's update; anything else becomes an event."""
         site, number = question.site, ours.number
         if message.has_error():
@@ -296,7 +255,7 @@ class FlowerExchange:
         )
         return update
 
-    def _later(self, ours: _Round, site: str) -> None:
+    def _later(self, ours: RoundSoFar, site: str) -> None:
         """Ask again, but not at once: a worker that is being started needs a while."""
         ours.not_before[site] = time.monotonic() + AGAIN * 2 ** ours.questions.get(site, 0)
 

@@ -1,0 +1,50 @@
+"""How long a round waits for its sites, and what it has come to so far."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fedkim.engines.flower.roster import Node
+from fedkim.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """How long a round waits, and for how many."""
+
+    quorum: int = 0
+    """Sites whose good answers make a round; 0: all that take part."""
+    deadline: float = 3600.0
+    """Seconds that a round may take at the sites."""
+    grace: float = 300.0
+    """Seconds that the others have left once the quorum is there."""
+    start: float = 600.0
+    """Seconds to wait for the sites to connect before the first round."""
+    attempts: int = 3
+    """Below the quorum a round is skipped and asked for again; so often in a row, then the run ends."""
+
+
+@dataclass
+class Asked:
+    """A question under way."""
+
+    site: str
+    node: Node
+    nonce: str
+    began: float
+    sent: int
+
+
+@dataclass
+class RoundSoFar:
+    """What one round has come to so far."""
+
+    number: int
+    slices: Mapping[str, State]
+    good: set[str] = field(default_factory=set)
+    out: set[str] = field(default_factory=set)
+    """Sites that refused or failed: asking again wouldn't help."""
+    questions: dict[str, int] = field(default_factory=dict)
+    why: dict[str, str] = field(default_factory=dict)
+    """The last thing that was wrong with a site, as a code."""
+    not_before: dict[str, float] = field(default_factory=dict)
+    """When a site whose worker or connection failed may be asked again."""
