@@ -28,7 +28,7 @@ methods = ["fedkim", "fedplug"]
 seeds = [10, 11]
 [choice]
 seeds = [0]
-methods = ["fedkim"]
+methods = ["fedkim", "fedplug"]
 configurations = [["injection.learning_rate=5e-4"], ["injection.learning_rate=1e-3"]]
 """
 
@@ -38,6 +38,9 @@ def done(tmp_path_factory):
     """The matrix with all its cells run, in this process."""
     root = tmp_path_factory.mktemp("matrix")
     matrix = small_matrix(root, CELLS, unseen='["pleural_effusion", "slake"]')
+    chosen = {"chosen": {"fedkim": 1, "fedplug": 0}, "configurations": [list(one) for one in matrix.configurations]}
+    (root / "results" / matrix.name).mkdir(parents=True)
+    (root / "results" / matrix.name / "chosen.json").write_text(json.dumps(chosen))
     for cell in matrix.cells:
         run_cell(matrix, cell, runs=root / "runs", results=root / "results")
     return root, matrix
@@ -73,6 +76,7 @@ def test_a_kept_cell_says_how_it_was_made_and_names_no_patient(done):
         "backbone": "fedavg",
         "seed": 10,
         "configuration": None,
+        "chosen": 1,
         "trained_in": "",
     }
     assert {"config", "versions", "environment", "seconds", "processor_seconds"} <= set(info)
@@ -90,14 +94,17 @@ def test_a_finished_cell_is_not_run_again(done, monkeypatch):
 
 
 def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path, monkeypatch):
-    small_matrix(tmp_path, CELLS)
+    matrix = small_matrix(tmp_path, CELLS.split("[choice]")[0])
 
     def command(path, runs, results, smoke, keep, batch):
         (cell,) = batch
         file = str(results / "small-matrix" / f"{cell.name}.json")
+        info = {"cell": {"method": cell.method}, "config": matrix.recipe(cell).to_toml()}
+        record = json.dumps({"run_info": info, "metrics": {"covid": {}}})
         code = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True, exist_ok=True); "
         fails = "print('no disk', file=sys.stderr); sys.exit(2)"
-        return [sys.executable, "-c", code + (fails if cell.method == "fedplug" else "p.write_text('{}')"), file]
+        writes = "p.write_text(sys.argv[2])"
+        return [sys.executable, "-c", code + (fails if cell.method == "fedplug" else writes), file, record]
 
     told = []
     progress = Silent()
@@ -115,7 +122,9 @@ def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path, monkeypatch):
 def test_a_killed_cell_resumes_at_its_round_and_ends_with_the_same_bits(done, tmp_path):
     root, matrix = done
     cell = matrix.cells[0]
-    recipe = matrix.recipe(cell)
+    (tmp_path / "results" / matrix.name).mkdir(parents=True)
+    shutil.copy(root / "results" / matrix.name / "chosen.json", tmp_path / "results" / matrix.name)
+    recipe = matrix.recipe(cell, read_chosen(matrix, tmp_path / "results"))
     rounds = federate(recipe, out=tmp_path / "runs" / matrix.name / cell.name)
     next(rounds)
     rounds.close()  # as a kill after the first round's commit
@@ -134,7 +143,7 @@ def test_the_comparison_writes_page_tables_and_figures(done, tmp_path):
     assert "Synthetic phantom data" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     text = (tmp_path / "compare.md").read_text()
-    assert "| 11. The sites gain from the language model | ours |" in text
+    assert "| 11a. The sites gain from the language model in a round | ours |" in text
     assert "missing cells" in text  # FedPlug_L hasn't been run
     assert (tmp_path / "claims.svg").read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
 
@@ -178,9 +187,32 @@ def test_the_choice_takes_the_better_configuration_and_dies_with_other_ones(done
     record = json.loads(write_chosen(matrix, tmp_path).read_text())
     scores = record["scores"]["fedkim"]
     assert sorted(scores) == ["0", "1"]
-    assert read_chosen(matrix, tmp_path) == {"fedkim": int(scores["1"] > scores["0"])}
+    assert read_chosen(matrix, tmp_path)["fedkim"] == int(scores["1"] > scores["0"])
     with pytest.raises(FedkimError, match="choose again"):
         read_chosen(small_matrix(tmp_path, CELLS.replace("1e-3", "2e-3")), tmp_path)
+
+
+def test_nothing_runs_before_its_settings_are_chosen_nor_beside_results_of_other_settings(done, tmp_path):
+    root, matrix = done
+    with pytest.raises(FedkimError, match="none yet; choose first"):
+        run_matrix(root / "small.toml", runs=tmp_path, results=tmp_path)
+    shutil.copytree(root / "results", tmp_path / "results")
+    path = tmp_path / "results" / matrix.name / "chosen.json"
+    path.write_text(path.read_text().replace('"fedkim": 1', '"fedkim": 0'))
+    with pytest.raises(FedkimError, match="other settings than the matrix or its choice give now"):
+        run_matrix(root / "small.toml", runs=tmp_path, results=tmp_path / "results")
+    path.write_text(path.read_text().replace('"fedplug": 0', '"fedkim-plus": 0'))
+    with pytest.raises(FedkimError, match="no choice for fedplug"):
+        run_matrix(root / "small.toml", runs=tmp_path, results=tmp_path / "results")
+
+
+def test_thresholds_of_development_patients_and_open_questions_are_kept(done):
+    root, _ = done
+    record = read_kept(root / "results" / "small-matrix" / "fedkim--fedavg--seed10.json")
+    tuned = record["metrics"]["covid"]["rows"]["injected"]["tuned"]
+    assert 0 < tuned["threshold"] < 1
+    assert {"accuracy", "f1"} <= set(tuned["metrics"])
+    assert record["metrics"]["slake"]["rows"]["injected"]["closed"]["metrics"]["accuracy"]["value"] is not None
 
 
 def test_development_patients_never_stand_beside_test_patients(done, tmp_path):

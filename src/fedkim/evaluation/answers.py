@@ -12,6 +12,7 @@ from torch import Tensor
 from fedkim.data.sample import Sample
 from fedkim.injection.batches import stack_inputs
 from fedkim.injection.injector import Injector
+from fedkim.injection.precise_head import precise_head
 from fedkim.injection.prompt import embed_rows
 from fedkim.parallel import ordered_map
 
@@ -22,14 +23,14 @@ def score(
     """``[n, K]``: the probability of each of the task's answers.
 
     An answer's score is the sum of its tokens' log-likelihoods divided by their number; a softmax over the K answers
-    makes probabilities. The route is the task's, folded into the weights.
+    makes probabilities. The route is the task's, folded into the weights; the output layer is computed in float32.
     """
     answers = injector.tasks[task].answers
     assert answers is not None, "open questions are generated"
     if injector.blind:
         return _blind_scores(injector, task, samples, answers)
     batches = _batches(samples, batch_size)
-    with injector.answering(task):
+    with injector.answering(task), precise_head(injector.llm.model):
         scores = list(ordered_map(_without_gradients(_score_batch, injector, task, answers), batches, workers))
     return torch.cat(scores).softmax(-1).double().cpu().numpy() if scores else np.zeros((0, len(answers)))
 
@@ -111,7 +112,7 @@ def _blind_scores(injector: Injector, task: str, samples: Iterable[Sample], answ
     """Without modality segments the question decides alone: each distinct question is scored once."""
     rows: dict[str, Tensor] = {}
     ordered = [(_question(injector, task, sample), sample) for sample in samples]
-    with injector.answering(task):
+    with injector.answering(task), precise_head(injector.llm.model):
         for question, sample in ordered:
             if question not in rows:
                 rows[question] = _score_batch(injector, task, answers, [sample])[0].softmax(-1)

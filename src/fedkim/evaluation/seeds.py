@@ -71,6 +71,15 @@ def paired_seeds(differences: Sequence[float]) -> PairedSeeds | None:
     return PairedSeeds(num_seeds=n, mean=mean, low=mean - half, high=mean + half, p=p, detectable=detectable(spread, n))
 
 
+def t_statistic(differences: Sequence[float]) -> float:
+    """Mean over standard error; without spread infinite, of the mean's sign; 0 below two seeds."""
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2:
+        return 0.0
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    return mean / error if error else math.copysign(math.inf, mean)
+
+
 def detectable(spread: float, num_seeds: int) -> float:
     """The true difference that a two-sided paired t-test finds with 80 % power, for differences of this deviation.
 

@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,10 @@ from pathlib import Path
 from fedkim.errors import FedkimError
 from fedkim.experiments.adoption import adopt, donor_of, heirs_of, trained_in
 from fedkim.experiments.choosing import read_chosen, write_chosen
-from fedkim.experiments.keeping import keep_cell
-from fedkim.experiments.matrix import Cell, Matrix, load_matrix
+from fedkim.experiments.keeping import keep_cell, read_kept
+from fedkim.experiments.matrix import Cell, Matrix, choice_method, load_matrix
 from fedkim.progress import Progress, Silent
+from fedkim.recipe import from_dict
 
 KEPT = "kept"
 """An empty file beside the rounds that ``keep`` named."""
@@ -71,14 +73,16 @@ def run_matrix(
         progress: told of every cell, with the time left.
 
     Raises:
-        FedkimError: see :func:`load_matrix`; nothing matches ``only``. A cell that fails doesn't stop the others.
+        FedkimError: see :func:`load_matrix` and :func:`read_chosen`; nothing matches ``only``; a result that was made with
+            other settings than the matrix has now. A cell that fails doesn't stop the others.
     """
     progress = progress or Silent()
     matrix = load_matrix(path, smoke=smoke)
     selected = [cell for cell in (matrix.choice if choose else matrix.cells) if fnmatch.fnmatch(cell.name, only)]
     if not selected:
         raise FedkimError(f"cells of {path}", found=f"none that match {only!r}", remedy="see --list")
-    waiting = [cell for cell in selected if not result_file(results, matrix, cell).exists()]
+    chosen = {} if choose else read_chosen(matrix, results)
+    waiting = [cell for cell in selected if not is_done(results, matrix, cell, chosen)]
     now = waiting[:at_most]
     batches = _batches(matrix, now)
     processes, done, failed = _Processes(), [], []
@@ -114,7 +118,7 @@ def run_cell(matrix: Matrix, cell: Cell, *, runs: Path, results: Path, keep: str
     from fedkim.run import run_recipe
 
     began = time.process_time()
-    chosen = read_chosen(matrix, results)
+    chosen = read_chosen(matrix, results) if cell.configuration is None else {}
     recipe = matrix.recipe(cell, chosen)
     folder = runs / matrix.name / cell.name
     donor = donor_of(matrix, cell, chosen)
@@ -123,7 +127,10 @@ def run_cell(matrix: Matrix, cell: Cell, *, runs: Path, results: Path, keep: str
     result = run_recipe(recipe, out=folder)
     spent = time.process_time() - began
     origin = trained_in(folder) if donor else ""
-    path = keep_cell(results, recipe, cell, result, run=folder, processor_seconds=spent, trained_in=origin)
+    number = chosen.get(choice_method(cell.method))
+    path = keep_cell(
+        results, recipe, cell, result, run=folder, processor_seconds=spent, chosen=number, trained_in=origin
+    )
     if fnmatch.fnmatch(cell.name, keep):
         (folder / KEPT).touch()  # also for a later call, whose heirs would delete what this one was asked to keep
     for done in (cell, donor):
@@ -154,6 +161,25 @@ def result_file(results: Path, matrix: Matrix, cell: Cell) -> Path:
     """Where a cell's result stands once it is done."""
     folder = results if cell.configuration is None else results / "choice"
     return folder / matrix.name / f"{cell.name}.json"
+
+
+def is_done(results: Path, matrix: Matrix, cell: Cell, chosen: Mapping[str, int] | None = None) -> bool:
+    """Whether a cell has its result.
+
+    Raises:
+        FedkimError: it has one, made with other settings than the matrix and its choice give it now.
+    """
+    path = result_file(results, matrix, cell)
+    if not path.exists():
+        return False
+    made = from_dict(tomllib.loads(read_kept(path)["run_info"]["config"]), source=str(path))
+    if made.digest() != matrix.recipe(cell, chosen).digest():
+        raise FedkimError(
+            f"result {path}",
+            found="made with other settings than the matrix or its choice give now",
+            remedy="delete it, and it is run again",
+        )
+    return True
 
 
 def _command(path: Path, runs: Path, results: Path, smoke: bool, keep: str, batch: Sequence[Cell]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 from fedkim.experiments.keeping import read_kept
-from fedkim.experiments.matrix import Matrix
+from fedkim.experiments.matrix import Matrix, choice_method
 from fedkim.store.files import pretty, write_text
 
 
@@ -43,19 +43,28 @@ def write_chosen(matrix: Matrix, results: Path) -> Path:
 
 
 def read_chosen(matrix: Matrix, results: Path) -> dict[str, int]:
-    """Configuration by method; empty before the choice, and for smoke runs.
+    """Configuration by method; empty for smoke runs and matrices without a choice.
 
     Raises:
-        FedkimError: a choice among other configurations than the matrix has now.
+        FedkimError: nothing has been chosen yet, not for every method, or among other configurations than the matrix has now.
     """
-    path = results / matrix.name / "chosen.json"
-    if matrix.smoke or not path.exists():
+    if matrix.smoke or not matrix.configurations:
         return {}
-    record = json.loads(path.read_text(encoding="utf-8"))
+    path = results / matrix.name / "chosen.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise FedkimError(
+            f"chosen settings {path}", found="none yet", remedy="choose first: --choose, with the same --results"
+        ) from None
     if record["configurations"] != [list(one) for one in matrix.configurations]:
         raise FedkimError(
             f"chosen settings {path}", found="other configurations than the matrix has", remedy="choose again: --choose"
         )
+    lacking = {choice_method(cell.method) for cell in matrix.cells} - set(record["chosen"])
+    if lacking:
+        found = f"no choice for {', '.join(sorted(lacking))}"
+        raise FedkimError(f"chosen settings {path}", found=found, remedy="add it to [choice] methods and choose again")
     return {method: int(number) for method, number in record["chosen"].items()}
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from fedkim.errors import FedkimError
 from fedkim.evaluation.blindness import question_blindness
 from fedkim.evaluation.predictions import Predictions
-from fedkim.evaluation.scoring import primary_draws, score_rows
+from fedkim.evaluation.scoring import primary_draws, score_at, score_rows
 from fedkim.evaluation.statistics import MIN_PATIENTS
 from fedkim.experiments.matrix import Cell
 from fedkim.experiments.predictions_table import quantised, read_table, write_table
@@ -43,14 +43,16 @@ def keep_cell(
     *,
     run: Path,
     processor_seconds: float,
+    chosen: int | None = None,
     trained_in: str = "",
 ) -> Path:
     """Write a finished cell's files below ``results`` and give the JSON's path; writing it last makes the cell done.
 
-    ``trained_in`` names the cell whose training was this one's too.
+    ``chosen`` is the configuration that the choice gave it, ``trained_in`` names the cell whose training was this one's too.
     """
     rows = read_predictions(run / "predictions.json")
-    record = {**result, "run_info": {**result["run_info"], "cell": {**cell_record(cell), "trained_in": trained_in}}}
+    about = {**cell_record(cell), "chosen": chosen, "trained_in": trained_in}
+    record = {**result, "run_info": {**result["run_info"], "cell": about}}
     # a resumed cell counts the processor time of its last process alone
     record["run_info"]["processor_seconds"] = round(processor_seconds, 1)
     folder = results if cell.configuration is None else results / "choice"
@@ -74,8 +76,8 @@ def rescored(
 ) -> dict[str, Any]:
     """The metrics of a result, computed from kept predictions alone.
 
-    ``before`` says which tasks were seen. Question-blindness is how an unseen task's scores go with those of seen tasks
-    on the same patients: both are in the file.
+    ``before`` says which tasks were seen, and which threshold development patients gave. Question-blindness is how an unseen
+    task's scores go with those of seen tasks on the same patients: both are in the file.
     """
     metrics = {}
     for task, entry in before.items():
@@ -89,6 +91,10 @@ def rescored(
             scored["blindness"] = question_blindness(_by_patient(named["injected"]), asked)
         if "proxy" in entry:
             scored["proxy"] = entry["proxy"]
+        tuned = entry["rows"]["injected"].get("tuned")
+        if tuned and tuned["threshold"] is not None:
+            again = score_at(named["injected"], tuned["threshold"], draws=draws, seed=seed)
+            scored["rows"]["injected"]["tuned"] = {**tuned, "metrics": again}
         metrics[task] = slim(scored)
     return metrics
 
@@ -106,11 +112,20 @@ def slim(entry: Mapping[str, Any]) -> dict[str, Any]:
             "n": row["n"],
             "patients": row["patients"],
             "primary": {**row["primary"], **_score(row["primary"])},
-            "metrics": {key: _score(value) for key, value in kept.items()},
+            "metrics": _scores(kept),
         }
         if name == "injected" and "counts" in row:
             rows[name]["counts"] = row["counts"]
+        if name == "injected":
+            parts = {part: row[part] for part in ("tuned", "closed", "open") if part in row}
+            rows[name] |= {
+                part: {**found, "metrics": _scores(found.get("metrics", {}))} for part, found in parts.items()
+            }
     return {**entry, "rows": rows, "sites": {}, "differences": {}}
+
+
+def _scores(named: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _score(value) for key, value in named.items()}
 
 
 def _score(value: Mapping[str, Any]) -> dict[str, Any]:

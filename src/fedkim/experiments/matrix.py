@@ -121,13 +121,14 @@ class Matrix:
         base = from_dict(self.base, *smoke, *cell.overrides, source=self.name) if cell.overrides else self._base
         figures = _figures(base)
         settings = [_filled(text, figures, cell) for text in find_method(cell.method).settings]
-        matched = figures["matched_rank"]
-        rank = matched if f"m3oe.rank={matched}" in settings else base.m3oe.rank
+        own = from_dict(self.base, *smoke, *settings, *cell.overrides, source=self.name).m3oe
         number = cell.configuration
         if number is None and chosen is not None:
             number = chosen.get(choice_method(cell.method))
-        configuration = [] if number is None else [c.format(double_rank=2 * rank) for c in self.configurations[number]]
-        if "m3oe.experts=0" in settings:  # FedPlug has no adapter to scale
+        configuration = (
+            [] if number is None else [c.format(double_rank=2 * own.rank) for c in self.configurations[number]]
+        )
+        if not own.experts:  # FedPlug has no adapter to scale
             configuration = [setting for setting in configuration if not setting.startswith("m3oe.")]
         split = () if cell.configuration is None else _CHOOSING
         recipe = from_dict(

@@ -51,7 +51,9 @@ def rho_table(scores: Scores) -> Table:
     rows = [[name, *(shown(points.get(rho, {})) for rho in rhos)] for name, points in curves if points]
     return Table(
         title="Transfer: unseen tasks by ρ",
-        note="Mean AUROC of unseen classification. At ρ = 0 nothing can transfer: what lies above 50 there is an error of the experiment.",
+        note="Mean AUROC of unseen classification. "
+        " At ρ = 0 no label can transfer: what lies above 50 there is an error of the experiment, or a finding whose "
+        "picture disturbs the reader of another; the best seen head shows how much of that there is.",
         header=["method", *(f"ρ = {rho:g}" for rho in rhos)],
         rows=rows if len(rhos) > 1 else [],
     )
@@ -67,8 +69,9 @@ def varied(scores: Scores, title: str, variations: Sequence[str]) -> Table:
             there = scores.group(method, variation=variation, backbone=backbone)
             cells = [title_of(method), variation, str(len(there))]
             for which in SUMMARIES:
-                here = scores.by_seed(method, which, variation=variation, backbone=backbone)
-                main = scores.by_seed(method, which, backbone=backbone)
+                tasks = scores.tasks(which)  # a variation's own further tasks would be another mean
+                here = scores.by_seed(method, which, variation=variation, backbone=backbone, tasks=tasks)
+                main = scores.by_seed(method, which, backbone=backbone, tasks=tasks)
                 change = {seed: here[seed] - main[seed] for seed in here if seed in main}
                 cells += [shown(here), shown(change)]
             flat = [cell for group in there.values() for cell in group]
@@ -79,7 +82,7 @@ def varied(scores: Scores, title: str, variations: Sequence[str]) -> Table:
         header += [name, "− main"]
     return Table(
         title=title,
-        note="Differences to the main setting are paired by seed. Blindness: mean over unseen tasks of the largest correlation with a seen question.",
+        note="Means over the tasks of the main setting; differences to it are paired by seed. Blindness: mean over unseen tasks of the largest correlation with a seen question.",
         header=[*header, "blindness", "blindness, main"],
         rows=rows,
     )
@@ -139,7 +142,7 @@ def communication(scores: Scores) -> Table:
         )
     return Table(
         title="Bytes against score",
-        note="MiB that all sites send in all rounds; processor minutes of a run on one thread.",
+        note="MiB that all sites send in all rounds, none where another stands in for them; processor minutes of a run on one thread.",
         header=["method", "backbone", "seeds", "MiB sent", "seen, AUROC", "minutes"],
         rows=rows,
     )

@@ -6,7 +6,7 @@
     lung_opacity    3735928559  0       ""        Yes    0.6875    0.71          –      0.5
     vqa_rad         1542136771  0       side      left   –         –             –      –         injected_text: left
 
-``patient`` is a hash with the run's seed, ``sample`` counts a patient's questions of a task. A probability is that of the
+``patient`` is a hash of the patient's name (which holds the seed), ``sample`` counts a patient's questions of a task. A probability is that of the
 last answer, as a 16-bit step of its log-odds: :func:`quantised` is what the scores of a result are computed from, so that
 they and the file agree exactly. Only synthetic patients are ever written here.
 """
@@ -51,10 +51,18 @@ def write_table(path: Path, rows: Rows) -> int:
     arrow, parquet = _pyarrow()
     columns = _packed(rows)
     table = arrow.table({name: arrow.array(values, kind) for name, (values, kind) in _typed(columns, arrow).items()})
+    scores = [name for name in table.column_names if table.schema.field(name).type == arrow.uint16()]
     write_atomically(
         path,
         lambda draft: parquet.write_table(
-            table, draft, compression="zstd", compression_level=19, write_statistics=False, store_schema=False
+            table,
+            draft,
+            compression="zstd",
+            compression_level=19,
+            write_statistics=False,
+            store_schema=False,
+            use_dictionary=[name for name in table.column_names if name not in scores],
+            use_byte_stream_split=scores,  # the upper bytes of scores are much alike
         ),
     )
     size = path.stat().st_size

@@ -1,6 +1,7 @@
 """Scores of a matrix: each cell's kept results as a few numbers, by method, variation, backbone and seed."""
 
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -38,19 +39,24 @@ class CellScores:
             if (entry["kind"] == "text") == (which == "generation") and entry["seen"] == (which == "seen")
         ]
 
-    def points(self, task: str, row: str = "injected", metric: str = "") -> float | None:
-        """A task's score in points (0 to 100): the primary one, or a named one; None where it doesn't exist."""
+    def points(self, task: str, row: str = "injected", metric: str = "", *, tuned: bool = False) -> float | None:
+        """A task's score in points (0 to 100), None where it doesn't exist.
+
+        The primary one, or a named one, which may be at the threshold that development patients gave.
+        """
         entry = self.record["metrics"].get(task)
         if entry is None or row not in entry["rows"]:
             return None
         found = entry["rows"][row]
-        score = found["metrics"].get(metric, {}) if metric else found["primary"]
+        named = found.get("tuned", {}).get("metrics", {}) if tuned else found["metrics"]
+        score = named.get(metric, {}) if metric else found["primary"]
         value = score.get("value")
         return None if value is None else 100 * float(value)
 
-    def mean(self, which: str, row: str = "injected", metric: str = "") -> float | None:
-        """The mean over a summary's tasks; None if one of them has no score."""
-        values = [self.points(task, row, metric) for task in self.tasks(which)]
+    def mean(self, which: str, row: str = "injected", metric: str = "", *, tasks: Sequence[str] = ()) -> float | None:
+        """The mean over a summary's tasks, or those of them that are named; None if one of them has no score."""
+        chosen = [task for task in self.tasks(which) if task in tasks or not tasks]
+        values = [self.points(task, row, metric) for task in chosen]
         known = [value for value in values if value is not None]
         return fmean(known) if known and len(known) == len(values) else None
 
@@ -84,7 +90,9 @@ class CellScores:
 
     @property
     def bytes_sent(self) -> int:
-        """Of all sites in all rounds."""
+        """Of all sites in all rounds; none where somebody stands in for the sites."""
+        if tomllib.loads(self.record["run_info"]["config"]).get("federation", {}).get("trainers", "sites") != "sites":
+            return 0
         rounds = self.record["train_info"]["rounds"]
         return sum(site["bytes_sent"] for entry in rounds for site in entry["sites"].values())
 
@@ -112,13 +120,23 @@ class Scores:
         return {seed: cells for seed, cells in sorted(found.items()) if len(cells) == len(methods)}
 
     def by_seed(
-        self, method: str, which: str, *, row: str = "injected", variation: str = "", backbone: str = "fedavg"
+        self,
+        method: str,
+        which: str,
+        *,
+        row: str = "injected",
+        variation: str = "",
+        backbone: str = "fedavg",
+        tasks: Sequence[str] = (),
     ) -> dict[int, float]:
-        """A summary's points by seed, where they exist; ``all`` is the mean of seen and unseen classification."""
+        """A summary's points by seed, where they exist; ``all`` is the mean of seen and unseen classification.
+
+        ``tasks``: the mean over these of the summary's tasks alone.
+        """
         values: dict[int, float] = {}
         for seed, cells in self.group(method, variation=variation, backbone=backbone).items():
             names = ("seen", "unseen") if which == "all" else (which,)
-            means = [cell.mean(name, row) for cell in cells for name in names]
+            means = [cell.mean(name, row, tasks=tasks) for cell in cells for name in names]
             known = [value for value in means if value is not None]
             if known and len(known) == len(means):
                 values[seed] = fmean(known)
@@ -133,11 +151,12 @@ class Scores:
         metric: str = "",
         variation: str = "",
         backbone: str = "fedavg",
+        tuned: bool = False,
     ) -> dict[int, float]:
         """One task's points by seed, where they exist."""
         values = {}
         for seed, cells in self.group(method, variation=variation, backbone=backbone).items():
-            known = [value for cell in cells if (value := cell.points(task, row, metric)) is not None]
+            known = [value for cell in cells if (value := cell.points(task, row, metric, tuned=tuned)) is not None]
             if len(known) == len(cells):
                 values[seed] = fmean(known)
         return values
