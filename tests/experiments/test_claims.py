@@ -4,8 +4,8 @@ import pytest
 
 from fedkim.experiments.claims import CLAIMS, decide
 from fedkim.experiments.methods import LOCAL
-from fedkim.experiments.our_tables import rho_table
-from fedkim.experiments.paper_tables import ablation, claims_table, zero_shot_classification
+from fedkim.experiments.our_tables import rho_table, varied
+from fedkim.experiments.paper_tables import ablation, claims_table, papers_metrics, zero_shot_classification
 from fedkim.experiments.scores import CellScores, Scores
 from fedkim.experiments.table import shown
 
@@ -175,6 +175,40 @@ def test_seeds_are_paired_and_those_of_one_side_alone_left_out():
     assert three.verdict.paired.num_seeds == 3
 
 
+def test_blindness_of_either_sign_adds_up():
+    cells = [cell("fedkim", seed) for seed in SEEDS[:2]]
+    cells[0].record["metrics"]["sepsis"]["blindness"]["covid"]["pearson"] = -0.9
+    assert zero_shot_classification(scores(cells)).rows[0][3].endswith("(0.90)")
+
+
+def test_a_variation_is_compared_over_the_tasks_of_the_main_setting():
+    asked_more = cell("fedkim", 10, seen=0.8, variation="questions")
+    easy = cell("fedkim", 10, seen=0.99).record["metrics"]["covid"]
+    asked_more.record["metrics"]["ap_view"] = easy
+    (row,) = varied(scores([cell("fedkim", 10, seen=0.7), asked_more]), "Questions", ("questions",)).rows
+    assert row[3:5] == ["80.0", "10.0"]
+
+
+def test_nobody_sends_where_another_stands_in_for_the_sites():
+    alone, federated = cell("centralised", 10), cell("fedkim", 10)
+    alone.record["run_info"]["config"] += '[federation]\ntrainers = "centralised"\n'
+    assert (alone.bytes_sent, federated.bytes_sent) == (0, 2**20)
+
+
+def test_tuned_thresholds_stand_beside_the_papers():
+    one = cell("fedkim", 10)
+    for name, value in (("accuracy", 0.9), ("f1", 0.8)):
+        one.record["metrics"]["covid"]["rows"]["injected"].setdefault("tuned", {}).setdefault("metrics", {})[name] = {
+            "value": value
+        }
+    table = papers_metrics(scores([one]))
+    shown_row = dict(zip(table.header, table.rows[0]))
+    assert shown_row["seen: accuracy"] == "80.0"
+    assert (shown_row["seen, tuned: accuracy"], shown_row["seen, tuned: f1"]) == ("90.0", "80.0")
+    assert shown_row["seen, tuned: precision"] == "–"
+    assert all(len(line) == len(table.header) for line in table.rows)
+
+
 def test_tables_show_means_intervals_and_blindness():
     drawn = scores(
         [*world(), *(cell("fedkim", seed, unseen=0.5 + jitter(seed), variation="rho-0", rho=0.0) for seed in SEEDS)]
@@ -185,7 +219,7 @@ def test_tables_show_means_intervals_and_blindness():
     closed = zero_shot_classification(drawn)
     fedkim = next(line for line in closed.rows if line[0] == "FEDKIM" and line[1] == "fedavg")
     assert fedkim[3].startswith("70.0")
-    assert fedkim[3].endswith("(+0.90)")
+    assert fedkim[3].endswith("(0.90)")
     table = rho_table(drawn)
     assert list(table.header) == ["method", "ρ = 0", "ρ = 0.8"]
     assert table.rows[0][1].startswith("50.0")

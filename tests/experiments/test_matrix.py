@@ -74,7 +74,7 @@ def test_methods_are_settings_of_one_recipe(matrix):
 
 def test_a_chosen_configuration_counts_for_what_it_is_compared_with_and_doubles_its_own_scale(matrix):
     cells = {cell.group: cell for cell in matrix.cells}
-    chosen = {"fedkim": 4, "fedplug-lora-matched": 4}
+    chosen = {"fedkim": 7, "fedplug-lora-matched": 7}
     assert matrix.recipe(cells["fedkim--fedavg"], chosen).m3oe.lora_alpha == 16
     assert matrix.recipe(cells["without-task--fedavg"], chosen).m3oe.lora_alpha == 16
     assert matrix.recipe(cells["fedplug-lora-matched--fedavg"], chosen).m3oe.lora_alpha == 192
@@ -86,12 +86,19 @@ def test_choosing_never_sees_test_patients(matrix):
     assert all(matrix.recipe(cell).evaluation.reveal_test for cell in matrix.cells[::20])
 
 
-def test_a_configuration_that_changes_nothing_for_a_method_is_not_tried_twice(matrix):
+def test_every_method_chooses_among_the_same_eight(matrix):
     tried = {}
     for cell in matrix.choice:
         tried.setdefault((cell.method, cell.seed), []).append(cell.configuration)
-    assert tried["fedkim", 0] == list(range(8))
-    assert tried["fedplug", 0] == [0, 1, 2, 3]  # no adapter, no scale
+    assert len(tried) == 5 * 2
+    assert all(numbers == list(range(8)) for numbers in tried.values())
+
+
+def test_a_configuration_that_changes_nothing_for_a_method_is_not_tried_twice(tmp_path):
+    scales = 'configurations = [["injection.learning_rate=1e-3"], ["injection.learning_rate=1e-3", "m3oe.alpha={double_rank}"]]'
+    text = BLOCK + '[choice]\nseeds = [0]\nmethods = ["fedkim", "fedplug"]\n' + scales
+    tried = [(cell.method, cell.configuration) for cell in load_matrix(write(tmp_path, text)).choice]
+    assert tried == [("fedkim", 0), ("fedkim", 1), ("fedplug", 0)]  # no adapter, no scale
 
 
 def test_smoke_has_every_block_and_two_seeds_of_the_first(matrix):
