@@ -132,8 +132,8 @@ def pool(parts: Iterable[tuple[str, Predictions]]) -> Predictions:
     """Out-of-fold predictions of several folds as one, each sample tagged with its fold's name.
 
     Scores are concatenated as they are: they're probabilities of the same recipe, so they share a scale as far as the
-    folds' models agree. Where they don't, the pooled AUROC falls below the mean within folds, which is why both are
-    reported.
+    folds' models agree. Where they don't, the pooled AUROC falls below the mean within folds; where folds of few patients differ
+    in prevalence it may rise above it, for it scores then which patient it is. So both are reported.
 
     Raises:
         FedkimError: no fold, folds of different tasks, or a sample tested in two folds.

@@ -13,7 +13,7 @@ from fedkim.recipe.server_tables import LLM, M3OE, Injection
 from fedkim.recipe.site_tables import Extraction, Federation
 from fedkim.recipe.table import Table
 
-# The same numbers come out whatever these say.
+# The same run whatever these say: speed, names and places. What lies at a place is told by the run's own digest of its data.
 _WITHOUT_EFFECT = {
     "run": ("name", "preset", "workers", "threads", "snapshot_seconds", "share_extraction"),
     "data": ("root",),

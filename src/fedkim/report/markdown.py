@@ -36,6 +36,10 @@ def _class_table(entries: Sequence[Mapping[str, Any]], title: str, without: tupl
     columns = [(row, shown) for row, shown in _CLASS_ROWS if row not in without]
     blindness = not entries[0]["seen"]
     head = [f"{title}: AUROC", "n", "majority accuracy", "injected LLM [95 %]", *(shown for _, shown in columns)]
+    other = ("proxy", "proxy head") if blindness else ("small_before", "small model")
+    pooled = any("auroc_within_folds" in entry["rows"]["injected"]["metrics"] for entry in entries)
+    # between folds of few patients a pooled area scores which patient it is
+    head += [f"mean within folds: injected / {other[1]}"] if pooled else []
     head += ["closest seen question"] if blindness else []
     lines = [_line(head), _line(["---"] * len(head))]
     for entry in entries:
@@ -48,6 +52,9 @@ def _class_table(entries: Sequence[Mapping[str, Any]], title: str, without: tupl
             cell(_primary(rows["injected"])),
         ]
         values += [cell(_primary(rows.get(row)), interval=False) for row, _ in columns]
+        if pooled:
+            inside = [_scores(rows.get(row), entry).get("auroc_within_folds") for row in ("injected", other[0])]
+            values.append(" / ".join(cell(score, interval=False) for score in inside))
         if blindness:
             worst = worst_blindness(entry["blindness"])
             values.append("–" if worst is None else f"{worst[0]} ({worst[1]:+.2f})")

@@ -22,10 +22,11 @@ from fedkim.run.network import Network, recall_declared, remember_declared
 from fedkim.run.predictions_file import write_predictions
 from fedkim.run.result import Clock, describe_run, write_report_beside
 from fedkim.run.rounds import Rounds
+from fedkim.run.same_data import require_same_data
 from fedkim.run.scores import Scorer
 from fedkim.run.server import load_language_model, make_injector, make_trainer, set_threads
 from fedkim.run.trained import elsewhere, refuse_trained, remember_trained
-from fedkim.run.world import World, build_world
+from fedkim.run.world import World, build_world, load_data
 from fedkim.state import State
 from fedkim.store import RunStore, environment
 from fedkim.store.files import plain
@@ -38,6 +39,7 @@ def federate(recipe: Recipe, *, out: str | Path | None = None, force: bool = Fal
         yield from Rounds(world, injector, trainer, store=None, progress=Silent())
         return
     with RunStore.open(out, recipe, force=force, environment=environment_of(injector)) as store:
+        require_same_data(store.folder, world.data)
         remember_trained(store.folder, world.data, recipe.data.source)
         yield from Rounds(world, injector, trainer, store=store, progress=Silent())
 
@@ -53,7 +55,8 @@ def run_recipe(
 ) -> dict[str, Any]:
     """Run a recipe (or resume its run), score it, write ``result.json`` and ``report.html`` and give the result.
 
-    A complete run is not repeated: its stored result comes back. With ``network`` the sites are elsewhere.
+    A complete run is not repeated: its stored result comes back, if the data are those that it was made of. With ``network``
+    the sites are elsewhere.
 
     Raises:
         FedkimError: see the parts; nothing half-written stays.
@@ -63,6 +66,8 @@ def run_recipe(
     with RunStore.open(out, recipe, force=force) as store:
         stored = store.result()
         if stored and stored["run_info"]["split"] == split:
+            if not network and (recipe.data.source == "hospital" or recipe.data.root != store.recipe().data.root):
+                require_same_data(store.folder, load_data(recipe))
             return stored
         progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
         clock = Clock()
@@ -75,6 +80,7 @@ def run_recipe(
             )
         world, injector, trainer = load_parts(recipe, recall_declared(store.folder))
         store.use_environment(environment_of(injector))
+        require_same_data(store.folder, world.data)
         remember_trained(store.folder, world.data, recipe.data.source)
         clock.lap("data and language model")
         exchange = network.exchange if network else None
@@ -100,7 +106,9 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
     with RunStore.open(folder, recipe) as store:
         clock = Clock()
         world, injector, trainer = load_parts(recipe, recall_declared(folder))
-        if data is not None:
+        if data is None:
+            require_same_data(folder, world.data)
+        else:
             refuse_trained(folder, world.data, split)
         store.use_environment(environment_of(injector))
         rounds = Rounds(world, injector, trainer, store=store, progress=progress)

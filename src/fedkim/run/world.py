@@ -77,6 +77,18 @@ def resolve_tasks(recipe: Recipe) -> dict[str, Task]:
     return {name: TASKS[name] for name in (*recipe.tasks.seen, *recipe.tasks.unseen)}
 
 
+def load_data(recipe: Recipe) -> Dataset:
+    """The recipe's data, split.
+
+    Raises:
+        FedkimError: an unknown source, and whatever the source raises.
+    """
+    import_plugins(recipe.run.plugins)
+    if recipe.data.source not in SOURCES:
+        raise unknown("data source", recipe.data.source, SOURCES)
+    return SOURCES[recipe.data.source](recipe)
+
+
 def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | None = None) -> World:
     """Load, split, deal and check.
 
@@ -90,10 +102,8 @@ def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | N
     """
     import_plugins(recipe.run.plugins)
     tasks = resolve_tasks(recipe)
-    if recipe.data.source not in SOURCES:
-        raise unknown("data source", recipe.data.source, SOURCES)
     algorithm = make_algorithm(recipe.federation)
-    data = SOURCES[recipe.data.source](recipe)
+    data = load_data(recipe)
     sites = _trainers(recipe, data) if declared is None else {}
     seen = [tasks[name] for name in recipe.tasks.seen]
     for site in sites:
