@@ -350,3 +350,15 @@ def test_interrupted_by_every_means_a_run_ends_with_the_same_weights(tmp_path):
     assert resumed == sorted(resumed)
     assert len(resumed) == 3
     assert from_dict(json.loads((tmp_path / "broken" / "recipe.json").read_text())["recipe"]).federation.rounds == 5
+
+
+def test_a_matrix_is_no_recipe_and_says_which_verb_runs_it(told):
+    assert "a matrix of runs; fedkim experiment real-pack-fold" in mistake(told, "run", "real-pack-fold", "--check")
+    path = SMOKE.with_name("paper-matrix.toml")
+    assert f"a matrix of runs; fedkim experiment {path}" in mistake(told, "run", path, "--check")
+    assert "paper-matrix" not in mistake(told, "run", "nonsense", "--check")
+    assert "did you mean 'paper-matrix'?" in mistake(told, "experiment", "paper-matri", "--list")
+
+
+def test_folds_are_refused_at_the_edge(told):
+    assert "no folds" in mistake(told, "run", "demo", "--folds", "all", "--check")

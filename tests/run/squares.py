@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from fedkim.data.registry import SOURCES
+from fedkim.data.registry import FOLDED, SOURCES
 from fedkim.data.sample import Dataset, Sample
 from fedkim.tasks import TASKS, Task
 
@@ -39,6 +39,7 @@ def load(recipe):
 
 
 SOURCES["squares"] = load
+FOLDED.add("squares")
 SQUARE = Task(name="square", question="Is there a square?", description="A square.", modalities=("image",))
 TASKS["square"] = SQUARE
 TASKS["frame"] = replace(SQUARE, name="frame", question="Is there a frame?", description="A frame.")

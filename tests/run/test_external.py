@@ -1,6 +1,7 @@
 """A run's model on a hospital's own patients: read as in training, scored as test, nothing small shown, nothing named."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from fedkim.data import hospital
 from fedkim.errors import FedkimError
 from fedkim.evaluation.suppression import suppressed
 from fedkim.modalities.signal_files import STANDARD_LEADS as LEADS
-from fedkim.run import run_recipe
+from fedkim.run import keep_result, run_recipe
 from hospital_files import PATIENT, edit, write_hospital
 from small_recipe import small
 
@@ -114,3 +115,36 @@ def test_of_a_rare_answer_only_ranking_scores_stay():
     assert set(rare["rows"]["injected"]["metrics"]) == {"auroc"}
     assert "counts" not in rare["rows"]["injected"]
     assert suppressed(entry({"No": 30, "Yes": 10}, {}))["rows"]["injected"]["counts"] == {"No": 30, "Yes": 10}
+
+
+def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
+    def entry(patients):
+        row = {
+            "n": patients,
+            "patients": patients,
+            "metrics": {"auroc": {"value": 0.7}},
+            "counts": {"No": 20, "Yes": 30},
+        }
+        by_site = {"ward-a": {"patients": 40, "value": 0.7}, "ward-b": {"patients": 9, "value": 0.6}}
+        return {
+            "patients": patients,
+            "rows": {"injected": row},
+            "differences": {},
+            "sites": {"by_site": by_site, "worst": {"site": "ward-b", **by_site["ward-b"]}},
+        }
+
+    result = {
+        "run_info": {"folds": [0]},
+        "metrics": {"covid": entry(50), "mortality": entry(9)},
+        "meta_info": {"sites": {"ward-a": {"patients": 40, "samples": 50}, "ward-b": {"patients": 3, "samples": 12}}},
+    }
+    recipe = replace(RECIPE, data=replace(RECIPE.data, source="hospital"))
+    kept = json.loads(keep_result(tmp_path, recipe, result).read_text())
+    assert list(kept["metrics"]) == ["covid"]
+    assert kept["metrics"]["covid"]["sites"]["by_site"] == {}  # the total would give the other away
+    assert kept["meta_info"]["sites"] == {
+        "ward-a": {"patients": 40, "samples": 50},
+        "ward-b": {"patients": None, "samples": 12},
+    }
+    assert kept["meta_info"]["suppressed"] == {"smallest_cell": 10, "tasks": ["mortality"]}
+    assert json.loads(keep_result(tmp_path, RECIPE, result).read_text())["metrics"].keys() == {"covid", "mortality"}

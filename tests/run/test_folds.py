@@ -123,3 +123,9 @@ def test_a_fold_that_fails_is_named(tmp_path, monkeypatch):
     with pytest.raises(FedkimError, match="fold 0, found it ended with an error"):
         run_folds(RECIPE, FOLDS[:1], out=tmp_path / "out")
     assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_a_source_without_folds_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(FedkimError, match="'phantom', which has no folds"):
+        run_folds(small(), (0, 1), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

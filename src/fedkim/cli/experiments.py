@@ -7,7 +7,7 @@ from fedkim.errors import FedkimError
 
 
 def experiment(
-    matrix: Path,
+    matrix: str,
     /,
     *,
     smoke: bool = False,
@@ -23,7 +23,7 @@ def experiment(
     """Run the cells of a matrix that have no result yet; the same command again goes on where it stopped.
 
     Args:
-        matrix: A matrix file, such as recipes/paper-matrix.toml.
+        matrix: A TOML file, or the name of a matrix that comes along, such as paper-matrix.
         smoke: Everything made small, with a random language model: three minutes on two cores. The scores mean nothing.
         choose: Run the cells that choose settings, on development patients of other seeds, and write down the choice.
         only: Cells whose name matches a pattern, such as 'fedkim*--fedprox--*'.
@@ -37,18 +37,19 @@ def experiment(
     for name, value in (("--jobs", jobs), ("--cells", cells)):
         if value is not None and value < 1:
             raise FedkimError(name, found=str(value), expected="1 or more")
+    from fedkim.cli.recipes import find_matrix
     from fedkim.experiments.cells import result_file, run_matrix
     from fedkim.experiments.matrix import load_matrix
     from fedkim.progress import progress_on
 
     if list_:
-        loaded = load_matrix(matrix, smoke=smoke)
+        loaded = load_matrix(find_matrix(matrix), smoke=smoke)
         for cell in loaded.choice if choose else loaded.cells:
             print(f"{'done   ' if result_file(results, loaded, cell).exists() else 'waiting'}  {cell.name}")
         return
     with progress_on(sys.stderr) as progress:
         outcome = run_matrix(
-            matrix,
+            find_matrix(matrix),
             runs=runs,
             results=results,
             smoke=smoke,

@@ -1,4 +1,4 @@
-"""Finding a recipe by file or by name."""
+"""Finding a recipe or a matrix by file or by name."""
 
 from pathlib import Path
 
@@ -10,17 +10,46 @@ def find_recipe(name: str) -> Path:
     """A recipe's file: the path itself, or a name such as ``demo`` among the recipes that come along.
 
     Raises:
-        FedkimError: neither a file nor a known name.
+        FedkimError: neither a file nor a known name, or a matrix of many runs.
     """
     path = Path(name)
     if path.suffix == ".toml" or len(path.parts) > 1:
+        if path.is_file() and _is_matrix(path):
+            raise FedkimError(f"recipe {path}", found="a matrix of runs", remedy=f"fedkim experiment {path}")
         if path.is_file():
             return path
         raise FedkimError(f"recipe {path}", found="no such file", remedy="check the path")
-    package = Path(fedkim.__file__).parent
-    shipped: dict[str, Path] = {}
-    for folder in (package / "recipes", package.parents[1] / "recipes", Path("recipes")):
-        shipped.update({file.stem: file for file in sorted(folder.glob("*.toml")) if not file.stem.endswith("-matrix")})
+    shipped = {name: file for name, file in _shipped().items() if not _is_matrix(file)}
+    if name in shipped:
+        return shipped[name]
+    if name in _shipped():
+        raise FedkimError(f"recipe {name!r}", found="a matrix of runs", remedy=f"fedkim experiment {name}")
+    raise unknown("recipe", name, shipped) if shipped else FedkimError(f"recipe {name!r}", found="no such file")
+
+
+def find_matrix(name: str) -> Path:
+    """A matrix's file: the path itself, or a name such as ``paper-matrix`` among those that come along.
+
+    Raises:
+        FedkimError: no matrix of that name; a path is taken as it is.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        return path
+    shipped = {name: file for name, file in _shipped().items() if _is_matrix(file)}
     if name not in shipped:
-        raise unknown("recipe", name, shipped) if shipped else FedkimError(f"recipe {name!r}", found="no such file")
+        raise unknown("matrix", name, shipped) if shipped else FedkimError(f"matrix {name!r}", found="no such file")
     return shipped[name]
+
+
+def _shipped() -> dict[str, Path]:
+    """Recipes and matrices that come along, by name."""
+    package = Path(fedkim.__file__).parent
+    found: dict[str, Path] = {}
+    for folder in (package / "recipes", package.parents[1] / "recipes", Path("recipes")):
+        found.update({file.stem: file for file in sorted(folder.glob("*.toml"))})
+    return found
+
+
+def _is_matrix(file: Path) -> bool:
+    return "\n[[cells]]" in file.read_text(encoding="utf-8", errors="replace")

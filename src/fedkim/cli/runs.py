@@ -43,7 +43,7 @@ def run(
     """Run a recipe, or resume its run where it stopped.
 
     Args:
-        recipe: A TOML file, or the name of a recipe that comes along: demo, fast, paper, real-pack, smoke.
+        recipe: A TOML file, or the name of a recipe that comes along: demo, fast, paper, fedkim-plus, real-pack, hospital, smoke.
         check: Only resolve everything and print parameters, memory and bytes per round; needs no weights.
         set_: Change a key of the recipe: --set table.key=value. May be repeated.
         out: The run's folder; runs/NAME if not given.
@@ -58,6 +58,10 @@ def run(
     chosen = load(find_recipe(recipe), *(set_ or ()))
     numbers = _folds(folds)
     settle_threads(chosen)
+    if numbers:
+        from fedkim.run.folds import require_folds
+
+        require_folds(chosen)
     if check:
         from fedkim.run import check_recipe
 
@@ -148,8 +152,11 @@ def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None
         return None
     from fedkim.store import RunStore
 
+    if recipe.data.source == "hospital":
+        return None  # whether its tables are the same shows once they are read
     store = RunStore(folder)
-    result = store.result() if store.recipe().digest() == recipe.digest() else None
+    same = store.recipe().digest() == recipe.digest() and store.recipe().data.root == recipe.data.root
+    result = store.result() if same else None
     return result if result and result.get("run_info", {}).get("split") == split else None
 
 

@@ -66,6 +66,9 @@ DATA_SETS: dict[str, str] = {
 }
 """What a source is made of, for model cards. Open: add your own."""
 
+FOLDED = {"pack"}
+"""Sources that deal their patients into folds, of which ``data.fold`` is one. Open: add your own."""
+
 SOURCES: dict[str, Callable[["Recipe"], Dataset]] = {
     "phantom": _phantom,
     "pack": _pack,

@@ -25,6 +25,23 @@ def suppressed(entry: Mapping[str, Any], smallest: int = SMALLEST_CELL) -> dict[
     return kept
 
 
+def suppressed_result(result: Mapping[str, Any], smallest: int = SMALLEST_CELL) -> dict[str, Any]:
+    """A whole result without small cells: tasks of few patients go, and how many a small site holds."""
+    metrics = {
+        task: suppressed(entry, smallest)
+        for task, entry in result["metrics"].items()
+        if entry.get("patients", smallest) >= smallest
+    }
+    told = result["meta_info"]
+    sites = {
+        name: {key: None if isinstance(value, int) and value < smallest else value for key, value in held.items()}
+        for name, held in told.get("sites", {}).items()
+    }
+    hidden = sorted(set(result["metrics"]) - set(metrics))
+    about = {**told, "sites": sites, "suppressed": {"smallest_cell": smallest, "tasks": hidden}}
+    return {**result, "metrics": metrics, "meta_info": about}
+
+
 def _ranks_only(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: row[name] for name in ("n", "patients", "threshold", "primary") if name in row}
     shown["metrics"] = {name: score for name, score in row.get("metrics", {}).items() if name == "auroc"}

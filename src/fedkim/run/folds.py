@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from fedkim.data.registry import FOLDED
 from fedkim.errors import FedkimError
 from fedkim.evaluation.predictions import Predictions, pool
 from fedkim.evaluation.scoring import score_rows
 from fedkim.progress import Progress, Silent
-from fedkim.recipe import Recipe
+from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.predictions_file import Rows, read_predictions
 from fedkim.run.result import write_report_beside
 from fedkim.run.scores import shuffled_over_patients
@@ -40,9 +41,10 @@ def run_folds(
     fastest use of the cores.
 
     Raises:
-        FedkimError: a fold ended with an error (its own message stands above).
+        FedkimError: a source without folds; a fold ended with an error (its own message stands above).
     """
     progress = progress or Silent()
+    require_folds(recipe)
     if (out / "recipe.json").exists():
         raise FedkimError(
             f"folder {out}", found="a single run", expected="a folder for folds", remedy="choose another with --out"
@@ -76,6 +78,22 @@ def run_folds(
     write_text(out / "result.json", pretty(plain(result)))
     write_report_beside(out, result)
     return result
+
+
+def require_folds(recipe: Recipe) -> None:
+    """Refuse folds of a source that has none: the same patients would be tested over and over, and count as others.
+
+    Raises:
+        FedkimError: names the sources that have.
+    """
+    import_plugins(recipe.run.plugins)
+    if recipe.data.source not in FOLDED:
+        raise FedkimError(
+            "--folds",
+            found=f"data source {recipe.data.source!r}, which has no folds",
+            expected=f"one with folds: {', '.join(sorted(FOLDED))}",
+            remedy="run it without --folds, with several values of run.seed",
+        )
 
 
 def pooled(recipe: Recipe, folds: Sequence[int], out: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fedkim.data.registry import FOLDED
+from fedkim.evaluation.suppression import suppressed_result
 from fedkim.recipe import Recipe
 from fedkim.store.files import plain, pretty, write_text
 
@@ -53,15 +55,19 @@ def result_path(folder: Path, recipe: Recipe, result: Mapping[str, Any]) -> Path
     Where a source has folds, anything but all five pooled says in its name which they are.
     """
     folds = result["run_info"].get("folds", [recipe.data.fold])
-    part = (
-        "" if recipe.data.source == "phantom" or len(folds) == 5 else "--folds" + "".join(f"-{fold}" for fold in folds)
-    )
+    whole = recipe.data.source not in FOLDED or len(folds) == 5
+    part = "" if whole else "--folds" + "".join(f"-{fold}" for fold in folds)
     name = f"{recipe.method}--{recipe.federation.algorithm}--seed{recipe.run.seed}{part}.json"
     return folder / recipe.run.name / name
 
 
 def keep_result(folder: Path, recipe: Recipe, result: Mapping[str, Any], *, name: str = "") -> Path:
-    """Write a result (aggregates only) to its place below ``folder``, or as ``<folder>/<recipe>/<name>.json``."""
+    """Write a result (aggregates only) to its place below ``folder``, or as ``<folder>/<recipe>/<name>.json``.
+
+    Of a hospital's own patients nothing is kept that describes fewer than ten (``evaluation.suppression``).
+    """
+    if recipe.data.source == "hospital":
+        result = suppressed_result(result)
     path = folder / recipe.run.name / f"{name}.json" if name else result_path(folder, recipe, result)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, pretty(plain(result)))
