@@ -182,4 +182,4 @@ class Update:
     num_examples: Mapping[str, int]
     """Per component: distinct private samples with that modality (encoders), labelled samples (decoders)."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Aggregates only: mean losses, seconds."""
+    """Aggregates only: mean losses by task, number of steps, seconds."""

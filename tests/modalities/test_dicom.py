@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
-from fedkim.cli.inputs import read_inputs
 from fedkim.errors import FedkimError
 from fedkim.modalities import dicom, image, picture
 from fedkim.recipe import Recipe
+from fedkim.run.inputs import read_inputs
 from fixtures.pictures import chest, write_dicom
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"

@@ -147,3 +147,28 @@ def test_a_folder_without_a_run_or_a_round_is_named(tmp_path):
 def test_the_stored_recipe_is_the_recipe(run):
     assert run.recipe == RECIPE
     assert json.loads((run.folder / "recipe.json").read_text())["digest"] == RECIPE.digest()
+
+
+def test_a_stay_is_read_in_stated_units_alone_and_what_nobody_can_show_is_told(tmp_path):
+    recipe = small(
+        "federation.rounds=1",
+        "evaluation.blind=false",
+        "data.image_patients=0",
+        "data.signal_patients=0",
+        "data.icu_patients=80",
+        'tasks.seen=["mortality"]',
+        'tasks.unseen=["sepsis"]',
+    )
+    next(federate(recipe, out=tmp_path / "run"))
+    run, path = Run(tmp_path / "run"), tmp_path / "stay.csv"
+    rows = "\n".join(f"{hour},80,97.25,1.0,1.0" for hour in range(24))
+    groups = ("vitals", "labs", "inputs", "outputs")
+    path.write_text(f"hour,hr,crea,fio2,urine\n{rows}\n")
+    given = dict.fromkeys(groups, path)
+    with pytest.raises(FedkimError, match="column 'hr', found no unit"):
+        run.answer(task="mortality", **given)
+    warnings = run.answer(task="mortality", units="yaib", **given).warnings
+    assert any(line.startswith("crea: 24 of 24 values outside") for line in warnings)  # creatinine in µmol/L
+    path.write_text(f"hour,hr [beats/min],crea [µmol/L],fio2 [1],urine [mL]\n{rows}\n")
+    warnings = run.answer(task="mortality", **given).warnings
+    assert not any("crea" in line for line in warnings)

@@ -44,8 +44,8 @@ def predict(
         question: The question, for tasks without a fixed one.
         as_json: Print JSON.
     """
-    from fedkim.cli.inputs import read_inputs
     from fedkim.recipe import import_plugins
+    from fedkim.run.inputs import read_inputs
     from fedkim.store import RunStore
 
     recipe = RunStore(run).recipe()

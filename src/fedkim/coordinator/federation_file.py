@@ -131,11 +131,11 @@ def load_federation_file(path: str | Path) -> FederationFile:
         if name not in TABLES:
             raise FedkimError(f"{path}: unknown table [{name}]", remedy=unknown("table", name, TABLES).remedy)
         if not isinstance(table, Mapping):
-            raise FedkimError(f"{path}: {name}", expected=f"a table, [{name}]")
-    recipe_table = _keys(tables.get("recipe", {}), ("file", "out", "set"), f"{path}: [recipe]")
+            raise FedkimError(f"{path}: {name}", found=repr(table)[:40], expected=f"a table, [{name}]")
+    recipe_table = _keys(tables.get("recipe", {}), ("file", "out"), f"{path}: [recipe]")
     if not isinstance(recipe_table.get("file"), str):
         raise FedkimError(f"{path}: [recipe] file", found="nothing", expected="a recipe's file, in quotes")
-    recipe = load(here / recipe_table["file"], *recipe_table.get("set", ()))
+    recipe = load(here / recipe_table["file"])  # as it stands: sites approve the file
     import_plugins(recipe.run.plugins)
     network = _network(tables.get("network", {}), path)
     tls = _tls(tables["tls"], path) if "tls" in tables else None
@@ -175,7 +175,8 @@ def require_sites(file: FederationFile) -> None:
                 expected="tasks and modalities of the recipe's seen tasks, with max_examples of at least 1",
             )
     if file.network.quorum > len(file.sites):
-        raise FedkimError(f"{file.path}: [network] quorum", expected=f"at most {len(file.sites)}, the number of sites")
+        found, expected = str(file.network.quorum), f"at most {len(file.sites)}, the number of sites"
+        raise FedkimError(f"{file.path}: [network] quorum", found=found, expected=expected)
 
 
 def _here(recipe: Recipe, tables: Mapping[str, Any], source: str) -> Recipe:
@@ -192,7 +193,7 @@ def _member(name: str, table: object, path: Path) -> Member:
     if not SITE_NAME.fullmatch(name):
         raise FedkimError(where, expected="a name of letters, digits, '_', '-' and '.', beginning with a letter")
     if not isinstance(table, Mapping):
-        raise FedkimError(where, expected="a table")
+        raise FedkimError(where, found=repr(table)[:40], expected="a table")
     needed = ("public_key", "modalities", "tasks", "max_examples")
     keys = _keys(table, needed, where)
     for key in needed:
@@ -201,10 +202,11 @@ def _member(name: str, table: object, path: Path) -> Member:
     most = keys["max_examples"]
     counts = list(most.values()) if isinstance(most, Mapping) else [most]
     if not all(type(count) is int and count > 0 for count in counts):
-        raise FedkimError(f"{where} max_examples", expected="a whole number above 0, or one for each component")
+        found, expected = repr(most)[:40], "a whole number above 0, or one for each component"
+        raise FedkimError(f"{where} max_examples", found=found, expected=expected)
     for key in ("modalities", "tasks"):
         if not isinstance(keys[key], list) or not all(isinstance(item, str) for item in keys[key]):
-            raise FedkimError(f"{where} {key}", expected='a list, for example ["image"]')
+            raise FedkimError(f"{where} {key}", found=repr(keys[key])[:40], expected='a list, for example ["image"]')
     for task in keys["tasks"]:
         if task not in TASKS:
             raise FedkimError(
@@ -226,18 +228,21 @@ def _network(table: Mapping[str, Any], path: Path) -> Network:
         default = getattr(Network, name)
         number = type(value) in (int, float) and value >= 0
         if not (number if isinstance(default, int | float) else isinstance(value, str)):
-            raise FedkimError(f"{where} {name}", expected="a number" if isinstance(default, int | float) else "text")
+            expected = "a number of at least 0" if isinstance(default, int | float) else "text in quotes"
+            raise FedkimError(f"{where} {name}", found=repr(value)[:40], expected=expected)
         if isinstance(default, float):
             values[name] = float(value)
         elif isinstance(default, int) and type(value) is not int:
-            raise FedkimError(f"{where} {name}", expected="a whole number")
+            raise FedkimError(f"{where} {name}", found=repr(value), expected="a whole number")
     network = replace(Network(), **values)
     if not 0 < network.port < 65536:
         raise FedkimError(f"{where} port", found=str(network.port), expected="1 to 65535")
     if network.uploads not in UPLOADS:
         raise FedkimError(f"{where} uploads", found=repr(network.uploads), expected=" or ".join(UPLOADS))
-    if network.attempts < 1 or network.deadline <= 0:
-        raise FedkimError(f"{where} attempts, deadline", expected="at least one attempt, a deadline above 0")
+    if network.attempts < 1:
+        raise FedkimError(f"{where} attempts", found=str(network.attempts), expected="at least 1")
+    if network.deadline <= 0:
+        raise FedkimError(f"{where} deadline", found=f"{network.deadline:g}", expected="seconds above 0")
     return network
 
 

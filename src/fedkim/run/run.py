@@ -21,6 +21,7 @@ from fedkim.modalities.text import safe_question
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.export import export_run
+from fedkim.run.inputs import require_units
 from fedkim.run.pipeline import refuse_uninjected, score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
 from fedkim.store import Committed, RunStore
@@ -86,18 +87,21 @@ class Run:
         injector.load(self.committed.namespace("injector"), whole=True)
         return injector
 
-    def answer(self, *, task: str, question: str | None = None, **inputs: Any) -> Answer:
+    def answer(self, *, task: str, question: str | None = None, units: str | None = None, **inputs: Any) -> Answer:
         """Ask one question about one patient.
 
         Args:
             task: a registered task whose modalities the run's sites taught.
             question: for tasks with free questions.
-            **inputs: by modality, a file (image, WFDB record), a table of hours × concepts (ICU groups, in YAIB's
-                units, see ``fedkim.modalities.series.CONCEPTS``) or a prepared tensor.
+            units: ``yaib`` for an ICU file whose headers carry no units, where they are YAIB's.
+            **inputs: by modality, a file (an image; an ECG as WFDB record or CSV; an ICU table as CSV or parquet), for ICU groups
+                also a DataFrame of hours × concepts in YAIB's units (``fedkim.modalities.series.CONCEPTS``), or a prepared
+                tensor: image ``[1, S, S]``, signal ``[leads, 1000]``, ICU group ``[24, 2F]``.
 
         Raises:
-            FedkimError: unknown task, a modality that is missing, superfluous or was never learned, values that aren't
-                finite, no question.
+            FedkimError: unknown task, a modality that is missing, superfluous or was never learned, a file that can't be read,
+                an ICU file without units, values that aren't finite or of another shape, no question; a run without an
+                injected round.
         """
         if task not in TASKS:
             raise unknown("task", task, TASKS)
@@ -109,12 +113,12 @@ class Run:
             id="asked",
             patient="asked",
             split="test",
-            inputs=self._inputs(record, inputs),
+            inputs=self._inputs(record, inputs, units),
             labels={},
             questions={task: question} if question else {},
         )
         route = self.injector.route(task)
-        warnings = self._warnings(record, inputs)
+        warnings = self._warnings(record, inputs, units)
         if record.answers is None:
             (text,) = generate(self.injector, task, [sample], max_new_tokens=self.recipe.llm.max_new_tokens)
             return Answer(text=text, probabilities={}, threshold={}, route=route, warnings=warnings)
@@ -171,7 +175,7 @@ class Run:
             return {"value": float(chosen["threshold"]), "source": "tuned on development patients"}
         return {"value": 0.5, "source": "0.5, not tuned"}
 
-    def _inputs(self, task: Task, given: Mapping[str, Any]) -> dict[str, Tensor]:
+    def _inputs(self, task: Task, given: Mapping[str, Any], units: str | None) -> dict[str, Tensor]:
         needed = [modality for modality in task.modalities if modality != "text"]
         for name in given:
             if name not in needed:
@@ -184,7 +188,7 @@ class Run:
                 raise FedkimError(f"task {task.name!r}", found=f"no {modality}", remedy=f"give {modality}=…")
             if modality not in self.committed.manifest["shapes"]:
                 raise FedkimError(f"modality {modality!r}", found="no site of this run taught it")
-            inputs[modality] = self._prepared(modality, given[modality])
+            inputs[modality] = self._prepared(modality, given[modality], units)
             expected = tuple(self.committed.manifest["shapes"][modality])
             if tuple(inputs[modality].shape) != expected:
                 raise FedkimError(
@@ -194,11 +198,11 @@ class Run:
                 raise FedkimError(f"input {modality!r}", found="NaN or infinity", expected="finite values")
         return inputs
 
-    def _prepared(self, modality: str, value: Any) -> Tensor:
+    def _prepared(self, modality: str, value: Any, units: str | None) -> Tensor:
         if isinstance(value, Tensor):
             return value.to(torch.float32)
         try:
-            return self._read(modality, value)
+            return self._read(modality, value, units)
         except FedkimError:
             raise
         except (AttributeError, TypeError, ValueError, KeyError) as error:
@@ -208,13 +212,14 @@ class Run:
                 expected="a file, a table of hours and concepts (ICU groups) or a prepared tensor",
             ) from None
 
-    def _read(self, modality: str, value: Any) -> Tensor:
+    def _read(self, modality: str, value: Any, units: str | None) -> Tensor:
         if modality == "image":
             return read_image(value, size=self.recipe.data.image_size)
         if modality == "signal":
             return read_record(value, leads=leads_of(self.committed.manifest["shapes"]["signal"][0]))
         if modality in CONCEPTS and isinstance(value, str | Path):
-            tables = read_table(value)
+            require_units(Path(value), units)
+            tables = read_table(value, units=units or "")
             if modality not in tables:
                 raise FedkimError(f"table {value}", found=f"no column of {modality!r}")
             return tables[modality]
@@ -224,11 +229,11 @@ class Run:
             f"input {modality!r}", found=type(value).__name__, expected="a prepared tensor", remedy="see MODALITIES"
         )
 
-    def _warnings(self, task: Task, given: Mapping[str, Any]) -> tuple[str, ...]:
+    def _warnings(self, task: Task, given: Mapping[str, Any], units: str | None) -> tuple[str, ...]:
         warnings = []
         for modality, value in given.items():
             if modality in CONCEPTS and not isinstance(value, Tensor):
-                warnings += implausible(value, modality)
+                warnings += implausible(value, modality, units=units or "")
         if task.name not in self.recipe.tasks.seen:
             warnings.append("no hospital trained for this task: the answer may be that of the nearest trained question")
         total, done = self.recipe.federation.rounds, self.committed.round

@@ -68,15 +68,17 @@ def policy_from(table: Mapping[str, Any], *, source: str) -> Policy:
         expected = getattr(Policy, name, None)
         if isinstance(expected, int):
             if type(value) is not int or value < 1:
-                raise FedkimError(f"{source}: [policy] {name}", expected="a whole number of at least 1")
+                found, expected = repr(value)[:40], "a whole number of at least 1"
+                raise FedkimError(f"{source}: [policy] {name}", found=found, expected=expected)
             values[name] = value
         elif name in ("recipe", "recipe_digest"):
             if not isinstance(value, str) or not value:
-                raise FedkimError(f"{source}: [policy] {name}", expected="text in quotes")
+                raise FedkimError(f"{source}: [policy] {name}", found=repr(value)[:40], expected="text in quotes")
             values[name] = value
         else:
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                raise FedkimError(f"{source}: [policy] {name}", expected='a list, for example ["image"]')
+                found, expected = repr(value)[:40], 'a list, for example ["image"]'
+                raise FedkimError(f"{source}: [policy] {name}", found=found, expected=expected)
             values[name] = tuple(value)
     return Policy(**values)
 

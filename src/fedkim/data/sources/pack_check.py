@@ -35,7 +35,9 @@ def check(root: Path) -> Findings:
         try:
             part(root, findings)
         except FedkimError as error:
-            findings.add("E-PACK-PART", file=folder, found=str(error), expected="a part that can be read")
+            found = ", ".join(part for part in (error.what, error.found) if part)
+            expected = error.expected or "a part that can be read"
+            findings.add("E-PACK-PART", file=folder, found=found, expected=expected, remedy=error.remedy)
     for finding in yaib.check(root / pack_stays.FOLDER):
         findings.put(finding)
     if not findings.errors:

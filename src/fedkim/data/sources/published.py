@@ -186,7 +186,7 @@ def _listed(allowed: Sequence[str]) -> str:
 
 def _unreadable(what: str, error: Exception) -> FedkimError:
     if isinstance(error, FileNotFoundError):
-        remedy = "give the folder that holds it (fedkim data check)"
+        remedy = "check the path, or copy the set again from its source"
         return FedkimError(what, found="no such file", remedy=remedy, code="E-FILE-MISSING")
     found = f"unreadable ({type(error).__name__})"
     return FedkimError(what, found=found, remedy=_COPY_AGAIN, code="E-TABLE")

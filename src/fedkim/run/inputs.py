@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkim.errors import FedkimError, unknown
+from fedkim.modalities.concepts import CONCEPTS
 from fedkim.recipe import Recipe
 
 _OPTION = {"image": "--image", "signal": "--signal", "text": "--question"}
@@ -43,12 +44,12 @@ def read_inputs(
             inputs["image"] = read_image(image, size=recipe.data.image_size)
         elif modality == "signal" and signal:
             inputs["signal"] = read_record(signal, start_seconds=start, leads=leads)
-        elif modality in series.CONCEPTS and table:
+        elif modality in CONCEPTS and table:
             if tables is None:
-                require_units(table, units, [c.name for group in series.CONCEPTS.values() for c in group])
+                require_units(table, units)
                 tables = series.read_table(table, stay=stay, until_hour=until_hour, units=units or "")
             if modality not in tables:
-                columns = ", ".join(concept.name for concept in series.CONCEPTS[modality])
+                columns = ", ".join(concept.name for concept in CONCEPTS[modality])
                 raise FedkimError(
                     f"table {table}", found=f"no column of {modality!r}", expected=f"at least one of {columns}"
                 )
@@ -59,7 +60,7 @@ def read_inputs(
     return inputs
 
 
-def require_units(table: Path, units: str | None, concepts: Iterable[str]) -> None:
+def require_units(table: Path, units: str | None) -> None:
     """Refuse a table whose units nobody has stated: a value in another unit looks like another patient.
 
     Raises:
@@ -69,7 +70,7 @@ def require_units(table: Path, units: str | None, concepts: Iterable[str]) -> No
         if units != "yaib":
             raise unknown("set of units", units, ["yaib"])
         return
-    known = set(concepts)
+    known = {concept.name for group in CONCEPTS.values() for concept in group}
     bare = [name for name in _headers(table) if name.strip() in known and not _UNIT_IN_HEADER.fullmatch(name)]
     if bare:
         raise FedkimError(
