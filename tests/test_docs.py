@@ -169,9 +169,10 @@ def test_the_tree_in_the_readme_names_what_exists():
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-def test_the_page_of_every_file_is_the_one_that_its_script_makes():
-    made = subprocess.run([sys.executable, ROOT / "scripts" / "tree.py"], capture_output=True, text=True, check=True)
-    assert text_of("docs/tree.md") == made.stdout, "python scripts/tree.py > docs/tree.md"
+@pytest.mark.parametrize(("page", "script"), [("tree", "tree.py"), ("recipe", "recipe_keys.py")])
+def test_a_page_is_the_one_that_its_script_makes(page, script):
+    made = subprocess.run([sys.executable, ROOT / "scripts" / script], capture_output=True, text=True, check=True)
+    assert text_of(f"docs/{page}.md") == made.stdout, f"python scripts/{script} > docs/{page}.md"
 
 
 def test_the_readme_says_word_for_word_what_it_must():

@@ -1,4 +1,4 @@
-"""LoRA-M3OE as a PEFT method: a mixture of LoRA experts routed by task and modality, at the price of one LoRA.
+"""LoRA-M3OE as a PEFT method: a mixture of LoRA experts routed by task and modality, in the time of one LoRA.
 
 Importing this package registers the method with PEFT; ``peft.get_peft_model(llm, M3OEConfig(...))`` does the rest.
 """

@@ -4,7 +4,7 @@
 
     y = W x + ((x Aᵀ) ∘ g) Bᵀ        A [P·r, in], B [out, P·r], g = repeat(α, r) · s
 
-Two matrix products and one small multiplication: the price of a single LoRA of rank P·r, and the same function as
+Two matrix products and one small multiplication: the time of a single LoRA of rank P·r, and the same function as
 ``W x + Σ_p α_p · s · B_p A_p x`` (FEDKIM, arXiv 2408.10276), which as printed keeps P outputs [B, T, out] alive.
 """
 
