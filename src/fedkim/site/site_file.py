@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedkim.data.hospital.typed_tables import broken_toml
 from fedkim.errors import FedkimError, unknown
 from fedkim.recipe import Recipe, load
 from fedkim.site.policy import Policy, policy_from
@@ -127,7 +128,8 @@ def read_tables(path: Path, what: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise FedkimError(f"{what} {path}", found="no such file", remedy="check the path") from None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and what int() and deep nesting raise
-        raise FedkimError(f"{what} {path}", found=f"broken TOML ({type(error).__name__})") from None
+        remedy = "values that are text stand in quotes"
+        raise FedkimError(f"{what} {path}", found=broken_toml(error), remedy=remedy) from None
     except OSError as error:
         raise FedkimError(f"{what} {path}", found=error.strerror or "unreadable", expected="a TOML file") from None
 

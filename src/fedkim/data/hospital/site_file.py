@@ -41,7 +41,7 @@ from typing import Any, Literal
 
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import open_regular
-from fedkim.data.hospital.typed_tables import filled, kind_of, short
+from fedkim.data.hospital.typed_tables import broken_toml, filled, kind_of, short
 
 LARGEST = 1 << 20
 """Bytes of a site.toml; a larger one is something else."""
@@ -212,9 +212,8 @@ def read_site_file(path: Path, findings: Findings) -> SiteFile | None:
         findings.add("E-SITE-ENCODING", file=name, found=f"a byte that isn't UTF-8 at {error.start}", expected="UTF-8")
         return None
     except (ValueError, RecursionError) as error:  # TOMLDecodeError and what int() and deep nesting raise
-        line = re.search(r"at line (\d+)", str(error))
-        found = f"broken TOML{f' in line {line[1]}' if line else ''}"
-        findings.add("E-SITE-TOML", file=name, found=found, remedy="values that are text stand in quotes")
+        remedy = "values that are text stand in quotes"
+        findings.add("E-SITE-TOML", file=name, found=broken_toml(error), remedy=remedy)
         return None
     before = len(findings.errors)
     for table in raw:

@@ -1,5 +1,6 @@
 """TOML tables as dataclasses, every value of the type that is declared for it; what doesn't fit becomes a finding."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
@@ -7,6 +8,12 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fedkim.data.findings import Findings
+
+
+def broken_toml(error: Exception) -> str:
+    """What a TOML parser's error says without the text it stumbled over, which may have slipped in from a table: the line."""
+    line = re.search(r"at line (\d+)", str(error))
+    return f"broken TOML{f' in line {line[1]}' if line else ''}"
 
 
 def filled(cls: type, raw: Any, where: str, file: str, findings: Findings) -> Any:
