@@ -1,4 +1,4 @@
-"""The shell: ``fedkim demo | run | evaluate | predict | export | tasks | report | llm | data``. Nothing heavy is imported before a verb runs."""
+"""The shell: the verbs of ``fedkim``, each in the room of what it is about. Nothing heavy is imported before a verb runs."""
 
 from fedkim.cli.app import main
 

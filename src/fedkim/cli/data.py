@@ -4,7 +4,7 @@ from cyclopts import App
 
 from fedkim.cli.data_check import check
 from fedkim.cli.data_description import splits, stats
-from fedkim.cli.hospital import import_fedmeki
+from fedkim.cli.data_import import import_fedmeki
 from fedkim.cli.terminal import console
 
 data = App(name="data", help="Check, describe and split data sets.", help_format="plaintext")

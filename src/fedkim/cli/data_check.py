@@ -30,7 +30,7 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
     if what.endswith(".toml"):
         if root is not None:
             raise FedkimError("fedkim data check", found="a folder beside a site.toml", remedy="leave the folder out")
-        from fedkim.data.hospital import check as check_hospital  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        from fedkim.data.hospital import check as check_hospital
 
         findings: Findings = check_hospital(Path(what))
         name = what

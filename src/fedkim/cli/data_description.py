@@ -135,7 +135,7 @@ def _sites(what: str, overrides: list[str] | None) -> tuple[dict[str, Any], bool
     from fedkim.run.world import build_world
 
     if what.endswith(".toml") and _is_site_file(Path(what)):
-        from fedkim.data.hospital import load_site  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        from fedkim.data.hospital import load_site
 
         own = load_site(Path(what))
         return {own.name or "site": own}, own.synthetic

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
+from fedkim.cli.terminal import console
+
 if TYPE_CHECKING:
     from fedkim.injection import LanguageModel
 
@@ -16,7 +18,6 @@ llm = App(name="llm", help="List, check and convert language models.", help_form
 @llm.command(name="list")
 def list_() -> None:
     """List the language models that have a name, and the families whose folders work as they are."""
-    from rich.console import Console
     from rich.table import Table
 
     from fedkim.injection import LLMS
@@ -31,7 +32,7 @@ def list_() -> None:
     for name, record in LLMS.items():
         model: Any = empty_model(name)
         table.add_row(name, model.config.model_type, f"{_parameters(model):,}", record.licence, record.origin)
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console().print(table)
     families = ", ".join(sorted(set(TARGETS) - {"internlm2"}))
     print(f"\nany local folder of these families, llm.name = FOLDER: {families}")
     print("InternLM2 and MMedLM-2: fedkim llm convert first")

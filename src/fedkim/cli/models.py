@@ -3,10 +3,9 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
+from fedkim.cli.options import AsJson
 from fedkim.cli.terminal import settle_threads
 from fedkim.errors import FedkimError, unknown
 
@@ -27,7 +26,7 @@ def predict(
     until_hour: int | None = None,
     units: str | None = None,
     question: str | None = None,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ask a run's model one question about one patient's files, with the preprocessing of the training.
 

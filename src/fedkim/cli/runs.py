@@ -3,11 +3,9 @@
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
-
-from fedkim.cli.options import Overrides
+from fedkim.cli.options import AsJson, Overrides
 from fedkim.cli.terminal import console, settle_threads
 from fedkim.errors import FedkimError
 
@@ -96,9 +94,11 @@ def evaluate(
     *,
     data: Path | None = None,
     reveal_test: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score a run's final model again: on its own data, on the same kind elsewhere, or on a hospital's own patients.
+
+    On its own data the stored result and the report are replaced by what comes out.
 
     Args:
         run: The run's folder.
