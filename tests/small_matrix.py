@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from fedkim.experiments.matrix import Matrix, load_matrix
+from fedkim.experiments.matrix import Matrix
+from fedkim.experiments.matrix_file import load_matrix
 
 BASE = """
 name = "small-matrix"

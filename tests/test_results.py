@@ -12,7 +12,7 @@ from fedkim.experiments.choosing import seen_score
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import block, markdown
 from fedkim.experiments.keeping import read_kept
-from fedkim.experiments.matrix import load_matrix
+from fedkim.experiments.matrix_file import load_matrix
 from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import read_scores
 from fedkim.experiments.tables import all_tables

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fedkim.errors import FedkimError
-from fedkim.experiments.matrix import load_matrix
+from fedkim.experiments.matrix_file import load_matrix
 from fedkim.experiments.methods import METHODS, find_method
 
 PAPER = Path(__file__).parents[2] / "recipes" / "paper-matrix.toml"
@@ -166,3 +166,25 @@ def test_a_late_method_takes_half_of_the_steps_that_its_own_variation_has(tmp_pa
 def test_half_of_a_number_of_steps_that_is_not_given_is_refused(tmp_path):
     with pytest.raises(FedkimError, match=r"cell late--fedavg--seed0.*steps_per_round = 0"):
         load_matrix(write(tmp_path, LATE.format(steps=0)))
+
+
+def test_a_method_has_its_own_settings_and_shares_them_with_its_ablations(tmp_path):
+    text = """
+[settings]
+fedplug = ["injection.learning_rate=4e-3"]
+fedkim = ["injection.learning_rate=1e-3"]
+[[cells]]
+methods = ["fedplug", "fedkim", "fedkim-pub", "fedplug-lora-matched"]
+seeds = [0]
+"""
+    own = load_matrix(write(tmp_path, text))
+    rates = {cell.method: own.recipe(cell).injection.learning_rate for cell in own.cells}
+    assert rates == {"fedplug": 4e-3, "fedkim": 1e-3, "fedkim-pub": 1e-3, "fedplug-lora-matched": 5e-4}
+    for wrong, word in (
+        ("fedplg = []", "key 'fedplg'"),
+        ("uniform = ['x=1']", "key 'uniform'"),
+        ("fedplug = 1", "a list of str"),
+    ):
+        with pytest.raises(FedkimError) as caught:
+            load_matrix(write(tmp_path, f"[settings]\n{wrong}\n[[cells]]\nmethods = ['fedplug']\nseeds = [0]\n"))
+        assert word in str(caught.value)

@@ -39,7 +39,7 @@ def experiment(
             raise FedkimError(name, found=str(value), expected="1 or more")
     from fedkim.cli.recipes import find_matrix
     from fedkim.experiments.cells import result_file, run_matrix
-    from fedkim.experiments.matrix import load_matrix
+    from fedkim.experiments.matrix_file import load_matrix
     from fedkim.progress import progress_on
 
     if list_:

@@ -9,7 +9,7 @@ from fedkim.errors import FedkimError
 def main(arguments: list[str]) -> int:
     """Run the named cells one after the other; 1 if any failed, with a line for each that did."""
     from fedkim.experiments.cells import run_cell
-    from fedkim.experiments.matrix import load_matrix
+    from fedkim.experiments.matrix_file import load_matrix
 
     path, runs, results, size, keep, *names = arguments
     matrix = load_matrix(Path(path), smoke=size == "smoke")

@@ -22,7 +22,8 @@ from fedkim.errors import FedkimError
 from fedkim.experiments.adoption import adopt, donor_of, heirs_of, trained_in
 from fedkim.experiments.choosing import read_chosen, write_chosen
 from fedkim.experiments.keeping import keep_cell, read_kept
-from fedkim.experiments.matrix import Cell, Matrix, choice_method, load_matrix
+from fedkim.experiments.matrix import Cell, Matrix, choice_method
+from fedkim.experiments.matrix_file import load_matrix
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import from_dict
 

@@ -1,0 +1,162 @@
+"""A matrix's TOML file, whose cells are named one by one.
+
+::
+
+    name = "paper-matrix"
+
+    [base.data]                      # a recipe's tables; every cell is a delta on them
+    image_patients = 1000
+
+    [[cells]]                        # methods × backbones × seeds of one block
+    methods = ["fedplug", "fedkim"]
+    backbones = ["fedavg"]
+    seeds = [10, 11]
+
+    [[cells]]                        # the same, under another variation
+    methods = ["fedkim"]
+    seeds = [10, 11]
+    variation = "rho-0"
+    set = ["data.rho=0.0"]
+
+    [choice]                         # how every method's settings are chosen, on development patients of other seeds
+    seeds = [0, 1]
+    methods = ["fedplug", "fedkim"]
+    configurations = [["injection.learning_rate=5e-4"], ["injection.learning_rate=1e-3"]]
+
+Where nothing is chosen, ``[settings]`` gives a method its own, ``fedplug = ["injection.learning_rate=4e-3"]``; who shares another's
+choice shares these too. In a configuration ``{double_rank}`` is twice the method's own rank, so that ``m3oe.alpha={double_rank}`` doubles its scale.
+Blocks are run in the file's order, so the first ones matter most. A cell's results are in
+``results/<name>/<method>[+variation]--<backbone>--seed<k>.json``.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedkim.errors import FedkimError
+from fedkim.experiments.matrix import Cell, Matrix, choice_method
+from fedkim.experiments.methods import METHODS, find_method
+
+_WORD = re.compile(r"[a-z0-9][a-z0-9.\-]{0,40}")
+
+
+def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
+    """Read a matrix; with ``smoke`` smaller still: two seeds of the first block, one of every other.
+
+    Raises:
+        FedkimError: no such file, not TOML, an unknown key, method or setting, a cell twice.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FedkimError(f"matrix {path}", found="no such file", remedy="check the path") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise FedkimError(f"matrix {path}", found=f"unreadable ({error})", expected="a TOML file") from None
+    _only(str(path), table, ("name", "base", "settings", "cells", "choice"))
+    if not isinstance(table.get("cells"), list) or not table["cells"]:
+        raise FedkimError(f"matrix {path}", found="no [[cells]]", expected="at least one block")
+    name = _word(f"{path}: name", table.get("name", path.stem))
+    cells: list[Cell] = []
+    for number, block in enumerate(table["cells"]):
+        cells += _block(f"{path}: [[cells]] {number + 1}", block, at_most=(2 if number == 0 else 1) if smoke else None)
+    choice = table.get("choice", {})
+    _only(f"{path}: [choice]", choice, ("seeds", "methods", "backbone", "configurations"))
+    configurations = tuple(tuple(map(str, one)) for one in choice.get("configurations", ()))
+    matrix = Matrix(
+        name=f"{name}-smoke" if smoke else name,
+        base=table.get("base", {}),
+        cells=tuple(cells),
+        choice=() if smoke else tuple(_choice(choice, len(configurations))),
+        configurations=configurations,
+        settings=_settings(f"{path}: [settings]", table.get("settings", {})),
+        smoke=smoke,
+    )
+    _check(matrix)
+    return replace(matrix, choice=_distinct(matrix))
+
+
+def _distinct(matrix: Matrix) -> tuple[Cell, ...]:
+    """The choice without configurations that are an earlier one for their method."""
+    first: dict[tuple[str, int, str], Cell] = {}
+    for cell in matrix.choice:
+        first.setdefault((cell.method, cell.seed, matrix.recipe(cell).digest()), cell)
+    return tuple(first.values())
+
+
+def _block(where: str, block: Any, *, at_most: int | None) -> list[Cell]:
+    _only(where, block, ("methods", "backbones", "seeds", "variation", "set"))
+    variation = block.get("variation", "")
+    if variation:
+        _word(f"{where}: variation", variation)
+    methods, seeds = _list(where, block, "methods", str), _list(where, block, "seeds", int)
+    backbones = _list(where, block, "backbones", str) if "backbones" in block else ["fedavg"]
+    if block.get("set") and not variation:
+        raise FedkimError(f"{where}: set", found="settings without a name", remedy='give variation = "…"')
+    return [
+        Cell(
+            method=find_method(method).name,
+            backbone=backbone,
+            seed=seed,
+            variation=variation,
+            overrides=tuple(block.get("set", ())),
+        )
+        for seed in seeds[:at_most]  # seeds outermost: a stopped matrix has whole pairs
+        for method in methods
+        for backbone in backbones
+    ]
+
+
+def _choice(choice: Mapping[str, Any], count: int) -> list[Cell]:
+    return [
+        Cell(
+            method=find_method(method).name, backbone=choice.get("backbone", "fedavg"), seed=seed, configuration=number
+        )
+        for seed in choice.get("seeds", ())
+        for method in choice.get("methods", ())
+        for number in range(count)
+    ]
+
+
+def _check(matrix: Matrix) -> None:
+    names = [cell.name for cell in (*matrix.cells, *matrix.choice)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise FedkimError(f"matrix {matrix.name}", found=f"cell {twice[0]} twice", expected="each cell once")
+    evaluation, choosing = ({cell.seed for cell in cells} for cells in (matrix.cells, matrix.choice))
+    if evaluation & choosing:
+        raise FedkimError(
+            f"matrix {matrix.name}",
+            found=f"seed {min(evaluation & choosing)} both for choosing and for evaluation",
+            expected="different seeds: settings chosen on an evaluated seed flatter it",
+        )
+    for group in {cell.group: cell for cell in (*matrix.cells, *matrix.choice)}.values():
+        matrix.recipe(group)  # every setting is understood before the first cell runs
+
+
+def _settings(where: str, table: Any) -> dict[str, tuple[str, ...]]:
+    _only(where, table, sorted({choice_method(method) for method in METHODS}))
+    return {method: tuple(_list(where, table, method, str)) for method in table}
+
+
+def _only(where: str, table: Any, known: Sequence[str]) -> None:
+    if not isinstance(table, Mapping):
+        raise FedkimError(where, found=type(table).__name__, expected="a table")
+    for key in table:
+        if key not in known:
+            raise FedkimError(where, found=f"key {key!r}", expected=", ".join(known))
+
+
+def _list(where: str, block: Mapping[str, Any], key: str, kind: type) -> list[Any]:
+    values = block.get(key)
+    if not isinstance(values, list) or not values or not all(type(value) is kind for value in values):
+        raise FedkimError(f"{where}: {key}", found=repr(values)[:60], expected=f"a list of {kind.__name__}")
+    return values
+
+
+def _word(where: str, value: Any) -> str:
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise FedkimError(where, found=repr(value)[:60], expected="lower-case letters, digits, '-' and '.'")
+    return value
