@@ -93,7 +93,7 @@ def test_encoders_stay_unless_they_are_to_be_trained():
         after, _ = trainer.fit(before, round=1)
         same = [torch.equal(after[key], before[key]) for key in before]
         assert not any(same) if train_encoders else all(same)
-        assert any(key.startswith("exp_avg.encoder") for key in trainer.tensors()) == train_encoders
+        assert any(key.startswith("exp_avg.encoder") for key in trainer.optimizer.tensors()) == train_encoders
 
 
 def test_the_round_starts_from_the_aggregated_encoders_not_from_the_servers_own():
@@ -128,15 +128,15 @@ def test_a_rounds_state_keeps_its_values_while_later_rounds_train():
 def test_a_trainer_stored_and_read_back_goes_on_bit_for_bit(seen):
     whole, trainer, state, _ = fitted(rounds=2, workers=2, seen=seen)
     injector, first, state, _ = fitted(rounds=1, workers=2, seen=seen)
-    tensors, moments = State.from_bytes(injector.tensors().to_bytes()), State.from_bytes(first.tensors().to_bytes())
+    tensors, moments = State.from_bytes(injector.tensors().to_bytes()), State.from_bytes(first.optimizer.tensors().to_bytes())
     resumed = make_injector(seed=5)
     resumed.load(tensors, whole=True)
     second = make_trainer(resumed, seen=seen)
-    second.load(moments)
-    assert second.tensors().digest() == first.tensors().digest()
+    second.optimizer.load(moments)
+    assert second.optimizer.tensors().digest() == first.optimizer.tensors().digest()
     second.fit(state, round=2)
     assert resumed.tensors().digest() == whole.tensors().digest()
-    assert second.tensors().digest() == trainer.tensors().digest()
+    assert second.optimizer.tensors().digest() == trainer.optimizer.tensors().digest()
 
 
 def test_forgotten_moments_would_be_noticed():
@@ -148,7 +148,7 @@ def test_forgotten_moments_would_be_noticed():
 
 def test_encoder_moments_start_anew_each_round_and_the_others_go_on():
     _, trainer, _, _ = fitted(rounds=2, seen=("bright",), steps_per_round=3)
-    steps = {key: int(value) for key, value in trainer.tensors().items() if key.startswith("step.")}
+    steps = {key: int(value) for key, value in trainer.optimizer.tensors().items() if key.startswith("step.")}
     by_group = {key.split(".")[1]: set() for key in steps}
     for key, value in steps.items():
         by_group[key.split(".")[1]].add(value)
@@ -157,18 +157,18 @@ def test_encoder_moments_start_anew_each_round_and_the_others_go_on():
 
 def test_rates_rise_over_the_warm_up_and_fall_to_the_end():
     trainer = make_trainer(make_injector(), rounds=5, steps_per_round=4, warmup=0.2)
-    factors = [trainer._factor(number) for number in range(20)]
+    factors = [trainer.optimizer.factor(number) for number in range(20)]
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
     assert factors[4:] == pytest.approx([(20 - n) / 16 for n in range(4, 20)])
     level = make_trainer(make_injector(), rounds=5, steps_per_round=4, warmup=0.2, schedule="constant")
-    assert [level._factor(number) for number in range(4, 20)] == [1.0] * 16
+    assert [level.optimizer.factor(number) for number in range(4, 20)] == [1.0] * 16
 
 
 def test_each_group_has_a_rate_of_its_own():
     _, trainer, _, _ = fitted(
         learning_rate=4e-3, router_learning_rate=2e-3, encoder_learning_rate=1e-3, warmup=0.0, steps_per_round=1
     )
-    rates = {group["group"]: group["lr"] for group in trainer.optimizer.param_groups}
+    rates = {group["group"]: group["lr"] for group in trainer.optimizer.adam.param_groups}
     assert rates == pytest.approx({"adapter": 4e-3, "router": 2e-3, "align": 4e-3, "encoder": 1e-3})
 
 
@@ -215,18 +215,18 @@ def test_a_round_taken_up_at_any_step_ends_in_the_same_bits(stop):
     def keep(report):
         if report.steps == stop:
             tensors = {name: tensor.clone() for name, tensor in whole.tensors().items()}
-            moments = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+            moments = {name: tensor.clone() for name, tensor in trainer.optimizer.tensors().items()}
             kept.update(tensors=tensors, moments=moments, report=json.loads(json.dumps(asdict(report))))
 
     end, report = trainer.fit(first, round=2, on_step=keep)
     other = make_injector()
     resumed = make_trainer(other, steps_per_round=4)
     other.load(kept["tensors"], whole=True)
-    resumed.load(kept["moments"])
+    resumed.optimizer.load(kept["moments"])
     again, told = resumed.fit(first, round=2, begun=InjectionReport(**kept["report"]))
     assert again.digest() == end.digest()
     assert other.tensors().digest() == whole.tensors().digest()
-    assert resumed.tensors().digest() == trainer.tensors().digest()
+    assert resumed.optimizer.tensors().digest() == trainer.optimizer.tensors().digest()
     assert told == report
 
 
@@ -235,11 +235,11 @@ def test_taking_moments_back_leaves_none_of_those_that_were_there():
     injector = make_injector()
     trainer = make_trainer(injector, steps_per_round=4)
     trainer.fit(encoders_of(injector), round=1)
-    before = trainer.tensors()
+    before = trainer.optimizer.tensors()
     kept = State({name: tensor for name, tensor in before.items() if ".encoder.image" not in name})
     assert len(kept) < len(before)
-    trainer.load(kept)
-    assert trainer.tensors().digest() == kept.digest()
+    trainer.optimizer.load(kept)
+    assert trainer.optimizer.tensors().digest() == kept.digest()
 
 
 def test_answers_of_several_tokens_are_trained_too():
@@ -254,8 +254,8 @@ def test_answers_of_several_tokens_are_trained_too():
 def test_the_balance_term_adds_the_gradient_of_the_divergence_from_uniform():
     injector = make_injector()
     trainer = make_trainer(injector, entropy_weight=0.5)
-    router = trainer.groups["router"]
-    for parameter in trainer.parameters:
+    router = trainer.optimizer.groups["router"]
+    for parameter in trainer.optimizer.parameters:
         parameter.grad = None
     trainer._add_balance()
     mean = (injector.route_weights("bright") + injector.route_weights("fast")) / 2
@@ -263,7 +263,7 @@ def test_the_balance_term_adds_the_gradient_of_the_divergence_from_uniform():
     expected = torch.autograd.grad(0.5 * functional.kl_div(uniform.log(), mean, reduction="sum"), list(router.values()))
     for parameter, gradient in zip(router.values(), expected):
         assert torch.allclose(parameter.grad, gradient, atol=1e-7)
-    assert all(p.grad is None for p in trainer.groups["adapter"].values())
+    assert all(p.grad is None for p in trainer.optimizer.groups["adapter"].values())
 
 
 def test_following_the_balance_term_brings_a_leaning_route_back_to_uniform():
@@ -276,11 +276,11 @@ def test_following_the_balance_term_brings_a_leaning_route_back_to_uniform():
 
     path = [entropy()]
     for _ in range(20):
-        for parameter in trainer.groups["router"].values():
+        for parameter in trainer.optimizer.groups["router"].values():
             parameter.grad = None
         trainer._add_balance()
         with torch.no_grad():
-            for parameter in trainer.groups["router"].values():
+            for parameter in trainer.optimizer.groups["router"].values():
                 if parameter.grad is not None:
                     parameter.sub_(0.004 * parameter.grad)
         path.append(entropy())
@@ -304,7 +304,7 @@ def test_a_mixed_micro_batch_has_the_loss_and_gradient_of_its_questions_one_by_o
     def gradient(rows):
         batch = MicroBatch(tasks=tuple(tasks[r] for r in rows), samples=tuple(samples[r] for r in rows), number=0)
         loss, by_task = trainer._loss(batch, torch.Generator(), None)
-        return loss, torch.autograd.grad(loss, trainer.parameters, allow_unused=True), by_task
+        return loss, torch.autograd.grad(loss, trainer.optimizer.parameters, allow_unused=True), by_task
 
     loss, whole, by_task = gradient(range(4))
     alone = [gradient([row]) for row in range(4)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError
@@ -17,6 +17,7 @@ from fedkim.failpoints import reach
 from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs, steps_in_pass, usable
 from fedkim.injection.injector import Injector
 from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
+from fedkim.injection.optimizer import ServerOptimizer
 from fedkim.injection.teaching import Guide, Lessons, Pools, Teacher, condition, encode_pool
 from fedkim.m3oe import balance_penalty
 from fedkim.parallel import ordered_map
@@ -89,23 +90,7 @@ class InjectionTrainer:
         self.unlabelled = {name: usable(public, injector.tasks[name], labelled=False) for name in seen}
         self.steps_per_round = settings.steps_per_round or steps_in_pass(public, settings.batch_size)
         self.total_steps = (rounds - settings.first_round + 1) * self.steps_per_round
-        groups = injector.parameters()
-        if not settings.train_encoders:
-            for parameter in groups.pop("encoder").values():
-                parameter.requires_grad_(False)
-        rates = {"router": settings.router_learning_rate, "encoder": settings.encoder_learning_rate}
-        self.groups = {group: named for group, named in groups.items() if named}
-        self.parameters = [p for named in self.groups.values() for p in named.values()]
-        if not self.parameters:
-            raise FedkimError("injection", found="nothing to train", expected="experts, alignment or encoders")
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": list(named.values()), "lr": rates.get(group, settings.learning_rate), "group": group}
-                for group, named in self.groups.items()
-            ],
-            fused=True,
-        )
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.optimizer = ServerOptimizer(injector, settings, total_steps=self.total_steps)
 
     def fit(
         self,
@@ -125,15 +110,14 @@ class InjectionTrainer:
             teacher: the aggregated decoders, if answers follow them instead of the public labels.
             guide: where the aggregated decoders look, if the alignment is to make that louder.
             begun: what a process that was cut off had reported after its last kept step; injector and optimiser must
-                hold what :meth:`Injector.tensors` and :meth:`tensors` gave then. The end is the same, bit for bit.
+                hold what their ``tensors`` gave then. The end is the same, bit for bit.
             on_step: called with the report after each step.
         """
         injector = self.injector
         encoders = state.slice(f"encoder.{modality}" for modality in injector.encoders)
         if begun is None:
             injector.load(encoders)
-            for parameter in self.groups.get("encoder", {}).values():
-                self.optimizer.state.pop(parameter, None)
+            self.optimizer.forget("encoder")
         pools = self.unlabelled if teacher is not None and self.settings.unlabelled else self.pools
         plan = plan_round(
             pools,
@@ -187,9 +171,9 @@ class InjectionTrainer:
             generator = generator_for(self.seed, "server", round, "micro-batch", batch.number)
             loss, losses = self._loss(batch, generator, lessons)
             share = loss * (len(batch.samples) / total)
-            return losses, torch.autograd.grad(share, self.parameters, allow_unused=True)
+            return losses, torch.autograd.grad(share, self.optimizer.parameters, allow_unused=True)
 
-        summed: list[Tensor | None] = [None] * len(self.parameters)
+        summed: list[Tensor | None] = [None] * len(self.optimizer.parameters)
         loss = 0.0
         for losses, grads in ordered_map(gradients, micro_batches, self.workers):
             for task, values in losses.items():
@@ -205,16 +189,10 @@ class InjectionTrainer:
                 found="a loss that is not finite",
                 remedy='lower injection.learning_rate or use run.dtype = "float32"',
             )
-        for parameter, total_gradient in zip(self.parameters, summed):
+        for parameter, total_gradient in zip(self.optimizer.parameters, summed):
             parameter.grad = total_gradient
         self._add_balance()
-        if self.settings.gradient_clip:
-            nn.utils.clip_grad_norm_(self.parameters, self.settings.gradient_clip)
-        factor = self._factor(number)
-        for group, rate in zip(self.optimizer.param_groups, self.rates):
-            group["lr"] = rate * factor
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(number)
         return loss
 
     def _loss(
@@ -253,7 +231,7 @@ class InjectionTrainer:
 
         Adds the gradient of ``weight · KL(mean_t α_t ‖ uniform)`` to the router's.
         """
-        router = list(self.groups.get("router", {}).values())
+        router = list(self.optimizer.groups.get("router", {}).values())
         if not router or not self.balance_weight:
             return
         divergence = balance_penalty(torch.stack([self.injector.route_weights(name) for name in sorted(self.pools)]))
@@ -262,38 +240,6 @@ class InjectionTrainer:
         ):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-
-    def _factor(self, number: int) -> float:
-        warm = max(1, round(self.settings.warmup * self.total_steps))
-        if number < warm:
-            return (number + 1) / warm
-        if self.settings.schedule == "constant":
-            return 1.0
-        return (self.total_steps - number) / max(1, self.total_steps - warm)
-
-    # what a committed round must hold --------------------------------------------------------------------------
-
-    def tensors(self) -> State:
-        """The optimiser's moments by parameter name, for a bit-identical resume."""
-        tensors = {}
-        for group, named in self.groups.items():
-            for name, parameter in named.items():
-                for moment, value in self.optimizer.state.get(parameter, {}).items():
-                    tensors[f"{moment}.{group}.{name}"] = value
-        return State(tensors)
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take the moments back from :meth:`tensors`; a parameter without any there has none afterwards."""
-        for group, named in self.groups.items():
-            for name, parameter in named.items():
-                moments = {m: state.get(f"{m}.{group}.{name}") for m in ("exp_avg", "exp_avg_sq", "step")}
-                self.optimizer.state.pop(parameter, None)
-                if moments["step"] is not None:
-                    self.optimizer.state[parameter] = {
-                        moment: value.clone().to(parameter.device)  # the fused step needs its counter there too
-                        for moment, value in moments.items()
-                        if value is not None
-                    }
 
 
 def _distinct(batch: MicroBatch) -> list[tuple[str, Sample, int]]:

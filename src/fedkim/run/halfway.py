@@ -47,7 +47,7 @@ class Halfway:
             return
         spaces: dict[str, Mapping[str, Tensor]] = {"aggregated": gathered.aggregated, "memory": gathered.memory}
         if report:  # before its first step, injector and optimiser are as the last round left them
-            spaces |= {"injector": self.injector.tensors(), "optimizer": self.trainer.tensors()}
+            spaces |= {"injector": self.injector.tensors(), "optimizer": self.trainer.optimizer.tensors()}
         record = {
             "contributions": [asdict(contribution) for contribution in gathered.contributions],
             "rejections": [asdict(rejection) for rejection in gathered.rejections],
@@ -72,7 +72,7 @@ class Halfway:
         self._report = None
         if manifest["report"]:
             self.injector.load(halfway.namespace("injector"), whole=True)
-            self.trainer.load(halfway.namespace("optimizer"))
+            self.trainer.optimizer.load(halfway.namespace("optimizer"))
             self._report = InjectionReport(**manifest["report"])
         self.sent, self.began = manifest["sent"], time.perf_counter() - manifest["seconds"]
         step = manifest["step"]

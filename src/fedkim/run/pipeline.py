@@ -171,7 +171,7 @@ def _score(
     recipe, digest = world.recipe, rounds.digest()
     before = ((store.result() or {}).get("run_info") or {}).get("test_revealed", 0)
     revealed = store.count_reveal() if split == "test" else int(before)
-    trainer.optimizer.state.clear()  # its moments are as large as the adapter, twice
+    trainer.optimizer.forget()  # its moments are as large as the adapter, twice
     scorer = Scorer(world, split=split, workers=trainer.workers, progress=progress)
     scorer.small_models(rounds.aggregated, rounds.state)
     scorer.injected(injector)
@@ -230,7 +230,7 @@ def _train_blind(world: World, progress: Progress) -> Injector:
     with progress.stage("blind reference", trainer.total_steps) as stage:
         for number in range(world.recipe.injection.first_round, world.recipe.federation.rounds + 1):
             trainer.fit(State(), round=number, on_step=lambda report: stage.advance(loss=report.losses[-1]))
-    trainer.optimizer.state.clear()
+    trainer.optimizer.forget()
     return injector
 
 

@@ -58,7 +58,7 @@ class Rounds:
             self.state, self.memory = committed.namespace("state"), committed.namespace("memory")
             self.aggregated = self.state.updated(committed.namespace("aggregated"))
             injector.load(committed.namespace("injector"), whole=True)
-            trainer.load(committed.namespace("optimizer"))
+            trainer.optimizer.load(committed.namespace("optimizer"))
             self.history = list(committed.manifest["history"])
             self.earlier_seconds = sum(entry["seconds"] for entry in self.history)
             store.event("resumed", round=committed.round)  # type: ignore[union-attr]
@@ -260,7 +260,7 @@ class Rounds:
             "memory": self.memory,
             "aggregated": encoders,
             "injector": self.injector.tensors(),
-            "optimizer": self.trainer.tensors(),
+            "optimizer": self.trainer.optimizer.tensors(),
         }
         return State.joined(spaces)
 
