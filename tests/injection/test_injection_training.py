@@ -128,7 +128,10 @@ def test_a_rounds_state_keeps_its_values_while_later_rounds_train():
 def test_a_trainer_stored_and_read_back_goes_on_bit_for_bit(seen):
     whole, trainer, state, _ = fitted(rounds=2, workers=2, seen=seen)
     injector, first, state, _ = fitted(rounds=1, workers=2, seen=seen)
-    tensors, moments = State.from_bytes(injector.tensors().to_bytes()), State.from_bytes(first.optimizer.tensors().to_bytes())
+    tensors, moments = (
+        State.from_bytes(injector.tensors().to_bytes()),
+        State.from_bytes(first.optimizer.tensors().to_bytes()),
+    )
     resumed = make_injector(seed=5)
     resumed.load(tensors, whole=True)
     second = make_trainer(resumed, seen=seen)

@@ -5,10 +5,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
-from fedkim.aggregation import Limits, Rejection, Spool, short_of_sites
+from fedkim.aggregation import Limits, Rejection, Spool
 from fedkim.engines import InProcess
 from fedkim.failpoints import reach
 from fedkim.federation import Contribution, Exchange, Round, federate
@@ -19,6 +18,7 @@ from fedkim.run.halfway import Halfway
 from fedkim.run.routes import round_routes, tell_routes
 from fedkim.run.server import make_guide, make_teacher
 from fedkim.run.shared_extraction import shared_extraction
+from fedkim.run.telling import tell_round
 from fedkim.run.world import World
 from fedkim.state import State, Update
 from fedkim.store import RunStore
@@ -168,9 +168,7 @@ class Rounds:
         self.state, self.memory, self.aggregated = finished.state, finished.memory, finished.aggregated
         self.history.append(entry)
         self.done = finished.number
-        self._tell(finished, entry)
-        if not finished.skipped:
-            self._tell_short(finished)
+        tell_round(self.world, finished, entry, store=self.store, progress=self.progress)
         if "routes" in entry["injection"]:
             tell_routes(
                 entry["injection"]["routes"], told, round=finished.number, store=self.store, progress=self.progress
@@ -198,45 +196,6 @@ class Rounds:
             else {},
             "seconds": round_(time.perf_counter() - self._halfway.began),
         }
-
-    def _tell(self, finished: Round, entry: Mapping[str, Any]) -> None:
-        """A line for whoever watches, and events."""
-        number, total = finished.number, self.world.recipe.federation.rounds
-        head, tail = f"round {number}/{total}: {len(finished.contributions)} sites", f"{entry['seconds']:.0f} s"
-        losses = entry["injection"].get("loss", [])
-        if finished.skipped:
-            quorum = self.world.recipe.federation.quorum
-            self.progress.line(f"{head}, below the quorum of {quorum}: skipped; {tail}")
-        else:
-            sites = np.mean([contribution.metrics["loss"] for contribution in finished.contributions])
-            injected = f"injection loss {np.mean(losses[-5:]):.3f}" if losses else "no injection yet"
-            self.progress.line(f"{head}, loss {sites:.3f}; {injected}; {tail}")
-        for rejection in finished.rejections:
-            self.progress.line(f"round {number}: {rejection.site} left out, {rejection.code}: {rejection.reason}")
-        if not self.store:
-            return
-        for name, site in entry["sites"].items():
-            self.store.event("update", round=number, site=name, loss=site["loss"], bytes=site["bytes_sent"])
-        for rejection in finished.rejections:
-            self.store.event("rejected", round=number, site=rejection.site, reason=rejection.code)
-        if finished.skipped:
-            self.store.event("skipped", round=number, accepted=len(finished.contributions))
-        elif losses:
-            self.store.event("injected", round=number, loss=float(np.mean(losses)), seconds=entry["seconds"])
-
-    def _tell_short(self, finished: Round) -> None:
-        """Components that too few sites sent for the robust rule, and what became of them."""
-        algorithm = self.world.algorithm
-        sent = [contribution.components for contribution in finished.contributions]
-        for name, number in short_of_sites(algorithm, sent).items():
-            became = "averaged unguarded" if algorithm.otherwise == "mean" else "kept as broadcast"
-            self.progress.line(
-                f"{name}: {became}; {number} of the {algorithm.least} sites that {algorithm.name!r} needs"
-            )
-            if self.store:
-                self.store.event(
-                    "short_of_sites", round=finished.number, component=name, sites=number, reason=algorithm.otherwise
-                )
 
     def _site(self, contribution: Contribution) -> dict[str, Any]:
         return {
