@@ -1,5 +1,6 @@
 """The guide's own commands and files, typed into a shell in the guide's order, by a coordinator and two hospitals."""
 
+import json
 import re
 import subprocess
 import sys
@@ -59,5 +60,6 @@ def test_a_hospital_joins_by_the_guides_commands(tmp_path):
         federation.wait_for(lambda: coordinator.poll() is not None, 240)
         assert coordinator.returncode == 0, federation.logs()
     assert "finished (flower): round 1 of 1 committed" in run(command("status"))
-    assert "whole: 1 lines, 1 replies" in run(command("site audit"))
+    head = json.loads(run(command("status") + " --json"))["sites"]["site-1"]["audit"]
+    assert "whole: 1 lines, 1 replies with" in run(command("site audit").replace("HEAD", head))
     assert "stop federation.toml" in command("stop")
