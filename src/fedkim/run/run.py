@@ -212,7 +212,7 @@ class Run:
                 expected="a file, a table of hours and concepts (ICU groups) or a prepared tensor",
             ) from None
 
-    def _read(self, modality: str, value: Any, units: str | None) -> Tensor:
+    def _read(self, modality: str, value: Any, units: str | None = None) -> Tensor:
         if modality == "image":
             return read_image(value, size=self.recipe.data.image_size)
         if modality == "signal":
