@@ -10,12 +10,10 @@ from fedkim.data.phantom.settings import GENERATOR_VERSION
 from fedkim.data.phantom.table import over_seeds
 from fedkim.experiments.choosing import seen_score
 from fedkim.experiments.claims import decide
-from fedkim.experiments.comparison import block, markdown
+from fedkim.experiments.comparison import block, markdown, tables_of
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.matrix_file import load_matrix
-from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import read_scores
-from fedkim.experiments.tables import all_tables
 from fedkim.report.markdown import results_table
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +43,7 @@ def test_results_page_shows_what_the_committed_predictions_give(name):
     folder = ROOT / "results" / name
     scores = read_scores(folder, from_predictions=True)
     decided = decide(scores)
-    tables = [*all_tables(scores, decided), *forgetting_tables(folder)]
+    tables = tables_of(folder, scores, decided)
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert block(page, name)[1].strip() == markdown(scores, decided, tables).strip()
 

@@ -10,6 +10,7 @@ import pytest
 from fedkim.errors import FedkimError
 from fedkim.experiments import cells as cells_module
 from fedkim.experiments.cells import run_cell, run_matrix
+from fedkim.experiments.choice_table import choice_tables
 from fedkim.experiments.choosing import read_chosen, write_chosen
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import markdown, write_comparison
@@ -38,7 +39,11 @@ def done(tmp_path_factory):
     """The matrix with all its cells run, in this process."""
     root = tmp_path_factory.mktemp("matrix")
     matrix = small_matrix(root, CELLS, unseen='["pleural_effusion", "slake"]')
-    chosen = {"chosen": {"fedkim": 1, "fedplug": 0}, "configurations": [list(one) for one in matrix.configurations]}
+    chosen = {
+        "chosen": {"fedkim": 1, "fedplug": 0},
+        "scores": {"fedkim": {"0": 0.5, "1": 0.6}, "fedplug": {"0": 0.55, "1": 0.5}},
+        "configurations": [list(one) for one in matrix.configurations],
+    }
     (root / "results" / matrix.name).mkdir(parents=True)
     (root / "results" / matrix.name / "chosen.json").write_text(json.dumps(chosen))
     for cell in matrix.cells:
@@ -188,6 +193,12 @@ def test_the_choice_takes_the_better_configuration_and_dies_with_other_ones(done
     scores = record["scores"]["fedkim"]
     assert sorted(scores) == ["0", "1"]
     assert read_chosen(matrix, tmp_path)["fedkim"] == int(scores["1"] > scores["0"])
+    (table,) = choice_tables(tmp_path / matrix.name)
+    assert table.header == ["method", "5e-4", "1e-3", "chosen rate"]
+    better = int(scores["1"] > scores["0"])
+    assert table.rows[0][1 + better] == f"{100 * scores[str(better)]:.1f} (chosen)"
+    assert table.rows[0][3] == ("the lowest", "the highest")[better]
+    assert choice_tables(tmp_path) == []
     with pytest.raises(FedkimError, match="choose again"):
         read_chosen(small_matrix(tmp_path, CELLS.replace("1e-3", "2e-3")), tmp_path)
 

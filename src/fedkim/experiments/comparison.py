@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 import fedkim.report
 from fedkim.errors import FedkimError
+from fedkim.experiments.choice_table import choice_tables
 from fedkim.experiments.claims import Decided, decide
 from fedkim.experiments.figures import all_figures, standalone
 from fedkim.experiments.our_tables import forgetting_tables
@@ -33,7 +34,7 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
     """
     scores = read_scores(results)
     decided = decide(scores)
-    tables, figures = [*all_tables(scores, decided), *forgetting_tables(results)], all_figures(scores, decided)
+    tables, figures = tables_of(results, scores, decided), all_figures(scores, decided)
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, text in (
@@ -47,6 +48,11 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
         write_text(into, replaced(into, scores.name, markdown(scores, decided, tables)))
         written.append(into)
     return written
+
+
+def tables_of(results: Path, scores: Scores, decided: list[Decided]) -> list[Table]:
+    """Every table of a folder of results: of its cells, of their choice, of what was forgotten."""
+    return [*all_tables(scores, decided), *choice_tables(results), *forgetting_tables(results)]
 
 
 def block(text: str, name: str) -> tuple[str, str, str]:
