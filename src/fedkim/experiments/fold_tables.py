@@ -121,13 +121,15 @@ def _over_folds(folds: Mapping[str, CellScores], task: str, row: str = "injected
 def _means(drawn: Sequence[Drawn | None], sign: str = "") -> list[str]:
     """The mean over tasks, and over those of them that have an interval: a task of few patients would take it from all."""
     known = [one for one in drawn if one is not None]
-    if not known or len(known) < len(drawn):
-        return [DASH, DASH]
-    measured = [one for one in known if _interval(one[1])]
-    means = [
-        (fmean(v for v, _ in group), np.mean([d for _, d in group], axis=0)) for group in (known, measured) if group
-    ]
-    return [*(_shown(mean, sign) for mean in means), *([] if measured else [DASH])]
+    whole = known if len(known) == len(drawn) else []
+    measured = [one for one in whole if _interval(one[1])]
+    return [_shown(_mean(group), sign) for group in (whole, measured)]
+
+
+def _mean(drawn: Sequence[Drawn]) -> Drawn | None:
+    if not drawn:
+        return None
+    return fmean(value for value, _ in drawn), np.mean([draws for _, draws in drawn], axis=0)
 
 
 def _interval(draws: np.ndarray) -> tuple[float, float] | None:
