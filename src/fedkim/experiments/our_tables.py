@@ -52,7 +52,7 @@ def rho_table(scores: Scores) -> Table:
     return Table(
         title="Transfer: unseen tasks by ρ",
         note="Mean AUROC of unseen classification. "
-        " At ρ = 0 no label can transfer: what lies above 50 there is an error of the experiment, or a finding whose "
+        "At ρ = 0 no label can transfer: what lies above 50 there is an error of the experiment, or a finding whose "
         "picture disturbs the reader of another; the best seen head shows how much of that there is.",
         header=["method", *(f"ρ = {rho:g}" for rho in rhos)],
         rows=rows if len(rhos) > 1 else [],
