@@ -30,7 +30,10 @@ seeds = [10, 11]
 [choice]
 seeds = [0]
 methods = ["fedkim", "fedplug"]
-configurations = [["injection.learning_rate=5e-4"], ["injection.learning_rate=1e-3"]]
+configurations = [
+  ["injection.learning_rate=5e-4"],
+  ["injection.learning_rate=1e-3", "injection.alignment_learning_rate=8e-3"],
+]
 """
 
 
@@ -87,6 +90,9 @@ def test_a_kept_cell_says_how_it_was_made_and_names_no_patient(done):
     assert {"config", "versions", "environment", "seconds", "processor_seconds"} <= set(info)
     assert record["train_info"]["rounds"][0]["sites"]["site-1"]["bytes_sent"] > 0
     assert record["metrics"]["covid"]["rows"]["injected"]["primary"]["n"] == 9
+    assert set(record["train_info"]["rounds"][0]["sites"]["site-1"]) == {"loss", "bytes_sent", "bytes_received"}
+    assert "routes" not in record["train_info"]["rounds"][0]["injection"]
+    assert "statistics" not in record["meta_info"]
     assert "phantom/" not in text
     assert "probabilities" not in text
 
@@ -189,15 +195,18 @@ def test_the_choice_takes_the_better_configuration_and_dies_with_other_ones(done
         write_chosen(matrix, tmp_path)
     for cell in matrix.choice:
         run_cell(matrix, cell, runs=tmp_path / "runs", results=tmp_path)
+    kept = read_kept(tmp_path / "choice" / matrix.name / f"{matrix.choice[0].name}.json")
+    assert set(kept["metrics"]["covid"]["rows"]["injected"]) == {"n", "patients", "primary"}
     record = json.loads(write_chosen(matrix, tmp_path).read_text())
     scores = record["scores"]["fedkim"]
     assert sorted(scores) == ["0", "1"]
     assert read_chosen(matrix, tmp_path)["fedkim"] == int(scores["1"] > scores["0"])
     (table,) = choice_tables(tmp_path / matrix.name)
-    assert table.header == ["method", "5e-4", "1e-3", "chosen rate"]
+    assert table.header == ["method", "5e-4", "1e-3 / 8e-3", "adapters' rate", "alignment's rate"]
     better = int(scores["1"] > scores["0"])
     assert table.rows[0][1 + better] == f"{100 * scores[str(better)]:.1f} (chosen)"
-    assert table.rows[0][3] == ("the lowest", "the highest")[better]
+    assert table.rows[0][3:] == [("the lowest", "the highest")[better]] * 2
+    assert table.rows[1][3] == "–"  # FedPlug has no adapter
     assert choice_tables(tmp_path) == []
     with pytest.raises(FedkimError, match="choose again"):
         read_chosen(small_matrix(tmp_path, CELLS.replace("1e-3", "2e-3")), tmp_path)

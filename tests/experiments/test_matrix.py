@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -95,10 +96,14 @@ def test_every_method_chooses_among_the_same_eight(matrix):
 
 
 def test_a_configuration_that_changes_nothing_for_a_method_is_not_tried_twice(tmp_path):
-    scales = 'configurations = [["injection.learning_rate=1e-3"], ["injection.learning_rate=1e-3", "m3oe.alpha={double_rank}"]]'
-    text = BLOCK + '[choice]\nseeds = [0]\nmethods = ["fedkim", "fedplug"]\n' + scales
-    tried = [(cell.method, cell.configuration) for cell in load_matrix(write(tmp_path, text)).choice]
-    assert tried == [("fedkim", 0), ("fedkim", 1), ("fedplug", 0)]  # no adapter, no scale
+    rate, alignment = "injection.learning_rate=1e-3", "injection.alignment_learning_rate=8e-3"
+    several = [[rate], [rate, "m3oe.alpha={double_rank}"], [rate, alignment], [rate.replace("1e", "2e"), alignment]]
+    text = BLOCK + f'[choice]\nseeds = [0]\nmethods = ["fedkim", "fedplug"]\nconfigurations = {json.dumps(several)}'
+    found = load_matrix(write(tmp_path, text))
+    tried = [(cell.method, cell.configuration) for cell in found.choice]
+    assert tried == [*(("fedkim", number) for number in range(4)), ("fedplug", 0), ("fedplug", 2)]  # no adapter
+    rates = [found.recipe(cell).injection for cell in found.choice if cell.method == "fedplug"]
+    assert [(one.alignment_learning_rate or one.learning_rate) for one in rates] == [1e-3, 8e-3]
 
 
 def test_smoke_has_every_block_and_two_seeds_of_the_first(matrix):

@@ -7,6 +7,8 @@ from torch import nn
 from fedkim.errors import FedkimError
 from fedkim.injection import Injector
 from fedkim.injection.evidence import CLIP, Evidence
+from fedkim.injection.optimizer import ServerOptimizer
+from fedkim.recipe import Injection
 from fedkim.run import Run, federate, run_recipe
 from fedkim.run.export import export_run
 from fedkim.state import State
@@ -92,6 +94,13 @@ def test_decoders_travel_with_the_injector_and_are_not_trained():
     assert injector.tensors().digest() != tensors.digest()
     injector.load(tensors, whole=True)
     assert injector.tensors().digest() == tensors.digest()
+
+
+@pytest.mark.parametrize(("own", "expected"), [(0.0, 4e-3), (8e-3, 8e-3)])
+def test_the_tokens_learn_at_the_alignments_rate(own, expected):
+    settings = Injection(learning_rate=4e-3, alignment_learning_rate=own, train_encoders=False)
+    groups = ServerOptimizer(make(), settings, total_steps=1).adam.param_groups
+    assert {group["group"]: group["lr"] for group in groups}["evidence"] == expected
 
 
 def test_without_modality_segments_there_is_no_evidence():

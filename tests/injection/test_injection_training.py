@@ -167,12 +167,19 @@ def test_rates_rise_over_the_warm_up_and_fall_to_the_end():
     assert [level.optimizer.factor(number) for number in range(4, 20)] == [1.0] * 16
 
 
-def test_each_group_has_a_rate_of_its_own():
+@pytest.mark.parametrize(("own", "alignment"), [(0.0, 4e-3), (8e-3, 8e-3)])
+def test_each_group_has_a_rate_of_its_own_and_the_alignment_the_adapters_unless_told(own, alignment):
     _, trainer, _, _ = fitted(
-        learning_rate=4e-3, router_learning_rate=2e-3, encoder_learning_rate=1e-3, warmup=0.0, steps_per_round=1
+        learning_rate=4e-3,
+        alignment_learning_rate=own,
+        router_learning_rate=2e-3,
+        encoder_learning_rate=1e-3,
+        warmup=0.0,
+        steps_per_round=1,
     )
     rates = {group["group"]: group["lr"] for group in trainer.optimizer.adam.param_groups}
-    assert rates == pytest.approx({"adapter": 4e-3, "router": 2e-3, "align": 4e-3, "encoder": 1e-3})
+    expected = {"adapter": 4e-3, "router": 2e-3, "align": alignment, "encoder": 1e-3}
+    assert rates == pytest.approx(expected)
 
 
 def test_a_loss_that_is_not_finite_ends_with_one_line():

@@ -32,6 +32,8 @@ DRAWS = 200
 
 _MAIN = ("auroc", "accuracy", "exact_match", "token_f1")
 
+_OF_A_SITE = ("loss", "bytes_sent", "bytes_received")
+
 SUFFIX = ".predictions.parquet"
 
 
@@ -59,7 +61,7 @@ def keep_cell(
     if result["meta_info"]["synthetic"]:
         small = quantised(rows)
         record["metrics"] = rescored(small, record["metrics"], recipe.evaluation.draws, recipe.run.seed)
-        if cell.configuration is None:  # a choice needs one figure a cell, and nobody compares its patients
+        if cell.configuration is None:
             (folder / recipe.run.name).mkdir(parents=True, exist_ok=True)
             write_table(folder / recipe.run.name / (cell.name + SUFFIX), rows)
     else:
@@ -67,7 +69,10 @@ def keep_cell(
         record["draws"] = {
             task: {name: _drawn(row, recipe.run.seed) for name, row in named.items()} for task, named in rows.items()
         }
-    record["train_info"] = _without_steps(record["train_info"])
+    record["train_info"] = _slim_training(record["train_info"])
+    record["meta_info"] = _slim_meta(record["meta_info"])
+    if cell.configuration is not None:
+        record = _primary_alone(record)
     return keep_result(folder, recipe, record, name=cell.name)
 
 
@@ -185,13 +190,30 @@ def _drawn(row: Predictions, seed: int) -> list[float | None]:
     return [round(float(v), 5) if np.isfinite(v) else None for v in primary_draws(row, draws=DRAWS, seed=seed)]
 
 
-def _without_steps(train: Mapping[str, Any]) -> dict[str, Any]:
-    """The rounds without the loss of every single step: their mean says enough in a file that is kept for good."""
+def _slim_training(train: Mapping[str, Any]) -> dict[str, Any]:
+    """The rounds as a hundred files of them can be kept: no step's loss but their mean, no route but the last round's."""
     rounds = []
     for entry in train["rounds"]:
-        injection = dict(entry["injection"])
-        losses = injection.pop("loss", [])
-        rounds.append(
-            {**entry, "injection": {**injection, "loss": [round(float(np.mean(losses)), 5)] if losses else []}}
-        )
+        injection = {key: value for key, value in entry["injection"].items() if key not in ("loss", "routes")}
+        if losses := entry["injection"].get("loss"):
+            injection["loss"] = [round(float(np.mean(losses)), 5)]
+        sites = {name: {key: site[key] for key in _OF_A_SITE} for name, site in entry["sites"].items()}
+        rounds.append({**entry, "sites": sites, "injection": injection})
     return {**train, "rounds": rounds}
+
+
+def _slim_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What the data were, without what each site's hold: of synthetic patients the generator says it, of real ones nobody may."""
+    sites = {name: {key: site[key] for key in ("patients", "samples")} for name, site in meta["sites"].items()}
+    return {**{key: value for key, value in meta.items() if key != "statistics"}, "sites": sites}
+
+
+def _primary_alone(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A cell of a choice: it needs one figure a task, and nobody compares its patients or asks how its rounds went."""
+    metrics = {}
+    for task, entry in record["metrics"].items():
+        rows = {name: {key: row[key] for key in ("n", "patients", "primary")} for name, row in entry["rows"].items()}
+        metrics[task] = {**entry, "rows": rows}
+    train = {"rounds": [], "digest": record["train_info"]["digest"]}
+    about = {key: value for key, value in record["meta_info"].items() if key != "sites"}
+    return {"run_info": record["run_info"], "train_info": train, "metrics": metrics, "meta_info": about}

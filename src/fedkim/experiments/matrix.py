@@ -3,7 +3,7 @@
 A cell's results are in ``results/<name>/<method>[+variation]--<backbone>--seed<k>.json``; the file is ``matrix_file``'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -100,8 +100,8 @@ class Matrix:
         configuration = (
             [] if number is None else [c.format(double_rank=2 * own.rank) for c in self.configurations[number]]
         )
-        if not own.experts:  # FedPlug has no adapter to scale
-            configuration = [setting for setting in configuration if not setting.startswith("m3oe.")]
+        if not own.experts:
+            configuration = _without_adapters(configuration)
         split = () if cell.configuration is None else _CHOOSING
         recipe = from_dict(
             self.base,
@@ -129,6 +129,13 @@ def _figures(base: Recipe) -> dict[str, int]:
         "last_but_one": max(1, rounds - 1),
         "half_of_all_steps": -(-rounds * base.injection.steps_per_round // 2),
     }
+
+
+def _without_adapters(configuration: Sequence[str]) -> list[str]:
+    """A configuration for FedPlug, which has no adapter to scale, nor one to learn at a rate of its own."""
+    apart = any(setting.startswith("injection.alignment_learning_rate=") for setting in configuration)
+    adapters = ("m3oe.", "injection.learning_rate=") if apart else ("m3oe.",)
+    return [setting for setting in configuration if not setting.startswith(adapters)]
 
 
 def _filled(text: str, figures: Mapping[str, int], cell: Cell) -> str:

@@ -37,10 +37,17 @@ class ServerOptimizer:
         """All of them, in the order of the groups."""
         if not self.parameters:
             raise FedkimError("injection", found="nothing to train", expected="experts, alignment or encoders")
-        rates = {"router": settings.router_learning_rate, "encoder": settings.encoder_learning_rate}
+        alignment = settings.alignment_learning_rate or settings.learning_rate
+        rates = {
+            "adapter": settings.learning_rate,
+            "router": settings.router_learning_rate,
+            "align": alignment,
+            "evidence": alignment,
+            "encoder": settings.encoder_learning_rate,
+        }
         self.adam = torch.optim.Adam(
             [
-                {"params": list(named.values()), "lr": rates.get(group, settings.learning_rate), "group": group}
+                {"params": list(named.values()), "lr": rates[group], "group": group}
                 for group, named in self.groups.items()
             ],
             fused=True,

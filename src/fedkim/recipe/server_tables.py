@@ -80,7 +80,9 @@ class Injection(Table):
     steps_per_round: int = 0
     """Optimiser steps a round; 0: one pass over the public set."""
     learning_rate: float = 5e-4
-    """Adapters and alignment."""
+    """The adapters'."""
+    alignment_learning_rate: float = 0.0
+    """The alignment's and the evidence tokens' own: they want a multiple of the adapters'; 0: the same."""
     router_learning_rate: float = 1e-4
     """The router's own: at the adapters' rate it drifts or collapses."""
     encoder_learning_rate: float = 1e-4
@@ -108,6 +110,6 @@ class Injection(Table):
 
     def __post_init__(self) -> None:
         self._at_least(1, "batch_size", "first_round")
-        self._at_least(0, "steps_per_round", "gradient_clip", "guidance")
+        self._at_least(0, "alignment_learning_rate", "steps_per_round", "gradient_clip", "guidance")
         self._positive("learning_rate", "router_learning_rate", "encoder_learning_rate")
         self._require("warmup", 0 <= self.warmup < 1, "at least 0 and below 1")
