@@ -21,7 +21,7 @@ from fedkim.coordinator.status import status_of, status_text
 from fedkim.engines.flower.processes import flower_environment, program
 from fedkim.errors import FedkimError
 from fedkim.site.keys import make_certificates, make_site_keys
-from fedkim.site.site_file import load_site_file
+from fedkim.site.participant import load_participant
 from small_recipe import small
 
 RECIPE = small()
@@ -103,10 +103,10 @@ def test_a_recipe_that_changed_after_its_approval_is_refused(tmp_path):
     path = tmp_path / "site.toml"
     path.write_text(SITE.format(digest=RECIPE.digest()))
     (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
-    assert load_site_file(path).recipe().digest() == RECIPE.digest()
+    assert load_participant(path).recipe().digest() == RECIPE.digest()
     (tmp_path / "recipe.toml").write_text(small("federation.rounds=9").to_toml())
     with pytest.raises(FedkimError, match="as approved"):
-        load_site_file(path).recipe()
+        load_participant(path).recipe()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_mistakes_in_a_sites_file_are_told(more, message, tmp_path):
     path = tmp_path / "site.toml"
     path.write_text(SITE.format(digest="x") + more)
     with pytest.raises(FedkimError, match=message):
-        load_site_file(path)
+        load_participant(path)
 
 
 def test_private_keys_are_their_owners_alone_and_never_overwritten(tmp_path):

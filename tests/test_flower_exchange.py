@@ -10,6 +10,7 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 import flwr.app
 
 from fedkim.aggregation import Rejection
+from fedkim.data.hospital.site_file import HospitalData
 from fedkim.engines import InProcess
 from fedkim.engines.flower import exchange as module
 from fedkim.engines.flower.content import CODEC, pack, unpack
@@ -22,8 +23,8 @@ from fedkim.run.world import build_world
 from fedkim.site.answering import Answering
 from fedkim.site.audit import AuditLog
 from fedkim.site.keys import make_site_keys
+from fedkim.site.participant import Participant
 from fedkim.site.policy import Policy
-from fedkim.site.site_file import SiteFile
 from fedkim.state import State, Update
 from flower_grid import Clock, Grid
 from small_recipe import small
@@ -55,10 +56,10 @@ def hospitals(world, tmp_path_factory):
             min_contributors_per_component=1,
             max_rounds=1000,
         )
-        site = SiteFile(
+        site = Participant(
             path=folder / f"{name}.toml",
             name=name,
-            data={"source": "recipe", "shard": name},
+            data=HospitalData(source="recipe", shard=name),
             policy=policy,
             coordinator=None,
             folder=folder / name,

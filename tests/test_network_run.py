@@ -11,6 +11,7 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 from fedkim.coordinator import server_app
 from fedkim.coordinator.federation_file import TLS, FederationFile, Member, Network
 from fedkim.coordinator.standing import read_standing
+from fedkim.data.hospital.site_file import HospitalData
 from fedkim.engines.flower import exchange as module
 from fedkim.errors import FedkimError
 from fedkim.progress import Plain, Silent
@@ -20,8 +21,8 @@ from fedkim.run.world import build_world
 from fedkim.site.answering import Answering
 from fedkim.site.audit import AuditLog
 from fedkim.site.keys import make_site_keys
+from fedkim.site.participant import Participant
 from fedkim.site.policy import Policy
-from fedkim.site.site_file import SiteFile
 from flower_grid import Clock, Grid
 from small_recipe import small
 
@@ -42,8 +43,8 @@ def federation(tmp_path, monkeypatch):
             recipe="recipe.toml", recipe_digest=RECIPE.digest(), tasks=tasks, modalities=modalities, min_cohort=1,
             min_contributors_per_component=1,
         )  # fmt: skip
-        site = SiteFile(
-            path=tmp_path / f"{name}.toml", name=name, data={"source": "recipe", "shard": name}, policy=policy,
+        site = Participant(
+            path=tmp_path / f"{name}.toml", name=name, data=HospitalData(source="recipe", shard=name), policy=policy,
             coordinator=None, folder=tmp_path / name,
         )  # fmt: skip
         key = make_site_keys(tmp_path / f"{name}.key")

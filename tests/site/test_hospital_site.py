@@ -17,8 +17,8 @@ from fedkim.site import worker
 from fedkim.site.answering import Answering
 from fedkim.site.audit import AuditLog, verify
 from fedkim.site.dry_run import dry_run
+from fedkim.site.participant import load_participant
 from fedkim.site.shard import load_shard
-from fedkim.site.site_file import load_site_file
 from fedkim.state import State
 from hospital_files import PATIENT, edit, write_hospital
 from small_recipe import small
@@ -47,7 +47,7 @@ def ward(tmp_path):
 
 def test_one_site_file_serves_the_check_and_the_federation(ward):
     assert not check(ward).errors
-    site = load_site_file(ward)
+    site = load_participant(ward)
     assert site.folder == ward.parent / "records"
     shard = load_shard(site, site.recipe())
     assert shard.patients == {"decoder.covid": 12, "encoder.image": 12}
@@ -62,7 +62,7 @@ def test_rows_of_another_split_stay_out(ward):
     edit(
         ward, "[data.columns]\n", '[data.splits]\ntrain = "private"\ntest = "test"\n\n[data.columns]\nsplit = "split"\n'
     )
-    site = load_site_file(ward)
+    site = load_participant(ward)
     assert set(load_shard(site, site.recipe()).patients.values()) == {9}
 
 
@@ -71,7 +71,7 @@ def test_a_round_on_a_hospitals_own_tables_leaves_no_patients_value(ward, capsys
     told = capsys.readouterr().out
     assert "nothing was sent\n" in told
     assert "would refuse" not in told
-    site = load_site_file(ward)
+    site = load_participant(ward)
     rehearsed = dry_run(site)
     audit = AuditLog(site.audit)
     answering = Answering(site, audit)
@@ -95,9 +95,8 @@ def test_a_round_on_a_hospitals_own_tables_leaves_no_patients_value(ward, capsys
 
 def test_another_source_is_refused_with_the_two_that_there_are(ward):
     edit(ward, 'source = "hospital"', 'source = "hospitl"')
-    site = load_site_file(ward)
-    with pytest.raises(FedkimError, match="hospital"):
-        load_shard(site, site.recipe())
+    with pytest.raises(FedkimError, match="expected 'hospital' or 'recipe'"):
+        load_participant(ward)
 
 
 def test_an_error_of_the_program_is_told_by_its_place_and_not_by_its_text(ward, capsys, monkeypatch):
@@ -115,24 +114,28 @@ def test_an_error_of_the_program_is_told_by_its_place_and_not_by_its_text(ward, 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('folder = "records"', 'foldr = "records"', r"\[site\]: unknown key 'foldr'; did you mean 'folder'"),
-        ('source = "hospital"', 'source = "recipe"\nshard = "site-1"', r"\[data\]: unknown key 'tables'"),
+        ('folder = "records"', 'foldr = "records"', r"field 'site.foldr', found an unknown key; did you mean 'folder'"),
+        (
+            'source = "hospital"',
+            'source = "recipe"\nshard = "site-1"',
+            "field 'data.tables', found a declaration of your own files",
+        ),
         ("[policy]", "[coordinator]\nadress = 1\n\n[policy]", r"\[coordinator\]: unknown key 'adress'"),
     ],
 )
 def test_a_key_that_nobody_knows_is_refused(ward, old, new, told):
     edit(ward, old, new)
     with pytest.raises(FedkimError, match=told):
-        load_site_file(ward)
+        load_participant(ward)
 
 
 @pytest.mark.parametrize("odd", ["x = " + "1" * 5000, "x = " + "[" * 5000])
 def test_toml_that_no_reader_survives_is_a_plain_error(ward, odd):
     ward.write_text(f"{odd}\n{ward.read_text(encoding='utf-8')}", encoding="utf-8")
     with pytest.raises(FedkimError, match="broken TOML"):
-        load_site_file(ward)
+        load_participant(ward)
 
 
 def test_a_byte_order_mark_before_the_file_is_nothing(ward):
     ward.write_text(ward.read_text(encoding="utf-8"), encoding="utf-8-sig")
-    assert load_site_file(ward).name == "st-elsewhere"
+    assert load_participant(ward).name == "st-elsewhere"

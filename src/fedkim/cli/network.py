@@ -100,9 +100,9 @@ def join(site_file: Path, /) -> None:
         site_file: This hospital's site.toml.
     """
     from fedkim.site.joining import join as take_part
-    from fedkim.site.site_file import load_site_file
+    from fedkim.site.participant import load_participant
 
-    take_part(load_site_file(site_file), _say)
+    take_part(load_participant(site_file), _say)
 
 
 @site.command
@@ -142,9 +142,9 @@ def dry_run(site_file: Path, /, *, as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from fedkim.site.dry_run import dry_run as rehearse
-    from fedkim.site.site_file import load_site_file
+    from fedkim.site.participant import load_participant
 
-    done = rehearse(load_site_file(site_file))
+    done = rehearse(load_participant(site_file))
     if as_json:
         print(json.dumps(asdict(done), indent=1))
         return
@@ -169,9 +169,9 @@ def verify(site_file: Path, /, *, head: str | None = None) -> None:
         head: A head that the coordinator noted: shows lines cut off at the end.
     """
     from fedkim.site.audit import verify as follow
-    from fedkim.site.site_file import load_site_file
+    from fedkim.site.participant import load_participant
 
-    found = follow(load_site_file(site_file).audit, head=head)
+    found = follow(load_participant(site_file).audit, head=head)
     print(f"whole: {found.entries} lines, {found.sent} replies with {found.bytes:,} bytes left; head {found.head}")
 
 

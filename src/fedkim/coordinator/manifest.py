@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedkim.coordinator.federation_file import load_federation_file
+from fedkim.data.hospital.site_file import SITE_NAME
 from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.errors import FedkimError, unknown
-from fedkim.site.site_file import SITE_NAME
 from fedkim.store.files import write_text
 
 

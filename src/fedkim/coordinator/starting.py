@@ -15,7 +15,7 @@ from fedkim.coordinator.standing import MANIFEST, TERMINAL, lives, read_standing
 from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.engines.flower.processes import Child, flower_environment, program, wait_for_port
 from fedkim.errors import FedkimError
-from fedkim.site.site_file import LOOPBACK
+from fedkim.site.address import LOOPBACK
 from fedkim.store.files import write_text
 from fedkim.store.lock import Lock
 

@@ -19,9 +19,9 @@ from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor, train_site
 from fedkim.recipe import Recipe
 from fedkim.site.audit import AuditLog, tensors_of
+from fedkim.site.participant import Participant
 from fedkim.site.policy import Refusal, objection
 from fedkim.site.shard import Shard, load_shard
-from fedkim.site.site_file import SiteFile
 from fedkim.state import State, Update
 
 KEPT = 3
@@ -39,7 +39,7 @@ class Answering:
         FedkimError: the approved recipe was changed, or something is wrong with the data.
     """
 
-    def __init__(self, site: SiteFile, audit: AuditLog | None):
+    def __init__(self, site: Participant, audit: AuditLog | None):
         self.site, self.audit = site, audit
         self.recipe: Recipe = site.recipe()
         torch.set_num_threads(self.recipe.run.threads)

@@ -7,8 +7,8 @@ from fedkim.engines.flower.messages import Request
 from fedkim.engines.wire import component_digests, encode
 from fedkim.site.answering import Answering
 from fedkim.site.audit import tensors_of
+from fedkim.site.participant import Participant
 from fedkim.site.policy import Refusal
-from fedkim.site.site_file import SiteFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class DryRun:
     """What the policy would have against it."""
 
 
-def dry_run(site: SiteFile, *, uploads: str = "float32") -> DryRun:
+def dry_run(site: Participant, *, uploads: str = "float32") -> DryRun:
     """Train the first round from the recipe's first weights, as if the coordinator had asked for all the site can train."""
     answering = Answering(site, None)
     base = answering.shape

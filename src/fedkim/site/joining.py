@@ -11,7 +11,8 @@ from pathlib import Path
 from fedkim.engines.flower.channel import SOCKET
 from fedkim.engines.flower.processes import Child, flower_environment, free_port, program
 from fedkim.errors import FedkimError
-from fedkim.site.site_file import SiteFile, split_address
+from fedkim.site.address import split_address
+from fedkim.site.participant import Participant
 from fedkim.store.lock import Lock
 
 LONGEST = 100
@@ -23,7 +24,7 @@ RESTARTS = 5
 WITHIN = 120.0
 
 
-def join(site: SiteFile, say: Callable[[str], None]) -> None:
+def join(site: Participant, say: Callable[[str], None]) -> None:
     """Take part in a federation until interrupted.
 
     Raises:
@@ -69,7 +70,7 @@ def join(site: SiteFile, say: Callable[[str], None]) -> None:
         lock.release()
 
 
-def _supernode(site: SiteFile) -> list[str]:
+def _supernode(site: Participant) -> list[str]:
     coordinator = site.coordinator
     assert coordinator is not None
     host, port = split_address(coordinator.address, "address")

@@ -10,8 +10,8 @@ from fedkim.extraction import owned_components
 from fedkim.extraction.extractor import modalities_of, usable
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.world import build_world, resolve_tasks
+from fedkim.site.participant import Participant
 from fedkim.site.policy import Policy
-from fedkim.site.site_file import SiteFile
 from fedkim.tasks import Task
 
 
@@ -28,7 +28,7 @@ class Shard:
     """Distinct patients by component."""
 
 
-def load_shard(site: SiteFile, recipe: Recipe) -> Shard:
+def load_shard(site: Participant, recipe: Recipe) -> Shard:
     """Read a site's data.
 
     Raises:
@@ -68,16 +68,12 @@ def cohorts(dataset: Dataset, tasks: tuple[Task, ...]) -> dict[str, int]:
     return {part: len(names) for part, names in sorted(patients.items())}
 
 
-def _read(site: SiteFile, recipe: Recipe) -> Dataset:
-    source = site.data["source"]
-    if source == "recipe":
-        sites = build_world(recipe).sites
-        shard = str(site.data["shard"])
+def _read(site: Participant, recipe: Recipe) -> Dataset:
+    if site.data.source == "recipe":
+        sites, shard = build_world(recipe).sites, site.data.shard
         if shard not in sites:
             raise unknown(f"{site.path}: [data] shard:", shard, sites)
         return sites[shard]
-    if source != "hospital":
-        raise unknown(f"{site.path}: [data] source:", str(source), ("hospital", "recipe"))
     return hospital.load_site(
         site.path,
         image_size=recipe.data.image_size,

@@ -15,7 +15,7 @@ from fedkim.engines.flower.channel import receive, send
 from fedkim.errors import FedkimError
 from fedkim.site.answering import Answering, told
 from fedkim.site.audit import AuditLog
-from fedkim.site.site_file import load_site_file
+from fedkim.site.participant import load_participant
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
     """Load, say so, serve; exit status 2 for a mistake in a file, told in one line, 1 for an error of the program."""
     file, _, path = arguments
     try:
-        site = load_site_file(file)
+        site = load_participant(file)
         answering = Answering(site, AuditLog(site.audit))
     except Exception as error:
         print(told(error), flush=True)

@@ -1,5 +1,6 @@
 """What a site file must mean beyond its types: tasks that exist, words that are answers, units that can be converted."""
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from fedkim.data.findings import Findings
@@ -18,6 +19,10 @@ def check_meaning(data: "HospitalData", file: str, findings: Findings) -> None:
         if not data.shard:
             found, expected = "nothing", "a site of the recipe, such as 'site-1'"
             findings.add("E-SITE-MEANING", file=file, field="data.shard", found=found, expected=expected)
+        for item in fields(data):
+            if item.name not in ("source", "shard") and getattr(data, item.name) != getattr(type(data)(), item.name):
+                found, remedy = "a declaration of your own files", "with source = 'recipe' there are none: take it out"
+                findings.add("E-SITE-MEANING", file=file, field=f"data.{item.name}", found=found, remedy=remedy)
         return
     if not data.tables:
         findings.add("E-SITE-MEANING", file=file, field="data.tables", found="no table", expected="at least one")

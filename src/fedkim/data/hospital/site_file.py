@@ -42,10 +42,11 @@ from typing import Any, Literal
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import open_regular
 from fedkim.data.hospital.typed_tables import broken_toml, filled, kind_of, short
+from fedkim.errors import unknown
 
 LARGEST = 1 << 20
 """Bytes of a site.toml; a larger one is something else."""
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
+SITE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,8 +218,9 @@ def read_site_file(path: Path, findings: Findings) -> SiteFile | None:
         return None
     before = len(findings.errors)
     for table in raw:
-        if table not in ("site", "data", "policy", "coordinator"):
-            findings.add("E-SITE-KEY", file=name, field=short(table), found="an unknown table", expected=_TABLES)
+        if table not in _TABLES:
+            remedy = unknown("table", short(table), _TABLES).remedy
+            findings.add("E-SITE-KEY", file=name, field=short(table), found="an unknown table", remedy=remedy)
     site = filled(Site, raw.get("site", {}), "site", name, findings)
     data = filled(HospitalData, raw.get("data", {}), "data", name, findings)
     passed = {}
@@ -233,14 +235,14 @@ def read_site_file(path: Path, findings: Findings) -> SiteFile | None:
     return whole if len(findings.errors) == before else None
 
 
-_TABLES = "[site], [data], [policy] or [coordinator]"
+_TABLES = ("site", "data", "policy", "coordinator")
 
 
 def _check_meaning(site: SiteFile, findings: Findings) -> None:
     """What the types don't say."""
     from fedkim.data.hospital.meaning import check_meaning
 
-    if not _NAME.fullmatch(site.site.name):
+    if not SITE_NAME.fullmatch(site.site.name):
         expected = "letters, digits, '_', '-' and '.', beginning with a letter, at most 64"
         findings.add("E-SITE-VALUE", file=site.path.name, field="site.name", found="another form", expected=expected)
     check_meaning(site.data, site.path.name, findings)

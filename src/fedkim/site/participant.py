@@ -1,0 +1,117 @@
+"""Participant: a hospital that takes part in a federation, as its ``site.toml`` says.
+
+::
+
+    [site]
+    name = "site-1"
+
+    [data]
+    source = "hospital"             # your own tables (docs/data/hospital.md), or
+    # source = "recipe"             # the synthetic shard that the approved recipe deals to shard = "site-1"
+
+    [policy]                        # what may leave: see fedkim.site.policy
+
+    [coordinator]
+    address = "fedkim.example.org:8000"
+    certificate = "ca.crt"          # the authority that signed the coordinator's certificate
+    key = "site-1.key"              # made by `fedkim site keys`
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedkim.data.hospital import load_site_file
+from fedkim.data.hospital.site_file import HospitalData
+from fedkim.errors import FedkimError, unknown
+from fedkim.recipe import Recipe, load
+from fedkim.site.address import split_address
+from fedkim.site.policy import Policy, policy_from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coordinator:
+    """The table ``[coordinator]``."""
+
+    address: str
+    """``host:port``."""
+    key: Path
+    """This site's private key."""
+    certificate: Path
+    """The authority that signed the coordinator's certificate. There is no plain mode."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participant:
+    """A hospital with what it holds, what may leave it and whom it answers."""
+
+    path: Path
+    """Its site.toml."""
+    name: str
+    data: HospitalData
+    policy: Policy
+    coordinator: Coordinator | None
+    """None: it can rehearse, and not join."""
+    folder: Path
+    """Where the site keeps its audit log and logs."""
+
+    @property
+    def audit(self) -> Path:
+        """The audit log."""
+        return self.folder / "audit.jsonl"
+
+    def recipe(self) -> Recipe:
+        """The approved recipe.
+
+        Raises:
+            FedkimError: the file isn't the one that was approved any more.
+        """
+        path = self.path.parent / self.policy.recipe
+        recipe = load(path)
+        if recipe.digest() != self.policy.recipe_digest:
+            raise FedkimError(
+                f"recipe {path}",
+                found=f"digest {recipe.digest()[:12]}…",
+                expected=f"{self.policy.recipe_digest[:12]}…, as approved in {self.path}",
+                remedy="look at it, and if you approve set policy.recipe_digest to what `fedkim site approve` prints",
+            )
+        return recipe
+
+
+def load_participant(path: str | Path) -> Participant:
+    """Read a site's file.
+
+    Raises:
+        FedkimError: it isn't there, isn't TOML, or says something that isn't understood.
+    """
+    file = load_site_file(path)
+    path = Path(path).resolve()
+    if not file.policy:
+        raise FedkimError(f"{path}", found="no table [policy]", expected="what may leave this site")
+    return Participant(
+        path=path,
+        name=file.site.name,
+        data=file.data,
+        policy=policy_from(file.policy, source=str(path)),
+        coordinator=_coordinator(file.coordinator, path) if file.coordinator else None,
+        folder=path.parent / (file.site.folder or f"{file.site.name}-federation"),
+    )
+
+
+def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:
+    for name, value in table.items():
+        if name not in ("address", "key", "certificate"):
+            hint = unknown("key", name, ("address", "key", "certificate")).remedy
+            raise FedkimError(f"{path}: [coordinator]: unknown key {name!r}", remedy=hint)
+        if not isinstance(value, str):
+            raise FedkimError(f"{path}: [coordinator] {name}", expected="text in quotes")
+    split_address(table.get("address", ""), f"{path}: [coordinator] address")
+    files: dict[str, Path] = {}
+    for name in ("key", "certificate"):
+        if name not in table:
+            raise FedkimError(f"{path}: [coordinator]", found=f"no {name}", expected="a file: there is no plain mode")
+        files[name] = path.parent / table[name]
+        if not files[name].is_file():
+            raise FedkimError(f"{path}: [coordinator] {name}", found="no such file", remedy="check the path")
+    return Coordinator(address=table["address"], **files)
