@@ -50,10 +50,13 @@ def test_the_other_matrices_are_understood(name, cells):
         assert not any(recipe.evaluation.reveal_test or recipe.evaluation.unseen for recipe in recipes.values())
         assert len({recipe.digest() for recipe in recipes.values()}) == cells
         steps = {
-            (recipe.federation.rounds - recipe.injection.first_round + 1) * recipe.injection.steps_per_round
-            for recipe in recipes.values()
+            (
+                "questions" in cell,
+                (recipe.federation.rounds - recipe.injection.first_round + 1) * recipe.injection.steps_per_round,
+            )
+            for cell, recipe in recipes.items()
         }
-        assert steps == {100}  # the same number for all
+        assert steps == {(False, 100), (True, 200)}  # the same number for all, and twice as many for more questions
 
 
 def test_methods_are_settings_of_one_recipe(matrix):
@@ -105,6 +108,21 @@ def test_a_configuration_that_changes_nothing_for_a_method_is_not_tried_twice(tm
     assert tried == [*(("fedkim", number) for number in range(4)), ("fedplug", 0), ("fedplug", 2)]  # no adapter
     rates = [found.recipe(cell).injection for cell in found.choice if cell.method == "fedplug"]
     assert [(one.alignment_learning_rate or one.learning_rate) for one in rates] == [1e-3, 8e-3]
+
+
+def test_a_method_without_a_router_takes_the_rest_of_a_configuration(tmp_path):
+    configuration = ["injection.learning_rate=1e-3", "injection.router_learning_rate=5e-3", "m3oe.router_spread=1.0"]
+    text = BLOCK.replace('"fedkim"', '"fedkim", "uniform"') + (
+        '[choice]\nseeds = [0]\nmethods = ["fedkim", "fedplug", "fedplug-lora"]\n'
+        f"configurations = [{json.dumps(configuration)}]"
+    )
+    found = load_matrix(write(tmp_path, text))
+    recipes = {cell.method: found.recipe(cell, {"fedkim": 0}) for cell in (*found.choice, *found.cells)}
+    assert {method: recipe.injection.learning_rate for method, recipe in recipes.items()} == dict.fromkeys(
+        recipes, 1e-3
+    )
+    moved = {method for method, recipe in recipes.items() if recipe.injection.router_learning_rate == 5e-3}
+    assert moved == {method for method, recipe in recipes.items() if recipe.m3oe.router_spread} == {"fedkim"}
 
 
 def test_smoke_has_every_block_and_two_seeds_of_the_first(matrix):

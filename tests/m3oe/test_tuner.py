@@ -39,6 +39,17 @@ def test_default_targets_are_all_block_projections_and_only_m3oe_trains(family):
     assert all("m3oe_" in name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
 
+def test_experts_begin_the_same_with_a_router_without_one_and_as_one_lora_of_their_rank():
+    """Methods that differ in their route differ in nothing else, not in luck either."""
+    routed, uniform = adapted(awake=False), adapted(awake=False, router="uniform")
+    matched = adapted(awake=False, num_experts=1, r=EXPERTS * routed.peft_config["default"].r)
+    first = {name: layer.m3oe_A["default"].detach() for name, layer in routed.base_model.layers()}
+    assert len(first) > 1
+    for other in (uniform, matched):
+        for name, layer in other.base_model.layers():
+            assert torch.equal(layer.m3oe_A["default"].reshape(-1), first[name].reshape(-1))
+
+
 @pytest.mark.parametrize("low_cpu_mem_usage", [False, True])
 @pytest.mark.parametrize("name", ["default", "other"])
 def test_saved_adapter_comes_back_bit_for_bit_under_any_name(tmp_path, name, low_cpu_mem_usage):

@@ -94,9 +94,11 @@ def source(scores: Scores) -> str:
     hours = sum(info.get("processor_seconds", 0.0) for info in infos) / 3600
     models = ", ".join(sorted({str(info["llm"]) for info in infos}))
     splits = " and ".join(sorted({str(info["split"]) for info in infos}))
+    made = {tuple(info.get("environment", {}).get(key) for key in ("code", "dtype", "torch")) for info in infos}
+    versions = "one build" if len(made) == 1 else f"{len(made)} builds"
     return (
         f"*{len(infos)} cells of `{scores.name}`, seeds {', '.join(map(str, seeds))}, {models}, {splits} split, "
-        f"{hours:.1f} processor hours. Points are hundredths; ± is half of a 95 % t-interval over seeds.*"
+        f"{versions}, {hours:.1f} processor hours. Points are hundredths; ± is half of a 95 % t-interval over seeds.*"
     )
 
 

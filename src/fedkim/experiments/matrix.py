@@ -10,7 +10,7 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 from fedkim.experiments.methods import find_method
-from fedkim.recipe import Recipe, from_dict
+from fedkim.recipe import M3OE, Recipe, from_dict
 
 SMOKE = (
     'run.dtype="float32"',
@@ -83,7 +83,7 @@ class Matrix:
         return from_dict(self.base, *(SMOKE if self.smoke else ()), source=self.name)
 
     def recipe(self, cell: Cell, chosen: Mapping[str, int] | None = None) -> Recipe:
-        """The recipe of one cell: base, method, chosen configuration, variation, backbone, seed; later ones win.
+        """The recipe of one cell: base, chosen configuration, variation, method, backbone, seed; later ones win.
 
         Args:
             cell: one of ``cells`` or ``choice``.
@@ -93,23 +93,22 @@ class Matrix:
         base = from_dict(self.base, *smoke, *cell.overrides, source=self.name) if cell.overrides else self._base
         figures = _figures(base)
         settings = [_filled(text, figures, cell) for text in find_method(cell.method).settings]
-        own = from_dict(self.base, *smoke, *settings, *cell.overrides, source=self.name).m3oe
+        own = from_dict(self.base, *smoke, *cell.overrides, *settings, source=self.name).m3oe
         number = cell.configuration
         if number is None and chosen is not None:
             number = chosen.get(choice_method(cell.method))
         configuration = (
             [] if number is None else [c.format(double_rank=2 * own.rank) for c in self.configurations[number]]
         )
-        if not own.experts:
-            configuration = _without_adapters(configuration)
+        configuration = _applicable(configuration, own)
         split = () if cell.configuration is None else _CHOOSING
         recipe = from_dict(
             self.base,
             *smoke,
             *configuration,
             *self.settings.get(choice_method(cell.method), ()),
-            *settings,
             *cell.overrides,
+            *settings,  # after the variation: a method that takes half of all steps takes half of the variation's
             f"federation.algorithm={cell.backbone}",
             f"run.seed={cell.seed}",
             "run.threads=1",
@@ -131,11 +130,16 @@ def _figures(base: Recipe) -> dict[str, int]:
     }
 
 
-def _without_adapters(configuration: Sequence[str]) -> list[str]:
-    """A configuration for FedPlug, which has no adapter to scale, nor one to learn at a rate of its own."""
-    apart = any(setting.startswith("injection.alignment_learning_rate=") for setting in configuration)
-    adapters = ("m3oe.", "injection.learning_rate=") if apart else ("m3oe.",)
-    return [setting for setting in configuration if not setting.startswith(adapters)]
+def _applicable(configuration: Sequence[str], own: M3OE) -> list[str]:
+    """What of a configuration a method has: FedPlug no adapter, and neither one LoRA nor the uniform route a router."""
+    lacking: tuple[str, ...] = ()
+    if own.experts < 2 or own.router == "uniform":
+        lacking += ("injection.router_learning_rate=", "m3oe.router_")
+    if not own.experts:
+        lacking += ("m3oe.",)
+        if any(setting.startswith("injection.alignment_learning_rate=") for setting in configuration):
+            lacking += ("injection.learning_rate=",)
+    return [setting for setting in configuration if not setting.startswith(lacking)]
 
 
 def _filled(text: str, figures: Mapping[str, int], cell: Cell) -> str:

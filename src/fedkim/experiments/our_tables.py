@@ -136,14 +136,18 @@ def communication(scores: Scores) -> Table:
                 backbone,
                 str(len(groups)),
                 f"{fmean(cell.bytes_sent for cell in cells) / 2**20:.1f}",
+                str(sum(cell.refused for cell in cells)),
                 shown(scores.by_seed(method, "seen", backbone=backbone)),
                 f"{fmean(cell.record['run_info'].get('processor_seconds', 0.0) for cell in cells) / 60:.1f}",
             ]
         )
     return Table(
         title="Bytes against score",
-        note="MiB that all sites send in all rounds, none where another stands in for them; processor minutes of a run on one thread.",
-        header=["method", "backbone", "seeds", "MiB sent", "seen, AUROC", "minutes"],
+        note=(
+            "MiB that all sites send in all rounds, none where another stands in for them; updates that the gate refused in all cells; "
+            "processor minutes of a run on one thread."
+        ),
+        header=["method", "backbone", "seeds", "MiB sent", "refused", "seen, AUROC", "minutes"],
         rows=rows,
     )
 

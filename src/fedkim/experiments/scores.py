@@ -89,6 +89,11 @@ class CellScores:
         }
 
     @property
+    def refused(self) -> int:
+        """Updates that the gate refused, in all rounds."""
+        return sum(len(entry.get("rejected", {})) for entry in self.record["train_info"]["rounds"])
+
+    @property
     def bytes_sent(self) -> int:
         """Of all sites in all rounds; none where somebody stands in for the sites."""
         if tomllib.loads(self.record["run_info"]["config"]).get("federation", {}).get("trainers", "sites") != "sites":

@@ -30,7 +30,7 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
         ablation(scores),
         rho_table(scores),
         varied(scores, "Heterogeneous sites", ("dirichlet-0.1", "missing-0.6", "site-shift")),
-        varied(scores, "More questions on the same inputs", ("questions",)),
+        varied(scores, "More questions on the same inputs, in twice the steps", ("questions",)),
         routing(scores),
         varied(scores, "More steps", ("twice-the-steps",)),
         communication(scores),

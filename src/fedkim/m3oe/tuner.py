@@ -83,14 +83,16 @@ class M3OEModel(RoutedModel, BaseTuner):
             if width is None:
                 raise FedkimError("the model tells no embedding width", remedy="set M3OEConfig.router_embed_dim")
             config.router_embed_dim = int(width)
-        return TaskModalityRouter(
-            config.router_embed_dim,
-            config.num_experts,
-            dim=config.router_dim,
-            hidden=config.router_hidden,
-            normalise=config.router_normalise,
-            inputs=config.router_inputs,
-        )
+        with torch.random.fork_rng(devices=[]):  # a stream of its own: experts begin the same with a router and without
+            torch.manual_seed(int(torch.randint(2**63 - 1, ())))
+            return TaskModalityRouter(
+                config.router_embed_dim,
+                config.num_experts,
+                dim=config.router_dim,
+                hidden=config.router_hidden,
+                normalise=config.router_normalise,
+                inputs=config.router_inputs,
+            )
 
     def _create_and_replace(
         self,
