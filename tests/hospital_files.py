@@ -72,8 +72,8 @@ def write_hospital(folder: Path, *, num_patients: int = 12, leads=("II", "I")) -
     write_rows(folder / "patients.csv", HEADER, rows)
     write_stays(folder / "icu.csv", [f"S{number}" for number in range(num_patients)], random)
     (folder / "site.toml").write_text(SITE, encoding="utf-8")
-    (folder / "site.key").touch(mode=0o600)
-    (folder / "site.key").write_text("5e" * 32)  # a site makes its own at random
+    (folder / "pseudonyms.key").touch(mode=0o600)
+    (folder / "pseudonyms.key").write_text("5e" * 32)  # a site makes its own at random
     return folder / "site.toml"
 
 

@@ -143,7 +143,8 @@ def test_certificates_name_the_hosts_and_chain_to_the_authority(tmp_path):
     authority = x509.load_pem_x509_certificate((tmp_path / "tls" / "ca.crt").read_bytes())
     server.verify_directly_issued_by(authority)
     names = server.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == ["fedkim.example.org"]
+    assert names.get_values_for_type(x509.DNSName) == ["fedkim.example.org", "localhost"]
+    assert {str(address) for address in names.get_values_for_type(x509.IPAddress)} == {"127.0.0.1", "::1"}
     assert stat.S_IMODE((tmp_path / "tls" / "server.key").stat().st_mode) == 0o600
     context = ssl.create_default_context(cafile=str(tmp_path / "tls" / "ca.crt"))
     assert context.verify_mode == ssl.CERT_REQUIRED

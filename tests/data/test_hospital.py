@@ -215,7 +215,7 @@ def test_a_patient_planted_in_two_splits_is_found_however_the_id_is_written(tmp_
 def test_the_key_is_its_owners_alone_and_splits_stay_when_patients_come(tmp_path):
     (tmp_path / "a").mkdir()
     site = write_hospital(tmp_path / "a", num_patients=80)
-    key = site.parent / "site.key"
+    key = site.parent / "pseudonyms.key"
     key.unlink()
     before = {sample.patient: sample.split for sample in hospital.load_site(site)}
     made = key.read_text()
@@ -229,7 +229,7 @@ def test_the_key_is_its_owners_alone_and_splits_stay_when_patients_come(tmp_path
 
 
 def test_the_check_writes_nothing(site):
-    (site.parent / "site.key").unlink()
+    (site.parent / "pseudonyms.key").unlink()
     before = sorted(path.relative_to(site.parent) for path in site.parent.rglob("*"))
     hospital.check(site)
     assert sorted(path.relative_to(site.parent) for path in site.parent.rglob("*")) == before
@@ -336,6 +336,12 @@ def test_no_canary_in_messages_logs_events_or_results(tmp_path, capsys, caplog):
     data = tmp_path / "data"
     data.mkdir()
     site = planted(data)
+    assert main(["data", "check", str(site)]) == 2  # its policy is none that a federation understands
+    told = capsys.readouterr().out
+    assert "E-SITE-FEDERATION" in told
+    assert "no recipe" in told
+    whole = site.read_text(encoding="utf-8")
+    site.write_text(whole[: whole.index("[policy]")], encoding="utf-8")
     assert main(["data", "check", str(site)]) == 0
     recipe = small(
         "data.source=hospital", f"data.root={site}", 'tasks.seen=["covid","mortality"]', "tasks.unseen=[]",

@@ -1,7 +1,7 @@
 """A hospital's own tables behind the network's ``site.toml``: one file, read by the loader and by the federation."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -47,12 +47,36 @@ def ward(tmp_path):
 
 def test_one_site_file_serves_the_check_and_the_federation(ward):
     assert not check(ward).errors
+    assert main(["data", "check", str(ward)]) == 0
     site = load_participant(ward)
     assert site.folder == ward.parent / "records"
     shard = load_shard(site, site.recipe())
     assert shard.patients == {"decoder.covid": 12, "encoder.image": 12}
     assert not shard.dataset.synthetic
     assert {name for sample in shard.dataset for name in (*sample.inputs, *sample.labels)} == {"image", "covid"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ('modalities = ["image"]', 'modalities = ["image", "ecg"]', "modality 'ecg'"),
+        ('tasks = ["covid"]', 'tasks = ["covidd"]', "task 'covidd'; did you mean 'covid'"),
+    ],
+)
+def test_a_policy_that_names_what_does_not_exist_is_refused(ward, old, new, word):
+    edit(ward, old, new)
+    site = load_participant(ward)
+    with pytest.raises(FedkimError, match=word):
+        load_shard(site, site.recipe())
+
+
+def test_the_check_tells_what_a_federation_would_refuse(ward, capsys):
+    edit(ward, "min_cohort", "min_cohrt")
+    assert main(["data", "check", str(ward)]) == 2
+    told = capsys.readouterr().out
+    assert "E-SITE-FEDERATION" in told
+    assert "unknown key 'min_cohrt' in [policy]" in told
+    assert "did you mean 'min_cohort'" in told
 
 
 def test_rows_of_another_split_stay_out(ward):
@@ -84,7 +108,16 @@ def test_a_round_on_a_hospitals_own_tables_leaves_no_patients_value(ward, capsys
         components=components, owners=dict.fromkeys(components, 2),
     )  # fmt: skip
     header, body = answering.answer(to_header(request), base.to_bytes())
+    larger = Extractor(
+        tasks=answering.shard.tasks, shapes={"image": (3, 64, 64)}, settings=RECIPE.extraction, seed=RECIPE.run.seed
+    ).state()
+    components = component_digests(larger)
+    other = replace(request, round=2, base=larger.digest(), components=components)
+    refused, nothing = answering.answer(to_header(other), larger.to_bytes())
     audit.close()
+    assert (refused["status"], refused["code"], nothing) == ("failed", "E-ARCHITECTURE", b"")
+    assert "data.ecg.leads sets an ECG's leads" in capsys.readouterr().out
+    components = request.components
     assert (header["status"], header["num_examples"]) == ("ok", {"decoder.covid": 12, "encoder.image": 12})
     assert {name: State.from_bytes(body).slice([name]).digest() for name in components} != components
     assert verify(site.audit, head=header["audit"]).sent == 1

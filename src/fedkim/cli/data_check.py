@@ -33,6 +33,8 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
         from fedkim.data.hospital import check as check_hospital
 
         findings: Findings = check_hospital(Path(what))
+        if not findings.errors:
+            _check_participation(Path(what), findings)
         name = what
     else:
         if root is None:
@@ -43,6 +45,23 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
     if findings.errors:
         number = len(findings.errors)
         raise FedkimError(name, found=f"{number} error{'s' if number > 1 else ''}", remedy="mend what is listed above")
+
+
+def _check_participation(path: Path, findings: "Findings") -> None:
+    """What a federation would refuse of a site file that has a policy."""
+    from fedkim.data.hospital import load_site_file
+    from fedkim.site.participant import load_participant
+
+    file = load_site_file(path)
+    if not file.policy and not file.coordinator:
+        return
+    try:
+        load_participant(path).recipe()
+    except FedkimError as error:
+        findings.add(
+            "E-SITE-FEDERATION", file=path.name, found=f"{error.what}: {error.found}".removesuffix(": "),
+            expected=error.expected, remedy=error.remedy,
+        )  # fmt: skip
 
 
 def _check_set(name: str, root: Path, contents: bool) -> "Findings":

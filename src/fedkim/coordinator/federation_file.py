@@ -40,6 +40,7 @@ from fedkim.data.hospital.site_file import SITE_NAME
 from fedkim.data.hospital.typed_tables import broken_toml
 from fedkim.engines.flower.messages import UPLOADS
 from fedkim.errors import FedkimError, unknown
+from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe, from_dict, import_plugins, load
 from fedkim.tasks import TASKS
 
@@ -222,11 +223,10 @@ def _member(name: str, table: object, path: Path) -> Member:
     for key in ("modalities", "tasks"):
         if not isinstance(keys[key], list) or not all(isinstance(item, str) for item in keys[key]):
             raise FedkimError(f"{where} {key}", found=repr(keys[key])[:40], expected='a list, for example ["image"]')
-    for task in keys["tasks"]:
-        if task not in TASKS:
-            raise FedkimError(
-                f"{where}: {unknown('task', task, TASKS).what}", remedy=unknown("task", task, TASKS).remedy
-            )
+    for kind, key, known in (("task", "tasks", TASKS), ("modality", "modalities", MODALITIES)):
+        for named in keys[key]:
+            if named not in known:
+                raise unknown(f"{where}: {kind}", named, known)
     return Member(
         name=name,
         public_key=str(keys["public_key"]),

@@ -128,7 +128,7 @@ def _write(path: Path, key: str, entry: Entry) -> None:
     facts = json.dumps(entry.facts)
     header = {"format": FORMAT, "key": key, "facts": facts, "checksum": _checksum(tensors, facts)}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a hospital's films may be in it
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=".safetensors")
         os.close(handle)
         try:

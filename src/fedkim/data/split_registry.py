@@ -127,7 +127,7 @@ def site_secret(path: Path) -> bytes:
     Raises:
         FedkimError: the file is readable by others, isn't a key, or can't be made.
     """
-    what = f"site key {path}"
+    what = f"key of the pseudonyms {path}"
     if not path.exists():
         _make_secret(path, what)
     try:

@@ -153,12 +153,24 @@ class Answering:
         if any(part is None for part in parts):
             return None
         base = State({key: tensor for part in parts if part is not None for key, tensor in part.items()})
-        form = {key: (tensor.shape, tensor.dtype) for key, tensor in base.items()}
-        if form != {key: (tensor.shape, tensor.dtype) for key, tensor in self.shape.items()}:
-            raise FedkimError("a request", found="weights of another architecture than the approved recipe's")
+        self._require_own_form(base)
         if base.digest() != request.base or not _finite(base):
             raise FedkimError("a request", found="other weights than it names, or weights that aren't finite")
         return base
+
+    def _require_own_form(self, base: State) -> None:
+        """Sites' own inputs shape their encoders' first layers: with other leads than the coordinator's the same recipe fits no more."""
+        came, own = ({key: (tuple(t.shape), t.dtype) for key, t in state.items()} for state in (base, self.shape))
+        for key in sorted(came.keys() | own.keys()):
+            if came.get(key) != own.get(key):
+                found, expected = (f"{form[key][0]} {form[key][1]}" if key in form else "none" for form in (came, own))
+                raise FedkimError(
+                    f"a request: tensor {key!r}",
+                    found=found,
+                    expected=f"{expected} by the approved recipe and this site's own inputs",
+                    remedy="ask the coordinator for the form of its inputs; data.ecg.leads sets an ECG's leads",
+                    code="E-ARCHITECTURE",
+                )
 
     def _withheld(self, update: Update, base: State, changed: State, num_bytes: int) -> str:
         """The code of what is wrong with an update, by the coordinator's own gate and by the policy; empty if nothing is."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedkim.errors import FedkimError
+from fedkim.site.address import LOOPBACK
 
 DAYS = 825
 """How long a certificate holds."""
@@ -87,7 +88,10 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
     )
     server = (
         begin(hosts[0], "fedkim federation", server_key.public_key())
-        .add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(
             x509.KeyUsage(digital_signature=True, key_cert_sign=False, crl_sign=False, **usage), critical=True

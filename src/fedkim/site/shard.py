@@ -8,11 +8,12 @@ from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import owned_components
 from fedkim.extraction.extractor import modalities_of, usable
+from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.world import build_world, resolve_tasks
 from fedkim.site.participant import Participant
 from fedkim.site.policy import Policy
-from fedkim.tasks import Task
+from fedkim.tasks import TASKS, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ def load_shard(site: Participant, recipe: Recipe) -> Shard:
         FedkimError: whatever is wrong with the data, or nothing is left of it by the policy.
     """
     import_plugins(recipe.run.plugins)
+    _require_known(site)
     allowed = [task for task in resolve_tasks(recipe).values() if task.name in site.policy.tasks]
     tasks = tuple(task for task in allowed if task.name in recipe.tasks.seen)
     dataset = permitted(_read(site, recipe), site.policy)
@@ -47,6 +49,14 @@ def load_shard(site: Participant, recipe: Recipe) -> Shard:
             remedy="see policy.tasks and policy.modalities",
         )
     return Shard(dataset=dataset, tasks=tasks, examples=examples, patients=cohorts(dataset, tasks))
+
+
+def _require_known(site: Participant) -> None:
+    """A policy that names what doesn't exist would leave out in silence what was meant."""
+    for kind, named, known in (("task", site.policy.tasks, TASKS), ("modality", site.policy.modalities, MODALITIES)):
+        for name in named:
+            if name not in known:
+                raise unknown(f"{site.path}: [policy] {kind}", name, known)
 
 
 def permitted(dataset: Dataset, policy: Policy) -> Dataset:

@@ -27,7 +27,7 @@ from fedkim.errors import FedkimError
 from fedkim.progress import Progress
 from fedkim.tasks import TASKS
 
-KEY_FILE = "site.key"
+KEY_FILE = "pseudonyms.key"
 """Beside the site file: under it patients get their pseudonyms and splits. It never leaves; keep a copy."""
 _READERS: Mapping[str, Callable[..., Mapping[str, Tensor]]] = {
     "image": read_image_input,
