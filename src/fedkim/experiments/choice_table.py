@@ -8,6 +8,7 @@ from fedkim.experiments.methods import find_method, title_of
 from fedkim.experiments.table import DASH, Table
 
 _RATE, _ALIGNMENT = "injection.learning_rate", "injection.alignment_learning_rate"
+_ROUTER = "injection.router_learning_rate"
 _SCALE, _TOKENS = "m3oe.alpha", "extraction.tokens."
 
 
@@ -29,7 +30,7 @@ def choice_tables(folder: Path) -> list[Table]:
         adapters = _edge(configurations, chosen, _RATE) if adapted else DASH
         rows.append([title_of(method), *shown, adapters, _edge(configurations, chosen, _ALIGNMENT, _RATE)])
     note = (
-        "Mean AUROC of the seen tasks on development patients of the choosing seeds, points; rates of adapters / alignment. A method "
+        "Mean AUROC of the seen tasks on development patients of the choosing seeds, points; rates of adapters (and router) / alignment. A method "
         "whose chosen rate is the lowest or the highest might do better beyond it."
     )
     header = ["method", *map(_label, configurations), "adapters' rate", "alignment's rate"]
@@ -55,6 +56,8 @@ def _rate(configuration: Sequence[str], *keys: str) -> float | None:
 def _label(configuration: Sequence[str]) -> str:
     """``1e-3 / 8e-3, 8 tokens, scale 2``; a setting that isn't known by a short name stands in full."""
     named = dict(setting.split("=", 1) for setting in configuration)
+    if named.get(_ROUTER) == named.get(_RATE):
+        named.pop(_ROUTER, None)  # the adapters' rate is the router's too
     rates = [named[key] for key in (_RATE, _ALIGNMENT) if key in named]
     words = [" / ".join(rates)] if rates else []
     for key, value in named.items():
