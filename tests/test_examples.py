@@ -15,6 +15,8 @@ from fedkim.aggregation import ALGORITHMS, weighted_mean
 from fedkim.data.public_sets import PUBLIC_SETS
 from fedkim.data.registry import SOURCES
 from fedkim.errors import FedkimError
+from fedkim.experiments.matrix_file import load_matrix
+from fedkim.experiments.methods import METHODS
 from fedkim.injection import LLMS
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import load
@@ -38,7 +40,7 @@ SMALL = (
 def _registries(monkeypatch):
     """The examples' folder on the path; afterwards every registry as it was."""
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    registries = (TASKS, MODALITIES, SOURCES, ALGORITHMS, LLMS, PUBLIC_SETS)
+    registries = (TASKS, MODALITIES, SOURCES, ALGORITHMS, LLMS, PUBLIC_SETS, METHODS)
     before = [dict(registry) for registry in registries]
     yield
     for registry, content in zip(registries, before):
@@ -161,3 +163,27 @@ def test_a_public_set_of_ones_own_is_split_trained_and_never_scored_on_patients_
     write_fractures(tmp_path / "others", number=60, first=1000)
     result = run.evaluate(tmp_path / "others")
     assert result["metrics"]["fracture"]["seen"]
+
+
+MATRIX = """
+[base.run]
+plugins = ["add_method"]
+[[cells]]
+methods = ["fedkim", "fedkim-many"]
+seeds = [1]
+[choice]
+seeds = [0]
+methods = ["fedkim", "fedkim-many"]
+configurations = [["injection.learning_rate=1e-3"], ["injection.learning_rate=2e-3"]]
+"""
+
+
+def test_a_method_of_ones_own_stands_in_a_matrix_with_settings_chosen_for_it_alone(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MATRIX)
+    matrix = load_matrix(path)
+    ours = {cell.method: matrix.recipe(cell, {"fedkim": 0, "fedkim-many": 1}) for cell in matrix.cells}
+    assert [(one.m3oe.experts, one.m3oe.rank, one.injection.learning_rate) for one in ours.values()] == [
+        (12, 8, 1e-3),
+        (24, 4, 2e-3),
+    ]

@@ -96,4 +96,4 @@ def test_nothing_tells_where_it_was_written():
 def test_importing_the_package_loads_no_torch():
     code = "import sys, fedkim; print(fedkim.__version__, [m for m in ('torch', 'numpy', 'transformers') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "0.1.0 []"
+    assert out.strip() == "0.2.0.dev0 []"

@@ -147,4 +147,5 @@ def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
         "ward-b": {"patients": None, "samples": 12},
     }
     assert kept["meta_info"]["suppressed"] == {"smallest_cell": 10, "tasks": ["mortality"]}
-    assert json.loads(keep_result(tmp_path, RECIPE, result).read_text())["metrics"].keys() == {"covid", "mortality"}
+    path = keep_result(tmp_path / "synthetic", RECIPE, result)
+    assert json.loads(path.read_text())["metrics"].keys() == {"covid", "mortality"}

@@ -209,6 +209,19 @@ def test_a_result_is_kept_under_its_recipe_method_backbone_and_seed(scored, tmp_
     assert json.loads(path.read_text()) == result
 
 
+def test_another_recipes_result_is_not_written_over(scored, tmp_path):
+    _, result = scored
+    path = keep_result(tmp_path, RECIPE, result)
+    assert keep_result(tmp_path, RECIPE, result) == path
+    other = small("federation.rounds=2", "injection.learning_rate=2e-3")
+    with pytest.raises(FedkimError, match="found the result of another recipe; give the run a name of its own"):
+        keep_result(tmp_path, other, result)
+    assert json.loads(path.read_text()) == result
+    path.write_text("{}")
+    with pytest.raises(FedkimError, match="a file that is no result"):
+        keep_result(tmp_path, RECIPE, result)
+
+
 @pytest.mark.parametrize(
     "method",
     [("m3oe.experts=0",), ("injection.teacher=decoder", "injection.train_encoders=false", "injection.guidance=2.0")],

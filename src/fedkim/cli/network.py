@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from cyclopts import App
 
@@ -132,11 +133,14 @@ def approve(recipe: Path, /) -> None:
 
 
 @site.command
-def dry_run(site_file: Path, /, *, as_json: AsJson = False) -> None:
+def dry_run(
+    site_file: Path, /, *, uploads: Literal["float32", "bfloat16"] = "float32", as_json: AsJson = False
+) -> None:
     """Train one round here, and show every tensor that would leave. Nothing is sent.
 
     Args:
         site_file: This hospital's site.toml.
+        uploads: What the coordinator's [network] uploads says.
         as_json: Print JSON.
     """
     from dataclasses import asdict
@@ -144,7 +148,7 @@ def dry_run(site_file: Path, /, *, as_json: AsJson = False) -> None:
     from fedkim.site.dry_run import dry_run as rehearse
     from fedkim.site.participant import load_participant
 
-    done = rehearse(load_participant(site_file))
+    done = rehearse(load_participant(site_file), uploads=uploads)
     if as_json:
         print(json.dumps(asdict(done), indent=1))
         return
@@ -183,12 +187,13 @@ def status(run: Path, /, *, as_json: AsJson = False, live: bool = False) -> None
         as_json: Print JSON.
         live: Print anew every two seconds until it ends.
     """
+    from fedkim.coordinator.standing import TERMINAL
     from fedkim.coordinator.status import status_of, status_text
 
     while True:
         found = status_of(run)
         print(json.dumps(found, indent=1) if as_json else status_text(found), flush=True)
-        if not live or found["state"] not in ("starting", "waiting", "running"):
+        if not live or found["state"] in TERMINAL:
             return
         time.sleep(2.0)
 

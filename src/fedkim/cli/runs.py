@@ -119,11 +119,12 @@ def evaluate(
         _show(result, run)
 
 
-def report(run: Path, /) -> None:
+def report(run: Path, /, *, markdown: bool = False) -> None:
     """Write a run's report.html anew from its stored result; one file, readable offline.
 
     Args:
         run: The run's folder.
+        markdown: Print its tables as Markdown instead, for a page of yours.
     """
     from fedkim.report import write_report
     from fedkim.store import RunStore
@@ -132,6 +133,11 @@ def report(run: Path, /) -> None:
     if result is None:
         found = "no result yet" if run.is_dir() else "no such folder"
         raise FedkimError(f"run folder {run}", found=found, remedy="run its recipe to the end first")
+    if markdown:
+        from fedkim.report.markdown import results_table
+
+        print(results_table(result), end="")
+        return
     print(write_report(result, run / "report.html"))
 
 

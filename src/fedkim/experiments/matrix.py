@@ -154,9 +154,5 @@ def _filled(text: str, figures: Mapping[str, int], cell: Cell) -> str:
 
 
 def choice_method(method: str) -> str:
-    """The method whose choice a method shares: a reference or an ablation takes what was chosen for what it is compared with.
-
-    FedPlug, both FedPlug_L, FEDKIM and FEDKIM+ choose for themselves.
-    """
-    own = ("fedplug", "fedplug-lora", "fedplug-lora-matched", "fedkim-plus")
-    return method if method in own else "fedkim"
+    """The method whose choice a method shares: a reference or an ablation takes what was chosen for what it is compared with."""
+    return method if find_method(method).chooses else "fedkim"

@@ -39,6 +39,7 @@ from typing import Any
 from fedkim.errors import FedkimError
 from fedkim.experiments.matrix import Cell, Matrix, choice_method
 from fedkim.experiments.methods import METHODS, find_method
+from fedkim.recipe import from_dict, import_plugins
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9.\-]{0,40}")
 
@@ -53,9 +54,10 @@ def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FedkimError(f"matrix {path}", found="no such file", remedy="check the path") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and what int() and deep nesting raise
         raise FedkimError(f"matrix {path}", found=f"unreadable ({error})", expected="a TOML file") from None
     _only(str(path), table, ("name", "base", "settings", "cells", "choice"))
+    import_plugins(from_dict(table.get("base", {}), source=str(path)).run.plugins)  # they may add methods
     if not isinstance(table.get("cells"), list) or not table["cells"]:
         raise FedkimError(f"matrix {path}", found="no [[cells]]", expected="at least one block")
     name = _word(f"{path}: name", table.get("name", path.stem))

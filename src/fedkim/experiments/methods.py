@@ -1,6 +1,5 @@
 """Methods: what the papers compare, and our references, as settings of one code path."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedkim.errors import unknown
@@ -24,6 +23,8 @@ class Method:
     """
     ours: bool = False
     """Not in the paper."""
+    chooses: bool = False
+    """Its settings are chosen for it alone; otherwise it takes FEDKIM's, which it is compared with."""
 
 
 _FROZEN = "injection.train_encoders=false"
@@ -33,14 +34,15 @@ _EVIDENCE = "injection.evidence=decoder"
 _SPREAD = "m3oe.router_spread=1.0"
 
 _METHODS = (
-    Method(name="fedplug", title="FedPlug", settings=("m3oe.experts=0",)),
-    Method(name="fedplug-lora", title="FedPlug_L (rank r)", settings=("m3oe.experts=1",)),
+    Method(name="fedplug", title="FedPlug", settings=("m3oe.experts=0",), chooses=True),
+    Method(name="fedplug-lora", title="FedPlug_L (rank r)", settings=("m3oe.experts=1",), chooses=True),
     Method(
         name="fedplug-lora-matched",
         title="FedPlug_L (rank P·r)",
         settings=("m3oe.experts=1", "m3oe.rank={matched_rank}"),
+        chooses=True,
     ),
-    Method(name="fedkim", title="FEDKIM", settings=()),
+    Method(name="fedkim", title="FEDKIM", settings=(), chooses=True),
     Method(name="fedkim-pub", title="FEDKIM_pub", settings=("federation.trainers=public",)),
     Method(name="without-task", title="w/o task description", settings=("m3oe.router_inputs=modality",)),
     Method(name="without-modality", title="w/o modality description", settings=("m3oe.router_inputs=task",)),
@@ -55,7 +57,7 @@ _METHODS = (
         )
         for site in range(1, LOCAL_SITES + 1)
     ),
-    Method(name="fedkim-plus", title="FEDKIM+", settings=(*_TAUGHT, *_LATE, _EVIDENCE), ours=True),
+    Method(name="fedkim-plus", title="FEDKIM+", settings=(*_TAUGHT, *_LATE, _EVIDENCE), ours=True, chooses=True),
     # each ingredient of FEDKIM+ by itself, and FEDKIM+ without one of them
     Method(name="frozen-encoders", title="FEDKIM, encoders frozen on the server", settings=(_FROZEN,), ours=True),
     Method(name="late", title="FEDKIM, injection in the last two rounds", settings=_LATE, ours=True),
@@ -90,8 +92,8 @@ _METHODS = (
     ),
 )
 
-METHODS: Mapping[str, Method] = {method.name: method for method in _METHODS}
-"""By name."""
+METHODS: dict[str, Method] = {method.name: method for method in _METHODS}
+"""By name; a plug-in that the matrix's ``[base.run] plugins`` names may add one."""
 
 LOCAL = tuple(f"local-only.{site}" for site in range(1, LOCAL_SITES + 1))
 """Their mean is the row *local-only*."""

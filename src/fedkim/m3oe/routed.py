@@ -257,13 +257,6 @@ class RoutedModel:
         if first is not None and first[1].merged:
             raise FedkimError("a route is merged into the weights, another can't be set", remedy="unmerge it first")
 
-    def to_lora_state_dict(
-        self, weights: Weights | None = None, *, adapter: str | None = None, dtype: torch.dtype | None = None
-    ) -> dict[str, Tensor]:
-        """The routed adapter as the state dict of one stock PEFT LoRA of rank and alpha P·r; exact."""
-        name = self._adapter(adapter)
-        return export.lora_state_dict(cast("M3OEModel", self), name, self._one_gate(weights, name), dtype)
-
     def export_lora(
         self,
         path: str | Path,

@@ -1,15 +1,18 @@
 """What a result says about its run: settings, versions, time and memory; and the files it goes to."""
 
+import json
 import resource
 import time
+import tomllib
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from fedkim.data.registry import FOLDED
+from fedkim.errors import FedkimError
 from fedkim.evaluation.suppression import suppressed_result
-from fedkim.recipe import Recipe
+from fedkim.recipe import Recipe, from_dict
 from fedkim.store.files import plain, pretty, write_text
 
 
@@ -65,13 +68,31 @@ def keep_result(folder: Path, recipe: Recipe, result: Mapping[str, Any], *, name
     """Write a result (aggregates only) to its place below ``folder``, or as ``<folder>/<recipe>/<name>.json``.
 
     Of a hospital's own patients nothing is kept that describes fewer than ten (``evaluation.suppression``).
+
+    Raises:
+        FedkimError: another recipe's result stands there: a name tells method, backbone and seed apart, and no other setting.
     """
     if recipe.data.source == "hospital":
         result = suppressed_result(result)
     path = folder / recipe.run.name / f"{name}.json" if name else result_path(folder, recipe, result)
+    _require_same_recipe(path, recipe)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, pretty(plain(result)))
     return path
+
+
+def _require_same_recipe(path: Path, recipe: Recipe) -> None:
+    try:
+        kept = from_dict(tomllib.loads(json.loads(path.read_text(encoding="utf-8"))["run_info"]["config"]))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError, FedkimError):
+        raise FedkimError(
+            f"result {path}", found="a file that is no result", remedy="move it away, or keep this one elsewhere"
+        ) from None
+    if kept.digest() != recipe.digest():
+        remedy = "give the run a name of its own (--set run.name=…), keep it elsewhere, or delete that file"
+        raise FedkimError(f"result {path}", found="the result of another recipe", remedy=remedy)
 
 
 def write_report_beside(folder: Path, result: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
     if coordinator is None:
         raise FedkimError(f"{site.path}", found="no table [coordinator]", expected="an address and a key")
     site.folder.mkdir(parents=True, exist_ok=True)
-    lock = Lock(site.folder / "site.lock", site.folder)
+    lock = Lock(site.folder / "site.lock", f"site {site.name!r}")
     lock.acquire()
     socket, elsewhere = site.folder / "worker.socket", None
     if len(os.fsencode(socket)) > LONGEST:

@@ -8,10 +8,16 @@ from fedkim.errors import FedkimError
 
 
 class Lock:
-    """A lock file beside a run's folder, holding the process id of its owner. Never deleted: that would race."""
+    """A lock file holding the process id of its owner. Never deleted: that would race.
 
-    def __init__(self, path: Path, of: Path):
-        self.path, self._of = path, of
+    Args:
+        path: the lock file.
+        what: what it keeps to one process, as an error names it.
+        remedy: what somebody who comes second can do.
+    """
+
+    def __init__(self, path: Path, what: str, *, remedy: str = "wait for it, or end it"):
+        self.path, self._what, self._remedy = path, what, remedy
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
@@ -27,9 +33,9 @@ class Lock:
             holder = os.read(descriptor, 32).decode(errors="replace").strip()
             os.close(descriptor)
             raise FedkimError(
-                f"run folder {self._of}",
+                self._what,
                 found=f"process {holder} at work in it" if holder.isdigit() else "another process at work in it",
-                remedy="wait for it, or choose another folder with --out",
+                remedy=self._remedy,
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -61,7 +61,11 @@ class RunStore:
         try:
             make_folder(store.folder.parent)
             # beside the folder, so that it stays put when --force replaces the folder
-            store._lock = Lock(store.folder.parent / f".{store.folder.name}.lock", store.folder)
+            store._lock = Lock(
+                store.folder.parent / f".{store.folder.name}.lock",
+                f"run folder {store.folder}",
+                remedy="wait for it, or choose another folder with --out",
+            )
             store._lock.acquire()
         except OSError as error:
             raise FedkimError(f"run folder {store.folder}", found=error.strerror or "unusable") from None
