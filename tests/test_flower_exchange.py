@@ -62,7 +62,7 @@ def hospitals(world, tmp_path_factory):
             data=HospitalData(source="recipe", shard=name),
             policy=policy,
             coordinator=None,
-            folder=folder / name,
+            records=folder / name,
         )
         found[name] = Answering(site, AuditLog(site.audit))
     KEYS["stranger"] = make_site_keys(folder / "stranger.key")

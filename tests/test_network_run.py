@@ -45,7 +45,7 @@ def federation(tmp_path, monkeypatch):
         )  # fmt: skip
         site = Participant(
             path=tmp_path / f"{name}.toml", name=name, data=HospitalData(source="recipe", shard=name), policy=policy,
-            coordinator=None, folder=tmp_path / name,
+            coordinator=None, records=tmp_path / name,
         )  # fmt: skip
         key = make_site_keys(tmp_path / f"{name}.key")
         grid.connect(number, key, Answering(site, AuditLog(site.audit)).answer)

@@ -49,7 +49,7 @@ def test_one_site_file_serves_the_check_and_the_federation(ward):
     assert not check(ward).errors
     assert main(["data", "check", str(ward)]) == 0
     site = load_participant(ward)
-    assert site.folder == ward.parent / "records"
+    assert site.records == ward.parent / "records"
     shard = load_shard(site, site.recipe())
     assert shard.patients == {"decoder.covid": 12, "encoder.image": 12}
     assert not shard.dataset.synthetic

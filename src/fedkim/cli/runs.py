@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def demo(*, force: bool = False, out: Path | None = None, set_: Overrides = None) -> None:
-    """Run the whole of FEDKIM on synthetic patients with a real language model: four to five minutes on two cores.
+    """Run the whole of FEDKIM on synthetic patients with a real language model: about five minutes on two cores.
 
     A second time it prints the stored table.
 

@@ -1,10 +1,10 @@
 """World: everything a recipe resolves to before the first round."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedkim.aggregation import Algorithm, check_owners, make_algorithm
+from fedkim.data.hospital.site_file import SITE_NAME
 from fedkim.data.partition import partition
 from fedkim.data.registry import SOURCES
 from fedkim.data.sample import Dataset, Sample
@@ -15,9 +15,6 @@ from fedkim.extraction import Extractor, owned_components
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.state import State
 from fedkim.tasks import TASKS, Task
-
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
-"""What a site may be called: names go into events, files and messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +104,7 @@ def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | N
     sites = _trainers(recipe, data) if declared is None else {}
     seen = [tasks[name] for name in recipe.tasks.seen]
     for site in sites:
-        if not _NAME.fullmatch(site):
+        if not SITE_NAME.fullmatch(site):
             raise FedkimError(
                 f"site {site!r}",
                 expected="a name of letters, digits, '_', '-' and '.' (at most 64, beginning with a letter)",

@@ -34,28 +34,28 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
     coordinator = site.coordinator
     if coordinator is None:
         raise FedkimError(f"{site.path}", found="no table [coordinator]", expected="an address and a key")
-    site.folder.mkdir(parents=True, exist_ok=True)
-    lock = Lock(site.folder / "site.lock", f"site {site.name!r}")
+    site.records.mkdir(parents=True, exist_ok=True)
+    lock = Lock(site.records / "site.lock", f"site {site.name!r}")
     lock.acquire()
-    socket, elsewhere = site.folder / "worker.socket", None
+    socket, elsewhere = site.records / "worker.socket", None
     if len(os.fsencode(socket)) > LONGEST:
         elsewhere = tempfile.mkdtemp(prefix="fedkim-")
         socket = Path(elsewhere) / "worker.socket"
     socket.unlink(missing_ok=True)
-    environment = {**flower_environment(site.folder / "flower"), SOCKET: str(socket)}
+    environment = {**flower_environment(site.records / "flower"), SOCKET: str(socket)}
     worker = Child(
         "worker",
         [sys.executable, "-m", "fedkim.site.worker", str(site.path), "--socket", str(socket)],
-        site.folder / "worker.log",
+        site.records / "worker.log",
         environment,
     )
-    node = Child("SuperNode", _supernode(site), site.folder / "supernode.log", environment)
+    node = Child("SuperNode", _supernode(site), site.records / "supernode.log", environment)
     try:
         worker.start()
         _wait_for(worker, socket)
         say(worker.last_words(1))
         node.start()
-        say(f"{site.name} is joining {coordinator.address} (TLS); logs in {site.folder}")
+        say(f"{site.name} is joining {coordinator.address} (TLS); logs in {site.records}")
         while True:
             for child in (worker, node):
                 if not child.alive:

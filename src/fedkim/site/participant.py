@@ -53,13 +53,13 @@ class Participant:
     policy: Policy
     coordinator: Coordinator | None
     """None: it can rehearse, and not join."""
-    folder: Path
+    records: Path
     """Where the site keeps its audit log and logs."""
 
     @property
     def audit(self) -> Path:
         """The audit log."""
-        return self.folder / "audit.jsonl"
+        return self.records / "audit.jsonl"
 
     def recipe(self) -> Recipe:
         """The approved recipe.
@@ -95,7 +95,7 @@ def load_participant(path: str | Path) -> Participant:
         data=file.data,
         policy=policy_from(file.policy, source=str(path)),
         coordinator=_coordinator(file.coordinator, path) if file.coordinator else None,
-        folder=path.parent / (file.site.folder or f"{file.site.name}-federation"),
+        records=path.parent / (file.site.folder or f"{file.site.name}-federation"),
     )
 
 

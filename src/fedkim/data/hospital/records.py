@@ -145,7 +145,7 @@ def input_of(role: str, row: Row, site: SiteFile, *, image_size: int) -> Input:
     name = data.series.file if shared else row.files[role]
     if role == "ecg" and not name.lower().endswith((".csv", ".hea")):
         name += ".hea"
-    path = confined(site.folder, name)
+    path = confined(site.files, name)
     settings: dict[str, Any]
     if role == "image":
         settings = {"size": image_size} | ({"frames": data.image.frames} if data.image.frames != "refuse" else {})

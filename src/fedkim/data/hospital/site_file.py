@@ -47,6 +47,7 @@ from fedkim.errors import unknown
 LARGEST = 1 << 20
 """Bytes of a site.toml; a larger one is something else."""
 SITE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
+"""What a site may be called: names go into events, files and messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +183,7 @@ class SiteFile:
     """As it stands there."""
 
     @property
-    def folder(self) -> Path:
+    def files(self) -> Path:
         """Where the patients' files lie."""
         return self.path.parent / self.data.folder
 

@@ -31,7 +31,7 @@ def open_stays(rows: Sequence[Row], site: SiteFile, findings: Findings) -> set[t
         shared = role == "stay"
         name = site.data.series.file if shared else cell
         try:
-            path = confined(site.folder, name)
+            path = confined(site.files, name)
         except FedkimError as error:
             unread.add((role, cell))
             findings.add(
