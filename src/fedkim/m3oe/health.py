@@ -97,12 +97,13 @@ class RouterHealth:
 
 
 def router_health(
-    routes: Sequence[Route], *, least_entropy: float = 0.25, least_variation: float = 0.01
+    routes: Sequence[Route], *, least_entropy: float = 0.25, least_variation: float = 0.03
 ) -> RouterHealth:
     """Entropy per route, mean weight per expert, mean total variation between routes, and what is wrong with them.
 
     Warned about: a route whose entropy is below ``least_entropy`` (collapsed onto few experts), and a set of two or
-    more routes that vary by less than ``least_variation`` on average (the router ignores the descriptions). Nothing is
+    more routes that vary by less than ``least_variation`` on average (the router ignores the descriptions; as drawn they
+    vary by 0.01). Nothing is
     said about a single expert or exactly even routes: they are settings, no router chose them.
 
     Raises:
