@@ -137,7 +137,7 @@ def test_a_folder_with_another_recipes_run_is_refused(told, stored_run):
 
 def test_a_folder_in_use_is_refused_naming_the_process(told, stored_run):
     with RunStore.open(stored_run, load(SMOKE)):
-        assert f"process {os.getpid()} at work in it" in mistake(told, "run", "smoke", "--out", stored_run)
+        assert f"process {os.getpid()} at work" in mistake(told, "run", "smoke", "--out", stored_run)
 
 
 def test_a_report_of_an_unfinished_run_is_refused(told, stored_run):

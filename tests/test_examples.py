@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -15,8 +16,12 @@ from fedkim.aggregation import ALGORITHMS, weighted_mean
 from fedkim.data.public_sets import PUBLIC_SETS
 from fedkim.data.registry import SOURCES
 from fedkim.errors import FedkimError
+from fedkim.experiments.claims import decide
+from fedkim.experiments.comparison import markdown
+from fedkim.experiments.keeping import cell_record
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.experiments.methods import METHODS
+from fedkim.experiments.scores import read_scores
 from fedkim.injection import LLMS
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import load
@@ -187,3 +192,25 @@ def test_a_method_of_ones_own_stands_in_a_matrix_with_settings_chosen_for_it_alo
         (12, 8, 1e-3),
         (24, 4, 2e-3),
     ]
+
+
+def test_a_comparison_knows_the_methods_of_the_cells_plug_ins(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(MATRIX)
+    matrix = load_matrix(path)
+    for cell in matrix.cells:
+        entry = {
+            "seen": True,
+            "kind": "classification",
+            "rows": {"injected": {"n": 9, "primary": {"value": 0.7}, "metrics": {}}},
+        }
+        about = {"cell": cell_record(cell), "config": matrix.recipe(cell).to_toml(), "split": "test", "llm": "tiny"}
+        record = {
+            "run_info": about, "metrics": {"covid": entry}, "meta_info": {"synthetic": True},
+            "train_info": {"rounds": []}, "routes": None,
+        }  # fmt: skip
+        (tmp_path / f"{cell.name}.json").write_text(json.dumps(record))
+    METHODS.pop("fedkim-many")
+    sys.modules.pop("add_method")  # as in the process of `fedkim compare`
+    scores = read_scores(tmp_path)
+    assert "FEDKIM, 24 experts of rank 4" in markdown(scores, decide(scores))

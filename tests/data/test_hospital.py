@@ -228,6 +228,25 @@ def test_the_key_is_its_owners_alone_and_splits_stay_when_patients_come(tmp_path
     assert "private" in before.values()
 
 
+def test_a_key_under_its_former_name_is_not_passed_over(site):
+    key = site.parent / "pseudonyms.key"
+    former = key.rename(key.with_name("site.key"))
+    with pytest.raises(FedkimError, match=r"one beside it under its former name site.key; mv "):
+        hospital.load_site(site)
+    assert not key.exists()
+    former.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")  # a federation's key may be called so
+    assert len(hospital.load_site(site)) == 12
+
+
+def test_what_is_kept_of_a_hospitals_files_is_its_users_alone(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "tensors").mkdir(parents=True)  # made by somebody with other habits
+    hospital.load_site(site)
+    kept = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert kept
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
+
+
 def test_the_check_writes_nothing(site):
     (site.parent / "pseudonyms.key").unlink()
     before = sorted(path.relative_to(site.parent) for path in site.parent.rglob("*"))

@@ -90,7 +90,7 @@ def test_choosing_never_sees_test_patients(matrix):
     assert all(matrix.recipe(cell).evaluation.reveal_test for cell in matrix.cells[::20])
 
 
-def test_every_method_chooses_among_the_same_eight(matrix):
+def test_every_method_chooses_among_the_same_eight_or_those_of_them_that_differ_for_it(matrix):
     tried = {}
     for cell in matrix.choice:
         tried.setdefault((cell.method, cell.seed), []).append(cell.configuration)
@@ -125,6 +125,25 @@ def test_a_method_without_a_router_takes_the_rest_of_a_configuration(tmp_path):
     assert moved == {method for method, recipe in recipes.items() if recipe.m3oe.router_spread} == {"fedkim"}
 
 
+def test_alignments_rate_of_nought_is_the_adapters_and_settings_fit_who_shares_them(tmp_path):
+    text = """
+[settings]
+fedkim = ["m3oe.router_spread=1.0", "injection.learning_rate=2e-3"]
+fedplug = ["injection.learning_rate=4e-3", "injection.alignment_learning_rate=0"]
+[[cells]]
+methods = ["fedkim", "uniform", "fedplug"]
+seeds = [0]
+"""
+    own = load_matrix(write(tmp_path, text))
+    recipes = {cell.method: own.recipe(cell) for cell in own.cells}
+    assert {method: recipe.m3oe.router_spread for method, recipe in recipes.items()} == {
+        "fedkim": 1,
+        "uniform": 0,
+        "fedplug": 0,
+    }
+    assert [recipe.injection.learning_rate for recipe in recipes.values()] == [2e-3, 2e-3, 4e-3]
+
+
 def test_smoke_has_every_block_and_two_seeds_of_the_first(matrix):
     full, smoke = matrix, load_matrix(PAPER, smoke=True)
     assert {cell.group for cell in smoke.cells} == {cell.group for cell in full.cells}
@@ -150,6 +169,10 @@ BLOCK = '[[cells]]\nmethods = ["fedkim"]\nseeds = [1]\n'
         (BLOCK + 'set = ["data.rho=0.0"]', "without a name"),
         (BLOCK + 'variation = "x"\nset = ["data.roh=0.0"]', "unknown key 'roh'"),
         (BLOCK + "sets = []", "key 'sets'"),
+        (
+            BLOCK.replace("fedkim", "fedkim-plus") + 'variation = "x"\nset = ["injection.evidence=none"]',
+            "the method would win",
+        ),
         (BLOCK + 'variation = "../x"', "lower-case"),
         ("[[cells]", "unreadable"),
     ],

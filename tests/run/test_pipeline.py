@@ -217,6 +217,13 @@ def test_another_recipes_result_is_not_written_over(scored, tmp_path):
     with pytest.raises(FedkimError, match="found the result of another recipe; give the run a name of its own"):
         keep_result(tmp_path, other, result)
     assert json.loads(path.read_text()) == result
+    shown = {**result, "run_info": {**result["run_info"], "split": "test"}}
+    with pytest.raises(FedkimError, match="scores of the development split, expected those of the test split"):
+        keep_result(tmp_path, RECIPE, shown)
+    older = {**result, "run_info": {**result["run_info"], "config": "[run]\nno_such_key = 1\n"}}
+    path.write_text(json.dumps(older))
+    with pytest.raises(FedkimError, match="the result of another version of fedkim"):
+        keep_result(tmp_path, RECIPE, result)
     path.write_text("{}")
     with pytest.raises(FedkimError, match="a file that is no result"):
         keep_result(tmp_path, RECIPE, result)

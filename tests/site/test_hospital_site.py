@@ -70,13 +70,21 @@ def test_a_policy_that_names_what_does_not_exist_is_refused(ward, old, new, word
         load_shard(site, site.recipe())
 
 
-def test_the_check_tells_what_a_federation_would_refuse(ward, capsys):
-    edit(ward, "min_cohort", "min_cohrt")
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("min_cohort", "min_cohrt", ("unknown key 'min_cohrt' in [policy]", "did you mean 'min_cohort'")),
+        ('modalities = ["image"]', 'modalities = ["image", "ecg"]', ("[policy]: unknown modality 'ecg'",)),
+        ('tasks = ["covid"]', 'tasks = ["pneumonia"]', ("no task of the approved recipe", "covid")),
+        ('recipe = "recipe.toml"', 'recipe = "none.toml"', ("none.toml",)),
+    ],
+)
+def test_the_check_tells_what_a_federation_would_refuse(ward, capsys, old, new, words):
+    edit(ward, old, new)
     assert main(["data", "check", str(ward)]) == 2
     told = capsys.readouterr().out
-    assert "E-SITE-FEDERATION" in told
-    assert "unknown key 'min_cohrt' in [policy]" in told
-    assert "did you mean 'min_cohort'" in told
+    assert [word for word in ("E-SITE-FEDERATION", *words) if word not in told] == []
+    assert str(ward.parent) not in told
 
 
 def test_rows_of_another_split_stay_out(ward):

@@ -66,12 +66,6 @@ def test_one_round_from_ever_other_weights_is_no_way_around_the_limit():
     assert code(replace(REQUEST, round=1, base="b"), answered=answered) is None
 
 
-def test_components_that_are_named_bound_what_may_leave():
-    narrow = replace(POLICY, components=("encoder.image",))
-    assert code(policy=narrow) == "E-POLICY-COMPONENT"
-    assert code(replace(REQUEST, components={"encoder.image": "1"}), policy=narrow) is None
-
-
 TABLE = {"recipe": "r.toml", "recipe_digest": "abc", "tasks": ["covid"], "modalities": ["image"]}
 
 

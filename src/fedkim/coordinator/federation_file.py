@@ -226,7 +226,7 @@ def _member(name: str, table: object, path: Path) -> Member:
     for kind, key, known in (("task", "tasks", TASKS), ("modality", "modalities", MODALITIES)):
         for named in keys[key]:
             if named not in known:
-                raise unknown(f"{where}: {kind}", named, known)
+                raise FedkimError(f"{where}: unknown {kind} {named!r}", remedy=unknown(kind, named, known).remedy)
     return Member(
         name=name,
         public_key=str(keys["public_key"]),

@@ -33,7 +33,9 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
     """
     require_sites(file)
     file.state.mkdir(parents=True, exist_ok=True)
-    lock = Lock(file.state / "coordinator.lock", f"coordinator of {file.path}")
+    lock = Lock(
+        file.state / "coordinator.lock", f"coordinator of {file.path}", remedy=f"`fedkim stop {file.path.name}` ends it"
+    )
     lock.acquire()
     environment = {**flower_environment(file.state / "flower"), MANIFEST: str(file.path)}
     superlink = Child("SuperLink", _superlink(file), file.state / "superlink.log", environment)
@@ -70,7 +72,7 @@ def stop(file: FederationFile) -> int | None:
 
 def coordinator_process(state: Path) -> int | None:
     """The process that holds a federation's lock; a number that stands there but holds no lock may be anybody's by now."""
-    lock = Lock(state / "coordinator.lock", f"coordinator in {state}")
+    lock = Lock(state / "coordinator.lock", f"coordinator in {state}", remedy="`fedkim stop` ends it")
     if not lock.path.exists():
         return None
     try:

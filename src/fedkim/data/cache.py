@@ -128,8 +128,8 @@ def _write(path: Path, key: str, entry: Entry) -> None:
     facts = json.dumps(entry.facts)
     header = {"format": FORMAT, "key": key, "facts": facts, "checksum": _checksum(tensors, facts)}
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a hospital's films may be in it
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=".safetensors")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=".safetensors")  # mode 0600
         os.close(handle)
         try:
             save_file(tensors, temporary, metadata=header)

@@ -85,8 +85,10 @@ def _save(folder: str, files: dict[str, _Facts]) -> None:
     checksum = hashlib.sha256(text.encode()).hexdigest()
     path = _index(folder)
     with suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a hospital's file names are in it
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=".writing-"
+        )  # mode 0600: a hospital's file names are in it
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump({"format": FORMAT, "folder": folder, "checksum": checksum, "files": files}, file)
         os.replace(temporary, path)

@@ -83,7 +83,7 @@ class Matrix:
         return from_dict(self.base, *(SMOKE if self.smoke else ()), source=self.name)
 
     def recipe(self, cell: Cell, chosen: Mapping[str, int] | None = None) -> Recipe:
-        """The recipe of one cell: base, chosen configuration, variation, method, backbone, seed; later ones win.
+        """The recipe of one cell: base, chosen configuration, ``[settings]``, variation, method, backbone, seed; later ones win.
 
         Args:
             cell: one of ``cells`` or ``choice``.
@@ -106,7 +106,7 @@ class Matrix:
             self.base,
             *smoke,
             *configuration,
-            *self.settings.get(choice_method(cell.method), ()),
+            *_applicable(self.settings.get(choice_method(cell.method), ()), own),
             *cell.overrides,
             *settings,  # after the variation: a method that takes half of all steps takes half of the variation's
             f"federation.algorithm={cell.backbone}",
@@ -137,7 +137,8 @@ def _applicable(configuration: Sequence[str], own: M3OE) -> list[str]:
         lacking += ("injection.router_learning_rate=", "m3oe.router_")
     if not own.experts:
         lacking += ("m3oe.",)
-        if any(setting.startswith("injection.alignment_learning_rate=") for setting in configuration):
+        alignment = [setting for setting in configuration if setting.startswith("injection.alignment_learning_rate=")]
+        if alignment and float(alignment[-1].partition("=")[2]) > 0:  # 0 is the adapters' rate
             lacking += ("injection.learning_rate=",)
     return [setting for setting in configuration if not setting.startswith(lacking)]
 

@@ -134,6 +134,15 @@ def _check(matrix: Matrix) -> None:
             found=f"seed {min(evaluation & choosing)} both for choosing and for evaluation",
             expected="different seeds: settings chosen on an evaluated seed flatter it",
         )
+    for cell in matrix.cells:
+        fixed = {s.partition("=")[0] for s in find_method(cell.method).settings if "{" not in s}
+        lost = sorted(fixed & {override.partition("=")[0] for override in cell.overrides})
+        if lost:
+            raise FedkimError(
+                f"matrix {matrix.name}: cell {cell.name}",
+                found=f"{lost[0]} in its variation",
+                expected="a key that the method doesn't set itself: the method would win, and the cell be another one's twin",
+            )
     for group in {cell.group: cell for cell in (*matrix.cells, *matrix.choice)}.values():
         matrix.recipe(group)  # every setting is understood before the first cell runs
 

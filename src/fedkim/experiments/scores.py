@@ -11,6 +11,7 @@ from fedkim.errors import FedkimError
 from fedkim.evaluation.blindness import worst_blindness
 from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
 from fedkim.experiments.methods import LOCAL, METHODS
+from fedkim.recipe import import_plugins
 
 SUMMARIES = {
     "seen": "seen tasks, AUROC",
@@ -87,6 +88,11 @@ class CellScores:
             for entry in rounds
             if entry.get("injection", {}).get("loss")
         }
+
+    @property
+    def plugins(self) -> list[str]:
+        """Modules that its recipe names."""
+        return list(tomllib.loads(self.record["run_info"]["config"]).get("run", {}).get("plugins", ()))
 
     @property
     def refused(self) -> int:
@@ -193,6 +199,7 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
     if not folder.is_dir():
         raise FedkimError(f"results {folder}", found="no such folder", remedy="run a matrix first: fedkim experiment")
     cells = [_cell(path, from_predictions) for path in sorted(folder.glob("*--*--seed*.json"))]
+    import_plugins(sorted({name for cell in cells for name in cell.plugins}))  # they may have added methods
     if not cells:
         raise FedkimError(f"results {folder}", found="no cell", remedy="run a matrix first: fedkim experiment")
     kinds = {bool(cell.record["meta_info"]["synthetic"]) for cell in cells}

@@ -102,9 +102,9 @@ def router_health(
     """Entropy per route, mean weight per expert, mean total variation between routes, and what is wrong with them.
 
     Warned about: a route whose entropy is below ``least_entropy`` (collapsed onto few experts), and a set of two or
-    more routes that vary by less than ``least_variation`` on average (the router ignores the descriptions; as drawn they
-    vary by 0.01). Nothing is
-    said about a single expert or exactly even routes: they are settings, no router chose them.
+    more routes that vary by less than ``least_variation`` on average (the router ignores the descriptions: ours
+    varies by 0.01 as drawn). Nothing is said about a single expert or exactly even routes: they are settings, no
+    router chose them.
 
     Raises:
         FedkimError: no route, or routes over different numbers of experts.

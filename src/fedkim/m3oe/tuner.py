@@ -84,7 +84,7 @@ class M3OEModel(RoutedModel, BaseTuner):
                 raise FedkimError("the model tells no embedding width", remedy="set M3OEConfig.router_embed_dim")
             config.router_embed_dim = int(width)
         with torch.random.fork_rng(devices=[]):  # a stream of its own: experts begin the same with a router and without
-            torch.manual_seed(int(torch.randint(2**63 - 1, ())))
+            torch.default_generator.manual_seed(int(torch.randint(2**63 - 1, ())))
             return TaskModalityRouter(
                 config.router_embed_dim,
                 config.num_experts,

@@ -84,7 +84,7 @@ class Injection(Table):
     alignment_learning_rate: float = 0.0
     """The alignment's and the evidence tokens' own: they want a multiple of the adapters'; 0: the same."""
     router_learning_rate: float = 1e-4
-    """The router's own: at 1e-4 a hundred steps hardly move α, at 1e-3 tasks get routes of their own, at 1e-2 all get one."""
+    """The router's own: too low, and α stays where it was drawn; too high, and every task gets the same expert (docs/results.md)."""
     encoder_learning_rate: float = 1e-4
     """The encoders' own: at 5e-4 a hundred public images destroy what the sites learned."""
     train_encoders: bool = True

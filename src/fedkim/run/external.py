@@ -1,7 +1,7 @@
 """External validation: a finished run's model on a hospital's own patients, without joining a federation.
 
-The hospital's files are read by the very preprocessing of the training; nothing about them is written but decoded inputs, into the
-user's own cache. The result has the form of a run's own, with small cells taken out, so that it may be shown around.
+The hospital's files are read by the very preprocessing of the training; nothing about them is written but decoded inputs and names
+of files, into the user's own cache. The result has the form of a run's own, with small cells taken out, so that it may be shown around.
 """
 
 import time

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fedkim import __version__
 from fedkim.data.registry import FOLDED
 from fedkim.errors import FedkimError
 from fedkim.evaluation.suppression import suppressed_result
@@ -70,29 +71,42 @@ def keep_result(folder: Path, recipe: Recipe, result: Mapping[str, Any], *, name
     Of a hospital's own patients nothing is kept that describes fewer than ten (``evaluation.suppression``).
 
     Raises:
-        FedkimError: another recipe's result stands there: a name tells method, backbone and seed apart, and no other setting.
+        FedkimError: see :func:`require_place`.
     """
     if recipe.data.source == "hospital":
         result = suppressed_result(result)
     path = folder / recipe.run.name / f"{name}.json" if name else result_path(folder, recipe, result)
-    _require_same_recipe(path, recipe)
+    require_place(path, recipe, split=result["run_info"].get("split", ""))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, pretty(plain(result)))
     return path
 
 
-def _require_same_recipe(path: Path, recipe: Recipe) -> None:
+def require_place(path: Path, recipe: Recipe, *, split: str) -> None:
+    """Refuse to write over what isn't this recipe's: a name tells method, backbone and seed apart, and no other setting.
+
+    Raises:
+        FedkimError: another recipe's result stands there, one of other patients' split, or something else.
+    """
+    remedy = "give the run a name of its own (--set run.name=…), keep it elsewhere, or delete that file"
     try:
-        kept = from_dict(tomllib.loads(json.loads(path.read_text(encoding="utf-8"))["run_info"]["config"]))
+        kept = json.loads(path.read_text(encoding="utf-8"))["run_info"]
+        config = tomllib.loads(kept["config"])
     except FileNotFoundError:
         return
-    except (OSError, ValueError, KeyError, TypeError, FedkimError):
-        raise FedkimError(
-            f"result {path}", found="a file that is no result", remedy="move it away, or keep this one elsewhere"
-        ) from None
-    if kept.digest() != recipe.digest():
-        remedy = "give the run a name of its own (--set run.name=…), keep it elsewhere, or delete that file"
+    except OSError as error:
+        raise FedkimError(f"result {path}", found=error.strerror or "unreadable", remedy=remedy) from None
+    except (ValueError, KeyError, TypeError):
+        raise FedkimError(f"result {path}", found="a file that is no result", remedy=remedy) from None
+    try:
+        same = from_dict(config).digest() == recipe.digest()
+    except FedkimError:
+        raise FedkimError(f"result {path}", found="the result of another version of fedkim", remedy=remedy) from None
+    if not same:
         raise FedkimError(f"result {path}", found="the result of another recipe", remedy=remedy)
+    if split and kept.get("split") != split:
+        found = f"scores of the {kept.get('split')} split"
+        raise FedkimError(f"result {path}", found=found, expected=f"those of the {split} split", remedy=remedy)
 
 
 def write_report_beside(folder: Path, result: dict[str, Any]) -> None:
@@ -108,8 +122,8 @@ def peak_memory_bytes() -> int:
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
-    for package in ("fedkim", "torch", "transformers", "peft", "numpy"):
+    versions = {"fedkim": __version__}  # of the code that runs; an installation's own record may be older
+    for package in ("torch", "transformers", "peft", "numpy"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

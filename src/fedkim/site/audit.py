@@ -52,7 +52,10 @@ class AuditLog:
     def __init__(self, path: Path):
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock, self._writing = Lock(path.with_name(f".{path.name}.lock"), f"audit log {path}"), threading.Lock()
+        self._lock, self._writing = (
+            Lock(path.with_name(f".{path.name}.lock"), f"audit log {path}", remedy="wait until it is done"),
+            threading.Lock(),
+        )
         self._lock.acquire()
         _mend(path)
         verified = verify(path)

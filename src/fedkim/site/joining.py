@@ -35,7 +35,7 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
     if coordinator is None:
         raise FedkimError(f"{site.path}", found="no table [coordinator]", expected="an address and a key")
     site.records.mkdir(parents=True, exist_ok=True)
-    lock = Lock(site.records / "site.lock", f"site {site.name!r}")
+    lock = Lock(site.records / "site.lock", f"site {site.name!r}", remedy="it takes part already: end that one first")
     lock.acquire()
     socket, elsewhere = site.records / "worker.socket", None
     if len(os.fsencode(socket)) > LONGEST:

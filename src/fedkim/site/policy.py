@@ -31,8 +31,6 @@ class Policy:
     """Its digest: if the file is changed, nothing leaves until somebody approves it again."""
     tasks: tuple[str, ...]
     modalities: tuple[str, ...]
-    components: tuple[str, ...] = ()
-    """If given, only these may leave, whatever tasks and modalities say."""
     min_cohort: int = 20
     """Distinct patients behind each component, at least."""
     max_rounds: int = 10
@@ -103,8 +101,6 @@ def objection(
     if request.round < 1 or ((request.round, request.base) not in answered and len(answered) >= policy.max_rounds):
         return Refusal(code="E-POLICY-ROUNDS", reason=f"more than {policy.max_rounds} rounds")
     asked, able = set(request.components), set(cohorts)
-    if policy.components:
-        able &= set(policy.components)
     if asked != able:
         odd = sorted(asked ^ able)[0]
         return Refusal(code="E-POLICY-COMPONENT", reason=f"{odd} is {'asked for' if odd in asked else 'not asked for'}")

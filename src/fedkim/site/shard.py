@@ -36,7 +36,7 @@ def load_shard(site: Participant, recipe: Recipe) -> Shard:
         FedkimError: whatever is wrong with the data, or nothing is left of it by the policy.
     """
     import_plugins(recipe.run.plugins)
-    _require_known(site)
+    require_known(site)
     allowed = [task for task in resolve_tasks(recipe).values() if task.name in site.policy.tasks]
     tasks = tuple(task for task in allowed if task.name in recipe.tasks.seen)
     dataset = permitted(_read(site, recipe), site.policy)
@@ -51,12 +51,17 @@ def load_shard(site: Participant, recipe: Recipe) -> Shard:
     return Shard(dataset=dataset, tasks=tasks, examples=examples, patients=cohorts(dataset, tasks))
 
 
-def _require_known(site: Participant) -> None:
-    """A policy that names what doesn't exist would leave out in silence what was meant."""
+def require_known(site: Participant) -> None:
+    """Refuse a policy that names what doesn't exist: it would leave out in silence what was meant.
+
+    Raises:
+        FedkimError: a task or a modality that no registry holds, plug-ins of the recipe included.
+    """
     for kind, named, known in (("task", site.policy.tasks, TASKS), ("modality", site.policy.modalities, MODALITIES)):
         for name in named:
             if name not in known:
-                raise unknown(f"{site.path}: [policy] {kind}", name, known)
+                remedy = unknown(kind, name, known).remedy
+                raise FedkimError(f"{site.path}: [policy]: unknown {kind} {name!r}", remedy=remedy)
 
 
 def permitted(dataset: Dataset, policy: Policy) -> Dataset:

@@ -16,7 +16,7 @@ class Lock:
         remedy: what somebody who comes second can do.
     """
 
-    def __init__(self, path: Path, what: str, *, remedy: str = "wait for it, or end it"):
+    def __init__(self, path: Path, what: str, *, remedy: str):
         self.path, self._what, self._remedy = path, what, remedy
         self._descriptor: int | None = None
 
@@ -34,7 +34,7 @@ class Lock:
             os.close(descriptor)
             raise FedkimError(
                 self._what,
-                found=f"process {holder} at work in it" if holder.isdigit() else "another process at work in it",
+                found=f"process {holder} at work" if holder.isdigit() else "another process at work",
                 remedy=self._remedy,
             ) from None
         os.ftruncate(descriptor, 0)

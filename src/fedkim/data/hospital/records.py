@@ -4,6 +4,7 @@ Ids are pseudonyms, samples are called after table and row, files stay where the
 :class:`~fedkim.data.sample.Dataset`; nothing of it goes anywhere.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -104,7 +105,7 @@ def read_records(site: SiteFile, *, image_size: int = 64) -> list[Record]:
     findings.raise_for_errors(f"site {site.site.name}")
     open_stays(rows, site, findings)
     findings.raise_for_errors(f"site {site.site.name}")
-    secret = site_secret(site.path.parent / KEY_FILE)
+    secret = _secret(site)
     return [as_record(row, site, image_size=image_size, secret=secret) for row in rows]
 
 
@@ -173,9 +174,23 @@ def _splits(
         return {record.patient: record.published_split for record in records}
     if split:
         return {record.patient: split for record in records}
-    secret = site_secret(site.path.parent / KEY_FILE)
+    secret = _secret(site)
     same = twins(records, tensors)
     return dict(register(records, seed=0, unseen_tasks=unseen_tasks, same=same, secret=secret).splits)
+
+
+def _secret(site: SiteFile) -> bytes:
+    path = site.path.parent / KEY_FILE
+    former = path.with_name(
+        "site.key"
+    )  # its name until 0.1; a PEM of that name is a federation's key, and another matter
+    if not path.exists() and former.is_file() and re.fullmatch(rb"[0-9a-f]{64}\s*", former.read_bytes()[:100]):
+        raise FedkimError(
+            f"key of the pseudonyms {path}",
+            found=f"none, and one beside it under its former name {former.name}",
+            remedy=f"mv {former} {path}: with a new key patients would change their splits",
+        )
+    return site_secret(path)
 
 
 def _check_shapes(records: Sequence[Record], tensors: Sequence[Mapping[str, Tensor]]) -> None:
