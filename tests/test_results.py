@@ -17,7 +17,7 @@ from fedkim.experiments.scores import read_scores
 from fedkim.report.markdown import results_table
 
 ROOT = Path(__file__).parents[1]
-MATRICES = ("paper-matrix", "fedkim-plus-development", "real-pack-fold")
+MATRICES = ("paper-matrix", "fedprox-development", "fedkim-plus-development", "real-pack-fold")
 RUN = [name for name in MATRICES if list((ROOT / "results" / name).glob("*--seed*.json"))]
 COMMITTED = sorted(path for path in (ROOT / "results").glob("*/*--seed0*.json") if path.parent.name not in MATRICES)
 

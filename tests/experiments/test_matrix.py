@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,9 @@ def test_the_papers_matrix_has_its_cells_and_keeps_choosing_seeds_apart(matrix):
     assert len(matrix.configurations) == 8
 
 
-@pytest.mark.parametrize(("name", "cells"), [("real-pack-fold", 20), ("fedkim-plus-development", 32)])
+@pytest.mark.parametrize(
+    ("name", "cells"), [("real-pack-fold", 20), ("fedkim-plus-development", 32), ("fedprox-development", 6)]
+)
 def test_the_other_matrices_are_understood(name, cells):
     other = load_matrix(PAPER.with_name(f"{name}.toml"))
     assert len(other.cells) == cells
@@ -57,6 +60,19 @@ def test_the_other_matrices_are_understood(name, cells):
             for cell, recipe in recipes.items()
         }
         assert steps == {(False, 100), (True, 200)}  # the same number for all, and twice as many for more questions
+
+
+def test_fedprox_is_chosen_for_under_the_matrixs_own_settings(matrix):
+    other = load_matrix(PAPER.with_name("fedprox-development.toml"))
+    (own,) = (cell for cell in matrix.cells if cell.name == "fedkim--fedprox--seed10")
+    expected = matrix.recipe(own, {"fedkim": 4})
+    for cell in other.cells:
+        found = other.recipe(cell)
+        assert not found.evaluation.reveal_test
+        alike = ("data", "extraction", "llm", "m3oe", "injection")
+        assert [getattr(found, table) for table in alike] == [getattr(expected, table) for table in alike]
+        federation = replace(found.federation, proximal_mu=expected.federation.proximal_mu)
+        assert federation == expected.federation
 
 
 def test_methods_are_settings_of_one_recipe(matrix):
