@@ -1,7 +1,7 @@
 """A hospital's own tables behind the network's ``site.toml``: one file, read by the loader and by the federation."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pytest
 
@@ -116,22 +116,37 @@ def test_a_round_on_a_hospitals_own_tables_leaves_no_patients_value(ward, capsys
         components=components, owners=dict.fromkeys(components, 2),
     )  # fmt: skip
     header, body = answering.answer(to_header(request), base.to_bytes())
-    larger = Extractor(
-        tasks=answering.shard.tasks, shapes={"image": (3, 64, 64)}, settings=RECIPE.extraction, seed=RECIPE.run.seed
-    ).state()
-    components = component_digests(larger)
-    other = replace(request, round=2, base=larger.digest(), components=components)
-    refused, nothing = answering.answer(to_header(other), larger.to_bytes())
     audit.close()
-    assert (refused["status"], refused["code"], nothing) == ("failed", "E-ARCHITECTURE", b"")
-    assert "data.ecg.leads sets an ECG's leads" in capsys.readouterr().out
-    components = request.components
     assert (header["status"], header["num_examples"]) == ("ok", {"decoder.covid": 12, "encoder.image": 12})
     assert {name: State.from_bytes(body).slice([name]).digest() for name in components} != components
     assert verify(site.audit, head=header["audit"]).sent == 1
     left = [told, json.dumps(asdict(rehearsed)), json.dumps(header), body.decode("latin-1"), site.audit.read_text()]
     assert not any(PATIENT in text or "pos" in text.split() for text in left)
     assert PATIENT in (ward.parent / "patients.csv").read_text()
+
+
+def test_an_ecg_of_other_leads_than_the_coordinators_is_told_by_name_and_remedy(tmp_path, capsys):
+    """One recipe, and yet other weights: how many leads there are says no recipe but the files."""
+    recipe = small('tasks.seen=["ecg_abnormal"]', 'tasks.unseen=["ectopic_beats"]')
+    path = write_hospital(tmp_path, leads=("II",))
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    whole = path.read_text(encoding="utf-8")
+    policy = (
+        POLICY.replace(RECIPE.digest(), recipe.digest()).replace("covid", "ecg_abnormal").replace("image", "signal")
+    )
+    path.write_text(whole[: whole.index("[policy]")] + policy.replace("= 12", "= 2"), encoding="utf-8")
+    answering = Answering(load_participant(path), None)
+    base = Extractor(
+        tasks=answering.shard.tasks, shapes={"signal": (2, 1000)}, settings=recipe.extraction, seed=recipe.run.seed
+    ).state()
+    components = component_digests(base)
+    request = Request(
+        run="run", round=1, site="st-elsewhere", nonce="0", recipe=recipe.digest(), base=base.digest(),
+        components=components, owners=dict.fromkeys(components, 2),
+    )  # fmt: skip
+    header, body = answering.answer(to_header(request), base.to_bytes())
+    assert (header["status"], header["code"], body) == ("failed", "E-ARCHITECTURE", b"")
+    assert "data.ecg.leads sets an ECG's leads" in capsys.readouterr().out
 
 
 def test_another_source_is_refused_with_the_two_that_there_are(ward):
