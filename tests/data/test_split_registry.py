@@ -104,7 +104,7 @@ def test_a_key_that_is_not_safe_or_not_whole_is_refused(how, tmp_path):
     elif how == "link":
         os.rename(path, tmp_path / "real")
         path.symlink_to(tmp_path / "real")
-    with pytest.raises(FedkimError, match="site key"):
+    with pytest.raises(FedkimError, match="key of the pseudonyms"):
         site_secret(path)
 
 

@@ -277,7 +277,7 @@ def test_the_balance_term_adds_the_gradient_of_the_divergence_from_uniform():
 
 
 def test_following_the_balance_term_brings_a_leaning_route_back_to_uniform():
-    injector = stir(make_injector(), scale=0.3)
+    injector = stir(make_injector(), scale=0.4)
     trainer = make_trainer(injector, entropy_weight=1.0)
 
     def entropy():
@@ -292,7 +292,7 @@ def test_following_the_balance_term_brings_a_leaning_route_back_to_uniform():
         with torch.no_grad():
             for parameter in trainer.optimizer.groups["router"].values():
                 if parameter.grad is not None:
-                    parameter.sub_(0.004 * parameter.grad)
+                    parameter.sub_(0.0005 * parameter.grad)
         path.append(entropy())
     assert path[0] < 0.8
     assert path == sorted(path)
