@@ -8,6 +8,7 @@ import pytest
 
 from fedkim.data.phantom.settings import GENERATOR_VERSION
 from fedkim.data.phantom.table import over_seeds
+from fedkim.experiments.cells import is_done
 from fedkim.experiments.choosing import seen_score
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import block, markdown, tables_of
@@ -60,6 +61,12 @@ def test_results_page_says_of_each_matrix_how_much_of_it_has_been_run(name):
         chosen = (ROOT / "results" / name / "chosen.json").exists()
         assert chosen == (len(kept) == len(matrix.choice))
         assert f"{len(kept)} of the {len(matrix.choice)} cells of its choice are done" in page
+
+
+def test_committed_cells_of_the_choice_are_of_the_settings_that_the_matrix_has():
+    matrix = load_matrix(ROOT / "recipes" / "paper-matrix.toml")
+    kept = {path.stem for path in (ROOT / "results" / "choice" / "paper-matrix").glob("*.json")}
+    assert kept == {cell.name for cell in matrix.choice if is_done(ROOT / "results", matrix, cell)}
 
 
 def test_the_choice_was_made_from_the_committed_cells():
