@@ -45,6 +45,15 @@ def ward(tmp_path):
     return path
 
 
+def first_request(recipe, base):
+    """What a coordinator asks in the first round, two sites owning every component."""
+    components = component_digests(base)
+    return Request(
+        run="run", round=1, site="st-elsewhere", nonce="0", recipe=recipe.digest(), base=base.digest(),
+        components=components, owners=dict.fromkeys(components, 2),
+    )  # fmt: skip
+
+
 def test_one_site_file_serves_the_check_and_the_federation(ward):
     assert not check(ward).errors
     assert main(["data", "check", str(ward)]) == 0
@@ -111,11 +120,7 @@ def test_a_round_on_a_hospitals_own_tables_leaves_no_patients_value(ward, capsys
         tasks=answering.shard.tasks, shapes={"image": (1, 64, 64)}, settings=RECIPE.extraction, seed=RECIPE.run.seed
     ).state()
     components = component_digests(base)
-    request = Request(
-        run="run", round=1, site="st-elsewhere", nonce="0", recipe=RECIPE.digest(), base=base.digest(),
-        components=components, owners=dict.fromkeys(components, 2),
-    )  # fmt: skip
-    header, body = answering.answer(to_header(request), base.to_bytes())
+    header, body = answering.answer(to_header(first_request(RECIPE, base)), base.to_bytes())
     audit.close()
     assert (header["status"], header["num_examples"]) == ("ok", {"decoder.covid": 12, "encoder.image": 12})
     assert {name: State.from_bytes(body).slice([name]).digest() for name in components} != components
@@ -139,12 +144,7 @@ def test_an_ecg_of_other_leads_than_the_coordinators_is_told_by_name_and_remedy(
     base = Extractor(
         tasks=answering.shard.tasks, shapes={"signal": (2, 1000)}, settings=recipe.extraction, seed=recipe.run.seed
     ).state()
-    components = component_digests(base)
-    request = Request(
-        run="run", round=1, site="st-elsewhere", nonce="0", recipe=recipe.digest(), base=base.digest(),
-        components=components, owners=dict.fromkeys(components, 2),
-    )  # fmt: skip
-    header, body = answering.answer(to_header(request), base.to_bytes())
+    header, body = answering.answer(to_header(first_request(recipe, base)), base.to_bytes())
     assert (header["status"], header["code"], body) == ("failed", "E-ARCHITECTURE", b"")
     assert "data.ecg.leads sets an ECG's leads" in capsys.readouterr().out
 

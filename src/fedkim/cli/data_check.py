@@ -67,9 +67,7 @@ def _check_participation(path: Path, findings: "Findings") -> None:
             raise FedkimError(f"{path}: [policy] tasks", found=found, expected=f"at least one of: {expected}")
     except FedkimError as error:
         found = f"{error.what}: {error.found}".removesuffix(": ").replace(f"{path.resolve().parent}/", "")
-        findings.add(
-            "E-SITE-FEDERATION", file=path.name, found=found, expected=error.expected, remedy=error.remedy
-        )  # fmt: skip
+        findings.add("E-SITE-FEDERATION", file=path.name, found=found, expected=error.expected, remedy=error.remedy)
 
 
 def _check_set(name: str, root: Path, contents: bool) -> "Findings":

@@ -86,9 +86,8 @@ def _save(folder: str, files: dict[str, _Facts]) -> None:
     path = _index(folder)
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            dir=path.parent, prefix=".writing-"
-        )  # mode 0600: a hospital's file names are in it
+        # mkstemp's mode is 0600: a hospital's file names are in it
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump({"format": FORMAT, "folder": folder, "checksum": checksum, "files": files}, file)
         os.replace(temporary, path)

@@ -23,8 +23,9 @@
     methods = ["fedplug", "fedkim"]
     configurations = [["injection.learning_rate=5e-4"], ["injection.learning_rate=1e-3"]]
 
-Where nothing is chosen, ``[settings]`` gives a method its own, ``fedplug = ["injection.learning_rate=4e-3"]``; who shares another's
-choice shares these too. In a configuration ``{double_rank}`` is twice the method's own rank, so that ``m3oe.alpha={double_rank}`` doubles its scale.
+``[settings]`` gives a method its own, ``fedplug = ["injection.learning_rate=4e-3"]``, over what was chosen if anything was; who shares
+another's choice shares these too. In a configuration ``{double_rank}`` is twice the method's own rank, so that
+``m3oe.alpha={double_rank}`` doubles its scale.
 Blocks are run in the file's order, so the first ones matter most. A cell's results are in
 ``results/<name>/<method>[+variation]--<backbone>--seed<k>.json``.
 """
