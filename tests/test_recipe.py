@@ -114,6 +114,12 @@ def test_broken_toml_names_the_file_and_the_line(tmp_path):
         load(path)
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[federation]\nrounds = 7\n", encoding="utf-8-sig")
+    assert load(path).federation.rounds == 7
+
+
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_bytes(b"\xff\xfe")])
 def test_a_file_that_is_none_is_refused_by_name(tmp_path, make):
     path = tmp_path / "mine.toml"

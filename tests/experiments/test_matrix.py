@@ -190,7 +190,7 @@ BLOCK = '[[cells]]\nmethods = ["fedkim"]\nseeds = [1]\n'
             "the method would win",
         ),
         (BLOCK + 'variation = "../x"', "lower-case"),
-        ("[[cells]", "unreadable"),
+        ("[[cells]", "broken TOML"),
     ],
 )
 def test_mistakes_are_named_before_the_first_cell(tmp_path, text, word):

@@ -52,7 +52,7 @@ def _check_participation(path: Path, findings: "Findings") -> None:
     from fedkim.data.hospital import load_site_file
     from fedkim.recipe import import_plugins
     from fedkim.site.participant import load_participant
-    from fedkim.site.shard import require_known
+    from fedkim.site.shard import require_policy_of
 
     file = load_site_file(path)
     if not file.policy and not file.coordinator:
@@ -61,10 +61,7 @@ def _check_participation(path: Path, findings: "Findings") -> None:
         site = load_participant(path)
         recipe = site.recipe()
         import_plugins(recipe.run.plugins)
-        require_known(site)
-        if not set(site.policy.tasks) & set(recipe.tasks.seen):
-            found, expected = "no task of the approved recipe", ", ".join(recipe.tasks.seen)
-            raise FedkimError(f"{path}: [policy] tasks", found=found, expected=f"at least one of: {expected}")
+        require_policy_of(site, recipe)
     except FedkimError as error:
         found = f"{error.what}: {error.found}".removesuffix(": ").replace(f"{path.resolve().parent}/", "")
         findings.add("E-SITE-FEDERATION", file=path.name, found=found, expected=error.expected, remedy=error.remedy)

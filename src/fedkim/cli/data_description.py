@@ -145,8 +145,8 @@ def _sites(what: str, overrides: list[str] | None) -> tuple[dict[str, Any], bool
 
 def _is_site_file(path: Path) -> bool:
     try:
-        return "site" in tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return "site" in tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
         return False  # told when it's read as a recipe
 
 

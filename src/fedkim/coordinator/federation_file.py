@@ -30,19 +30,18 @@
     max_examples = 5000             # of any component, or { "encoder.image" = 5000, … }
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from fedkim.data.hospital.site_file import SITE_NAME
-from fedkim.data.hospital.typed_tables import broken_toml
 from fedkim.engines.flower.messages import UPLOADS
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe, from_dict, import_plugins, load
 from fedkim.tasks import TASKS
+from fedkim.toml_files import read_toml
 
 TABLES = ("recipe", "llm", "public", "network", "tls", "sites")
 
@@ -128,7 +127,7 @@ def load_federation_file(path: str | Path) -> FederationFile:
         FedkimError: it isn't there, isn't TOML, or says something that isn't understood.
     """
     path = Path(path)
-    tables = _tables(path)
+    tables = read_toml(path, "federation file")
     here = path.resolve().parent
     for name, table in tables.items():
         if name not in TABLES:
@@ -180,19 +179,6 @@ def require_sites(file: FederationFile) -> None:
     if file.network.quorum > len(file.sites):
         found, expected = str(file.network.quorum), f"at most {len(file.sites)}, the number of sites"
         raise FedkimError(f"{file.path}: [network] quorum", found=found, expected=expected)
-
-
-def _tables(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise FedkimError(f"federation file {path}", found="no such file", remedy="check the path") from None
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError and what int() and deep nesting raise
-        remedy = "values that are text stand in quotes"
-        raise FedkimError(f"federation file {path}", found=broken_toml(error), remedy=remedy) from None
-    except OSError as error:
-        found = error.strerror or "unreadable"
-        raise FedkimError(f"federation file {path}", found=found, expected="a TOML file") from None
 
 
 def _here(recipe: Recipe, tables: Mapping[str, Any], source: str) -> Recipe:

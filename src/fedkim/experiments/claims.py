@@ -4,7 +4,6 @@ Every difference is in points, positive where the claim is right, and paired: bo
 same patients, split and sites. ``evaluation.seeds`` turns them into verdicts.
 """
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -97,10 +96,7 @@ def _sites_gain(scores: Scores) -> dict[int, float]:
 def _sites_gain_over_the_run(scores: Scores) -> dict[int, float]:
     """FEDKIM+ leaves the encoders alone, so its small models are a plain federation's: comparable at the same tokens."""
     tokens: list[dict[int, object]] = [
-        {
-            seed: tomllib.loads(cells[0].record["run_info"]["config"]).get("extraction", {}).get("tokens")
-            for seed, cells in groups.items()
-        }
+        {seed: cells[0].settings.get("extraction", {}).get("tokens") for seed, cells in groups.items()}
         for groups in (scores.group("fedkim"), scores.group("fedkim-plus"))
     ]
     found = _minus(*(scores.by_seed(name, "seen", row="small_before") for name in ("fedkim", "fedkim-plus")))

@@ -31,7 +31,6 @@ Blocks are run in the file's order, so the first ones matter most. A cell's resu
 """
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +40,7 @@ from fedkim.errors import FedkimError
 from fedkim.experiments.matrix import Cell, Matrix, choice_method
 from fedkim.experiments.methods import METHODS, find_method
 from fedkim.recipe import from_dict, import_plugins
+from fedkim.toml_files import read_toml
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9.\-]{0,40}")
 
@@ -51,12 +51,7 @@ def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
     Raises:
         FedkimError: no such file, not TOML, an unknown key, method or setting, a cell twice.
     """
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FedkimError(f"matrix {path}", found="no such file", remedy="check the path") from None
-    except (OSError, ValueError, RecursionError) as error:  # TOMLDecodeError and what int() and deep nesting raise
-        raise FedkimError(f"matrix {path}", found=f"unreadable ({error})", expected="a TOML file") from None
+    table = read_toml(path, "matrix")
     _only(str(path), table, ("name", "base", "settings", "cells", "choice"))
     import_plugins(from_dict(table.get("base", {}), source=str(path)).run.plugins)  # they may add methods
     if not isinstance(table.get("cells"), list) or not table["cells"]:

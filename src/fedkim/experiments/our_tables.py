@@ -1,7 +1,6 @@
 """Our tables: the ρ-curve with its negative control, heterogeneity, routing, bytes against score, forgetting."""
 
 import json
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +18,7 @@ def rho_of(scores: Scores, variation: str) -> float | None:
     """ρ of a variation's cells, from their settings."""
     for cell in scores.cells:
         if cell.variation == variation:
-            data = tomllib.loads(cell.record["run_info"]["config"])["data"]
+            data = cell.settings["data"]
             return float(data["rho"]) if data["source"] == "phantom" else None
     return None
 

@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,6 +32,11 @@ class CellScores:
     seed: int
     record: Mapping[str, Any]
     """The kept result."""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The tables of the recipe that it was run with."""
+        return tomllib.loads(self.record["run_info"]["config"])
 
     def tasks(self, which: str) -> list[str]:
         """Names of the tasks of a summary: ``seen``, ``unseen`` (classification) or ``generation``."""
@@ -92,7 +98,7 @@ class CellScores:
     @property
     def plugins(self) -> list[str]:
         """Modules that its recipe names."""
-        return list(tomllib.loads(self.record["run_info"]["config"]).get("run", {}).get("plugins", ()))
+        return list(self.settings.get("run", {}).get("plugins", ()))
 
     @property
     def refused(self) -> int:
@@ -102,7 +108,7 @@ class CellScores:
     @property
     def bytes_sent(self) -> int:
         """Of all sites in all rounds; none where somebody stands in for the sites."""
-        if tomllib.loads(self.record["run_info"]["config"]).get("federation", {}).get("trainers", "sites") != "sites":
+        if self.settings.get("federation", {}).get("trainers", "sites") != "sites":
             return 0
         rounds = self.record["train_info"]["rounds"]
         return sum(site["bytes_sent"] for entry in rounds for site in entry["sites"].values())

@@ -13,6 +13,7 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.recipe.presets import PRESETS
 from fedkim.recipe.recipe import Recipe
 from fedkim.recipe.table import Table
+from fedkim.toml_files import read_toml
 
 Deltas = Mapping[str, Mapping[str, Any]]
 
@@ -23,21 +24,7 @@ def load(path: str | Path, *overrides: str) -> Recipe:
     Raises:
         FedkimError: no such file, not TOML, an unknown table or key, a wrong type or an impossible value.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise FedkimError(f"recipe {path}", found="no such file", remedy="check the path") from None
-    except UnicodeDecodeError as error:
-        raise FedkimError(f"recipe {path}", found=f"a byte that isn't UTF-8 at {error.start}") from None
-    except OSError as error:
-        raise FedkimError(f"recipe {path}", found=error.strerror or "unreadable", expected="a TOML file") from None
-    try:
-        deltas = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise FedkimError(f"recipe {path}", found=f"broken TOML ({error})") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise FedkimError(f"recipe {path}", found=f"broken TOML ({type(error).__name__})") from None
+    deltas = read_toml(Path(path), "recipe")
     return from_dict(deltas, *overrides, source=str(path))
 
 

@@ -36,7 +36,7 @@ def load_shard(site: Participant, recipe: Recipe) -> Shard:
         FedkimError: whatever is wrong with the data, or nothing is left of it by the policy.
     """
     import_plugins(recipe.run.plugins)
-    require_known(site)
+    require_policy_of(site, recipe)
     allowed = [task for task in resolve_tasks(recipe).values() if task.name in site.policy.tasks]
     tasks = tuple(task for task in allowed if task.name in recipe.tasks.seen)
     dataset = permitted(_read(site, recipe), site.policy)
@@ -51,17 +51,20 @@ def load_shard(site: Participant, recipe: Recipe) -> Shard:
     return Shard(dataset=dataset, tasks=tasks, examples=examples, patients=cohorts(dataset, tasks))
 
 
-def require_known(site: Participant) -> None:
-    """Refuse a policy that names what doesn't exist: it would leave out in silence what was meant.
+def require_policy_of(site: Participant, recipe: Recipe) -> None:
+    """Refuse a policy that names what doesn't exist, which would leave out in silence what was meant, or none of the recipe's tasks.
 
     Raises:
-        FedkimError: a task or a modality that no registry holds, plug-ins of the recipe included.
+        FedkimError: a task or a modality that no registry holds, plug-ins of the recipe included; no seen task of the recipe.
     """
     for kind, named, known in (("task", site.policy.tasks, TASKS), ("modality", site.policy.modalities, MODALITIES)):
         for name in named:
             if name not in known:
                 remedy = unknown(kind, name, known).remedy
                 raise FedkimError(f"{site.path}: [policy]: unknown {kind} {name!r}", remedy=remedy)
+    if not set(site.policy.tasks) & set(recipe.tasks.seen):
+        found, expected = "no task of the approved recipe", f"at least one of: {', '.join(recipe.tasks.seen)}"
+        raise FedkimError(f"{site.path}: [policy] tasks", found=found, expected=expected)
 
 
 def permitted(dataset: Dataset, policy: Policy) -> Dataset:

@@ -1,0 +1,31 @@
+"""Reading the TOML files that people write, and saying what is wrong with one."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from fedkim.errors import FedkimError
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The tables of a TOML file in UTF-8, with a byte-order mark or without; errors call it ``what``, followed by its path.
+
+    Not for files that a patient's values may have slipped into: the parser's message, which may quote them, is shown.
+
+    Raises:
+        FedkimError: no such file, unreadable, not UTF-8 or not TOML.
+    """
+    name = f"{what} {path}"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise FedkimError(name, found="no such file", remedy="check the path") from None
+    except OSError as error:
+        raise FedkimError(name, found=error.strerror or "unreadable", expected="a TOML file") from None
+    except UnicodeDecodeError as error:
+        raise FedkimError(name, found=f"a byte that isn't UTF-8 at {error.start}") from None
+    except tomllib.TOMLDecodeError as error:
+        remedy = "values that are text stand in quotes"
+        raise FedkimError(name, found=f"broken TOML ({error})", remedy=remedy) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
+        raise FedkimError(name, found=f"broken TOML ({type(error).__name__})") from None
