@@ -6,7 +6,8 @@ name alone (FEDKIM, "Knowledge Extraction on Clients").
 
 # B batch, b rows that have the modality, T tokens, W width, K answers
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 
@@ -190,15 +191,19 @@ def owned_components(dataset: Dataset, tasks: Sequence[Task]) -> dict[str, int]:
     An encoder counts the distinct samples that have its modality and a label of one of the tasks that read it; a
     decoder counts the labelled samples of its task. What has no example isn't owned: the site neither gets nor sends it.
     """
-    counts: dict[str, int] = {}
+    return dict(sorted(Counter(name for name, _ in component_samples(dataset, tasks)).items()))
+
+
+def component_samples(dataset: Dataset, tasks: Sequence[Task]) -> Iterator[tuple[str, Sample]]:
+    """Every component with every sample that trains it."""
     closed = [task for task in tasks if task.answers is not None]
     for sample in dataset:
         taught = [task for task in closed if usable(sample, task)]
-        parts = [f"decoder.{task.name}" for task in taught]
-        parts += [f"encoder.{name}" for name in modalities_of(taught) if name in sample.inputs]
-        for part in parts:
-            counts[part] = counts.get(part, 0) + 1
-    return dict(sorted(counts.items()))
+        for task in taught:
+            yield f"decoder.{task.name}", sample
+        for name in modalities_of(taught):
+            if name in sample.inputs:
+                yield f"encoder.{name}", sample
 
 
 def _encoder(name: str, shape: tuple[int, ...], settings: Extraction) -> nn.Module:

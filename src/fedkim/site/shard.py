@@ -7,7 +7,7 @@ from fedkim.data import hospital
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import owned_components
-from fedkim.extraction.extractor import modalities_of, usable
+from fedkim.extraction.extractor import component_samples
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.world import build_world, resolve_tasks
@@ -77,12 +77,8 @@ def permitted(dataset: Dataset, policy: Policy) -> Dataset:
 def cohorts(dataset: Dataset, tasks: tuple[Task, ...]) -> dict[str, int]:
     """Distinct patients behind each component."""
     patients: dict[str, set[str]] = {}
-    for sample in dataset:
-        taught = [task for task in tasks if usable(sample, task)]
-        parts = [f"decoder.{task.name}" for task in taught]
-        parts += [f"encoder.{name}" for name in modalities_of(taught) if name in sample.inputs]
-        for part in parts:
-            patients.setdefault(part, set()).add(sample.patient)
+    for part, sample in component_samples(dataset, tasks):
+        patients.setdefault(part, set()).add(sample.patient)
     return {part: len(names) for part, names in sorted(patients.items())}
 
 
