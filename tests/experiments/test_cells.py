@@ -182,10 +182,13 @@ def test_forgetting_stands_beside_the_scores_where_it_was_measured(done, tmp_pat
     assert forgetting_tables(folder) == []
     (folder / "forgetting").mkdir()
     part = {"value": 0.5, "low": 0.4, "high": 0.6}
-    record = {"llm": "tiny", "pubmedqa": {"base": part, "injected": part, "difference": part}}
-    (folder / "forgetting" / "fedkim--fedavg--seed10.json").write_text(json.dumps(record))
-    (table,) = forgetting_tables(folder)
-    assert table.rows == [["fedkim--fedavg--seed10", "tiny", *["0.500 [0.400, 0.600]"] * 3, *["–"] * 3]]
+    for low, word in ((-0.02, "reached"), (-0.04, "missed")):
+        change = {"value": 0.0, "low": low, "high": 0.04}
+        record = {"llm": "tiny", "pubmedqa": {"base": part, "injected": part, "difference": change}}
+        (folder / "forgetting" / "fedkim--fedavg--seed10.json").write_text(json.dumps(record))
+        (table,) = forgetting_tables(folder)
+        scored = [*["0.500 [0.400, 0.600]"] * 2, f"0.000 [{low:.3f}, 0.040]"]
+        assert table.rows == [["fedkim--fedavg--seed10", "tiny", *scored, *["–"] * 3, word]]
 
 
 def test_the_choice_takes_the_better_configuration_and_dies_with_other_ones(done, tmp_path):

@@ -231,6 +231,20 @@ def test_half_of_a_number_of_steps_that_is_not_given_is_refused(tmp_path):
         load_matrix(write(tmp_path, LATE.format(steps=0)))
 
 
+def test_a_backbone_has_its_own_settings_and_the_other_cells_keep_theirs(tmp_path):
+    text = """
+[[cells]]
+methods = ["fedkim"]
+backbones = ["fedavg", "fedprox"]
+seeds = [0]
+"""
+    with_mu = load_matrix(write(tmp_path, f"[settings]\nfedprox = ['federation.proximal_mu=1e-3']\n{text}"))
+    plain = load_matrix(write(tmp_path, text))
+    digests = [[one.recipe(cell).digest() for cell in one.cells] for one in (plain, with_mu)]
+    assert digests[0][0] == digests[1][0]
+    assert [with_mu.recipe(cell).federation.proximal_mu for cell in with_mu.cells] == [0.01, 1e-3]
+
+
 def test_a_method_has_its_own_settings_and_shares_them_with_its_ablations(tmp_path):
     text = """
 [settings]
@@ -247,6 +261,7 @@ seeds = [0]
         ("fedplg = []", "key 'fedplg'"),
         ("uniform = ['x=1']", "key 'uniform'"),
         ("fedplug = 1", "a list of str"),
+        ("fedprox = ['federation.proximal_mu=1e-3']", "key 'fedprox'"),  # no cell has it
     ):
         with pytest.raises(FedkimError) as caught:
             load_matrix(write(tmp_path, f"[settings]\n{wrong}\n[[cells]]\nmethods = ['fedplug']\nseeds = [0]\n"))

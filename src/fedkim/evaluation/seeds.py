@@ -5,7 +5,7 @@ bootstrap over patients (``statistics``) belongs to one run's scores alone.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,12 +72,14 @@ def paired_seeds(differences: Sequence[float]) -> PairedSeeds | None:
 
 
 def t_statistic(differences: Sequence[float]) -> float:
-    """Mean over standard error; without spread infinite, of the mean's sign; 0 below two seeds."""
+    """Mean over standard error; without spread infinite, of the mean's sign; 0 where all are, and below two seeds."""
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:
         return 0.0
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
-    return mean / error if error else math.copysign(math.inf, mean)
+    if error:
+        return mean / error
+    return math.copysign(math.inf, mean) if mean else 0.0
 
 
 def detectable(spread: float, num_seeds: int) -> float:
@@ -114,16 +116,19 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return {name: adjusted[name] for name in p_values}
 
 
-def verdicts(differences: Mapping[str, Sequence[float] | None]) -> dict[str, Verdict]:
+def verdicts(differences: Mapping[str, Sequence[float] | None], *, joint: Collection[str] = ()) -> dict[str, Verdict]:
     """By claim: does its difference (points, by seed) lie above zero?
 
     Where seeds that spread so much would have missed a difference of two points, the claim is *not measurable here*: such a
     design can't tell two points from none, and a significant figure from it is likely to be too large. ``side`` says
     then which sign is certain. Where two points would have been seen, the claim *holds* if the mean is positive and Holm's p
-    below LEVEL, and else *doesn't hold*. None stands for missing cells.
+    below LEVEL, and else *doesn't hold*. None stands for missing cells. ``joint`` claims are each the least certain of several
+    differences: one that lies below 0 was picked for it, so it has p = 1.
     """
     paired = {name: paired_seeds(values) if values is not None else None for name, values in differences.items()}
-    adjusted = holm({name: one.p for name, one in paired.items() if one is not None})
+    adjusted = holm(
+        {name: 1.0 if name in joint and one.mean <= 0 else one.p for name, one in paired.items() if one is not None}
+    )
     found = {}
     for name, one in paired.items():
         if one is None:

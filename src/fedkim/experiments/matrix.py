@@ -75,7 +75,7 @@ class Matrix:
     choice: tuple[Cell, ...]
     configurations: tuple[tuple[str, ...], ...]
     settings: Mapping[str, tuple[str, ...]]
-    """By method, over the base; where the choice was made elsewhere."""
+    """By method or backbone, over the base: what was chosen elsewhere."""
     smoke: bool = False
 
     @cached_property
@@ -107,6 +107,7 @@ class Matrix:
             *smoke,
             *configuration,
             *_applicable(self.settings.get(choice_method(cell.method), ()), own),
+            *self.settings.get(cell.backbone, ()),
             *cell.overrides,
             *settings,  # after the variation: a method that takes half of all steps takes half of the variation's
             f"federation.algorithm={cell.backbone}",

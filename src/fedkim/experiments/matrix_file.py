@@ -24,14 +24,14 @@
     configurations = [["injection.learning_rate=5e-4"], ["injection.learning_rate=1e-3"]]
 
 ``[settings]`` gives a method its own, ``fedplug = ["injection.learning_rate=4e-3"]``, over what was chosen if anything was; who shares
-another's choice shares these too. In a configuration ``{double_rank}`` is twice the method's own rank, so that
-``m3oe.alpha={double_rank}`` doubles its scale.
+another's choice shares these too. A backbone has its own likewise, ``fedprox = ["federation.proximal_mu=1e-3"]``. In a configuration
+``{double_rank}`` is twice the method's own rank, so that ``m3oe.alpha={double_rank}`` doubles its scale.
 Blocks are run in the file's order, so the first ones matter most. A cell's results are in
 ``results/<name>/<method>[+variation]--<backbone>--seed<k>.json``.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
         cells=tuple(cells),
         choice=() if smoke else tuple(_choice(choice, len(configurations))),
         configurations=configurations,
-        settings=_settings(f"{path}: [settings]", table.get("settings", {})),
+        settings=_settings(f"{path}: [settings]", table.get("settings", {}), {cell.backbone for cell in cells}),
         smoke=smoke,
     )
     _check(matrix)
@@ -143,9 +143,9 @@ def _check(matrix: Matrix) -> None:
         matrix.recipe(group)  # every setting is understood before the first cell runs
 
 
-def _settings(where: str, table: Any) -> dict[str, tuple[str, ...]]:
-    _only(where, table, sorted({choice_method(method) for method in METHODS}))
-    return {method: tuple(_list(where, table, method, str)) for method in table}
+def _settings(where: str, table: Any, backbones: Collection[str]) -> dict[str, tuple[str, ...]]:
+    _only(where, table, [*sorted({choice_method(method) for method in METHODS}), *sorted(backbones)])
+    return {name: tuple(_list(where, table, name, str)) for name in table}
 
 
 def _only(where: str, table: Any, known: Sequence[str]) -> None:

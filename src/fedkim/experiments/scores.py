@@ -81,9 +81,10 @@ class CellScores:
                 gains.append(value - majority)
         return fmean(gains) if gains else None
 
-    def blindness(self, task: str) -> tuple[str, float] | None:
-        """The seen question that an unseen one is answered most alike, and the correlation."""
-        return worst_blindness(self.record["metrics"][task].get("blindness", {}))
+    def blindness(self, task: str, asked: Sequence[str] | None = None) -> tuple[str, float] | None:
+        """The seen question (of ``asked``, if given) that an unseen one is answered most alike, and the correlation."""
+        found = self.record["metrics"][task].get("blindness", {})
+        return worst_blindness({name: one for name, one in found.items() if asked is None or name in asked})
 
     @property
     def injection_losses(self) -> dict[int, float]:
@@ -222,7 +223,7 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
     return Scores(name=folder.name, synthetic=kinds.pop(), cells=tuple(cells))
 
 
-def common(*columns: Mapping[int, float]) -> list[int]:
+def common(*columns: Mapping[int, object]) -> list[int]:
     """The seeds that all columns have."""
     return sorted(set.intersection(*(set(column) for column in columns))) if columns else []
 

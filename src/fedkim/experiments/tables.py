@@ -7,6 +7,7 @@ from fedkim.experiments.fold_tables import fold_tables
 from fedkim.experiments.our_tables import communication, rho_table, routing, varied
 from fedkim.experiments.paper_tables import (
     ablation,
+    claims_by_part,
     claims_table,
     papers_metrics,
     seen_tasks,
@@ -22,7 +23,7 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
     """Every table that has a row, in reading order; claims and targets of test patients alone."""
     decides = scores.evaluated and any(one.verdict.paired for one in decided)
     tables = [
-        *([claims_table(decided), targets_table(scores)] if decides else []),
+        *([claims_table(decided), claims_by_part(scores), targets_table(scores)] if decides else []),
         zero_shot_classification(scores),
         zero_shot_generation(scores),
         seen_tasks(scores),
