@@ -187,7 +187,7 @@ def test_forgetting_stands_beside_the_scores_where_it_was_measured(done, tmp_pat
         record = {"llm": "tiny", "pubmedqa": {"base": part, "injected": part, "difference": change}}
         (folder / "forgetting" / "fedkim--fedavg--seed10.json").write_text(json.dumps(record))
         (table,) = forgetting_tables(folder)
-        scored = [*["0.500 [0.400, 0.600]"] * 2, f"0.000 [{low:.3f}, 0.040]"]
+        scored = [*["0.500 [0.400, 0.600]"] * 2, f"0.000 [−{-low:.3f}, 0.040]"]
         assert table.rows == [["fedkim--fedavg--seed10", "tiny", *scored, *["–"] * 3, word]]
 
 
