@@ -14,6 +14,7 @@ from fedkim.experiments.paper_tables import (
 )
 from fedkim.experiments.scores import CellScores, Scores
 from fedkim.experiments.table import shown
+from fedkim.experiments.tables import all_tables
 
 SEEDS = (10, 11, 12, 13, 14)
 CONFIG = '[data]\nsource = "phantom"\nrho = {rho}\n'
@@ -255,3 +256,17 @@ def test_a_claim_over_seen_and_unseen_tasks_is_told_by_part():
     seen, unseen = (float(text.split(" ")[0]) for text in ten[1:])
     (decided,) = [one for one in decide(scores(world())) if one.claim.number == "10"]
     assert (seen + unseen) / 2 == pytest.approx(decided.verdict.paired.mean, abs=0.1)
+
+
+def test_ones_own_methods_and_variations_have_tables_too():
+    odd = [cell("fedkim", seed, seen=0.75 + jitter(seed), variation="my-shift") for seed in SEEDS]
+    tables = {table.title: table for table in all_tables(scores([*world(), *odd]), [])}
+    (row,) = tables["Other variations"].rows
+    assert row[:3] == ["FEDKIM", "my-shift", "5"]
+    assert row[4].startswith("-5.0 ±")
+    rows = {tuple(row[:2]): row for row in tables["Every method less FEDKIM"].rows}
+    assert rows["uniform route", "fedavg"][3].startswith("-3.0 ±")
+    assert rows["FEDKIM", "fedprox"][4].startswith("2.0 ±")
+    alone = {table.title: table for table in all_tables(scores(odd), [])}
+    assert alone["Other variations"].rows[0][3].startswith("75.0 ±")  # without a main setting to compare with
+    assert "Every method less FEDKIM" not in alone

@@ -1,6 +1,7 @@
 """A hospital's own tables behind the network's ``site.toml``: one file, read by the loader and by the federation."""
 
 import json
+import sys
 from dataclasses import asdict
 
 import pytest
@@ -20,6 +21,7 @@ from fedkim.site.dry_run import dry_run
 from fedkim.site.participant import load_participant
 from fedkim.site.shard import load_shard
 from fedkim.state import State
+from fedkim.tasks import TASKS
 from hospital_files import PATIENT, edit, write_hospital
 from small_recipe import small
 
@@ -94,6 +96,35 @@ def test_the_check_tells_what_a_federation_would_refuse(ward, capsys, old, new, 
     told = capsys.readouterr().out
     assert [word for word in ("E-SITE-FEDERATION", *words) if word not in told] == []
     assert str(ward.parent) not in told
+
+
+ADDED = """from dataclasses import replace
+from fedkim.tasks import TASKS
+TASKS["ward_film"] = replace(TASKS["covid"], name="ward_film")
+"""
+
+
+def test_a_task_of_an_approved_plug_in_may_be_declared_and_an_unapproved_one_is_never_imported(
+    ward, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "ward_film_task.py").write_text(ADDED)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    recipe = small('tasks.seen=["ward_film"]', "tasks.unseen=[]", 'run.plugins=["ward_film_task"]')
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    edit(ward, 'tasks = ["covid"]', 'tasks = ["ward_film"]')
+    edit(ward, "[data.labels.covid]", "[data.labels.ward_film]")
+    try:
+        assert main(["data", "check", str(ward)]) == 2  # the recipe isn't the approved one
+        assert "no such task" in capsys.readouterr().out
+        assert "ward_film_task" not in sys.modules
+        edit(ward, RECIPE.digest(), recipe.digest())
+        assert main(["data", "check", str(ward)]) == 0
+        site = load_participant(ward)
+        assert load_shard(site, site.recipe()).patients == {"decoder.ward_film": 12, "encoder.image": 12}
+    finally:
+        TASKS.pop("ward_film", None)
+        sys.modules.pop("ward_film_task", None)
 
 
 def test_rows_of_another_split_stay_out(ward):

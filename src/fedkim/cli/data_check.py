@@ -31,7 +31,9 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
         if root is not None:
             raise FedkimError("fedkim data check", found="a folder beside a site.toml", remedy="leave the folder out")
         from fedkim.data.hospital import check as check_hospital
+        from fedkim.site.participant import import_approved_plugins
 
+        import_approved_plugins(Path(what))
         findings: Findings = check_hospital(Path(what))
         if not findings.errors:
             _check_participation(Path(what), findings)
@@ -50,7 +52,6 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
 def _check_participation(path: Path, findings: "Findings") -> None:
     """What a federation would refuse of a site file that has a policy."""
     from fedkim.data.hospital import load_site_file
-    from fedkim.recipe import import_plugins
     from fedkim.site.participant import load_participant
     from fedkim.site.shard import require_policy_of
 
@@ -59,9 +60,7 @@ def _check_participation(path: Path, findings: "Findings") -> None:
         return
     try:
         site = load_participant(path)
-        recipe = site.recipe()
-        import_plugins(recipe.run.plugins)
-        require_policy_of(site, recipe)
+        require_policy_of(site, site.recipe())
     except FedkimError as error:
         found = f"{error.what}: {error.found}".removesuffix(": ").replace(f"{path.resolve().parent}/", "")
         findings.add("E-SITE-FEDERATION", file=path.name, found=found, expected=error.expected, remedy=error.remedy)

@@ -136,7 +136,9 @@ def _sites(what: str, overrides: list[str] | None) -> tuple[dict[str, Any], bool
 
     if what.endswith(".toml") and _is_site_file(Path(what)):
         from fedkim.data.hospital import load_site
+        from fedkim.site.participant import import_approved_plugins
 
+        import_approved_plugins(Path(what))
         own = load_site(Path(what))
         return {own.name or "site": own}, own.synthetic
     world = build_world(_recipe(what, overrides))

@@ -9,6 +9,7 @@ from fedkim.experiments.paper_tables import (
     ablation,
     claims_by_part,
     claims_table,
+    less_fedkim,
     papers_metrics,
     seen_tasks,
     zero_shot_classification,
@@ -17,6 +18,11 @@ from fedkim.experiments.paper_tables import (
 from fedkim.experiments.scores import Scores
 from fedkim.experiments.table import Table
 from fedkim.experiments.targets import targets_table
+
+HETEROGENEOUS = ("dirichlet-0.1", "missing-0.6", "site-shift")
+QUESTIONS = ("questions",)
+STEPS = ("twice-the-steps",)
+"""Variations of tables of their own."""
 
 
 def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
@@ -28,13 +34,22 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
         zero_shot_generation(scores),
         seen_tasks(scores),
         papers_metrics(scores),
+        less_fedkim(scores),
         ablation(scores),
         rho_table(scores),
-        varied(scores, "Heterogeneous sites", ("dirichlet-0.1", "missing-0.6", "site-shift")),
-        varied(scores, "More questions on the same inputs, in twice the steps", ("questions",)),
+        varied(scores, "Heterogeneous sites", HETEROGENEOUS),
+        varied(scores, "More questions on the same inputs, in twice the steps", QUESTIONS),
         routing(scores),
-        varied(scores, "More steps", ("twice-the-steps",)),
+        varied(scores, "More steps", STEPS),
+        varied(scores, "Other variations", _others(scores)),
         communication(scores),
         *fold_tables(scores),
     ]
     return [table for table in tables if table.rows]
+
+
+def _others(scores: Scores) -> list[str]:
+    """Variations that no other table shows, such as those of a matrix of one's own."""
+    shown = {"", *HETEROGENEOUS, *QUESTIONS, *STEPS}
+    found = dict.fromkeys(variation for _, variation, _ in scores.groups())
+    return [name for name in found if name not in shown and not name.startswith(("rho-", "fold-"))]

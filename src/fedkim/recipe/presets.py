@@ -9,7 +9,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     # FEDKIM (arXiv 2408.10276), "Experimental Setups"; what it leaves open is as published in its code.
     "paper": {
         "data": {"image_size": 224},
-        "federation": {"sites": 5, "rounds": 10, "participation": 1.0},
+        "federation": {"sites": 5, "rounds": 10, "participation": 1.0, "norm_limit": 0.0},
         "extraction": {
             "encoders": {"image": "deit-tiny"},
             # DeiT-tiny gives 196 patches and two special tokens; ECG and ICU groups as in the published encoders

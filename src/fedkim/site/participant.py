@@ -17,6 +17,7 @@
     key = "site-1.key"              # made by `fedkim site keys`
 """
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 from fedkim.data.hospital import load_site_file
 from fedkim.data.hospital.site_file import HospitalData
 from fedkim.errors import FedkimError, unknown
-from fedkim.recipe import Recipe, load
+from fedkim.recipe import Recipe, import_plugins, load
 from fedkim.site.address import split_address
 from fedkim.site.policy import Policy, policy_from
 
@@ -85,6 +86,7 @@ def load_participant(path: str | Path) -> Participant:
     Raises:
         FedkimError: it isn't there, isn't TOML, or says something that isn't understood.
     """
+    import_approved_plugins(Path(path))
     file = load_site_file(path)
     path = Path(path).resolve()
     if not file.policy:
@@ -97,6 +99,25 @@ def load_participant(path: str | Path) -> Participant:
         coordinator=_coordinator(file.coordinator, path) if file.coordinator else None,
         records=path.parent / (file.site.folder or f"{file.site.name}-federation"),
     )
+
+
+def import_approved_plugins(path: Path) -> None:
+    """Import what the approved recipe of a site file names, so that a plug-in's tasks are known when the file's labels are read.
+
+    A file or recipe that can't be read, and a recipe that isn't the approved one, is passed over: nothing of it is imported,
+    and whoever reads it next says what is wrong.
+
+    Raises:
+        FedkimError: an approved plug-in can't be imported.
+    """
+    try:
+        policy = tomllib.loads(path.read_text(encoding="utf-8-sig"))["policy"]
+        recipe = load(path.parent / policy["recipe"])
+        approved = recipe.digest() == policy["recipe_digest"]
+    except (FedkimError, OSError, ValueError, LookupError, TypeError, RecursionError):
+        return
+    if approved:
+        import_plugins(recipe.run.plugins)
 
 
 def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:

@@ -9,7 +9,7 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import owned_components
 from fedkim.extraction.extractor import component_samples
 from fedkim.modalities import MODALITIES
-from fedkim.recipe import Recipe, import_plugins
+from fedkim.recipe import Recipe
 from fedkim.run.world import build_world, resolve_tasks
 from fedkim.site.participant import Participant
 from fedkim.site.policy import Policy
@@ -35,7 +35,6 @@ def load_shard(site: Participant, recipe: Recipe) -> Shard:
     Raises:
         FedkimError: whatever is wrong with the data, or nothing is left of it by the policy.
     """
-    import_plugins(recipe.run.plugins)
     require_policy_of(site, recipe)
     allowed = [task for task in resolve_tasks(recipe).values() if task.name in site.policy.tasks]
     tasks = tuple(task for task in allowed if task.name in recipe.tasks.seen)
