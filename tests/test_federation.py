@@ -10,6 +10,8 @@ from fedkim.aggregation import ALGORITHMS, Rejection
 from fedkim.errors import FedkimError
 from fedkim.federation import federate
 from fedkim.run import federate as federate_recipe
+from fedkim.run import pipeline, run_recipe
+from fedkim.run.network import Network
 from fedkim.state import State, Update
 from fedkim.store import RunStore
 from small_recipe import small
@@ -111,8 +113,34 @@ def test_a_round_below_the_quorum_changes_nothing_and_is_committed_as_skipped():
     assert [first.skipped, second.skipped, third.skipped] == [False, True, False]
     assert second.state is first.state
     assert injected == [1, 3]
+    assert second.aggregated is first.aggregated
     assert [finished.number for finished in commits] == [1, 2, 3]
     assert third.state[ENCODER].tolist() == [2.0] * 3
+
+
+def test_what_was_averaged_last_comes_through_skipped_rounds_and_a_new_process():
+    tuned = {"inject": lambda number, state: (state.updated({ENCODER: state[ENCODER] + 10}), {})}
+    (first, second), _ = (list(part) for part in walk(lambda n, state: everyone(n, state) if n == 1 else [], **tuned))
+    assert second.aggregated is first.aggregated  # not what the injection made of it
+    assert second.state is first.state
+    (third,), _ = (
+        list(part)
+        for part in walk(lambda n, state: [], rounds=1, start=first.state, aggregated=first.aggregated, skipped=1)
+    )
+    assert third.aggregated is first.aggregated
+
+
+def test_a_run_whose_rounds_were_all_skipped_is_not_scored(tmp_path):
+    recipe = small("federation.rounds=2", "federation.patience=3")
+
+    def nobody(round, state):
+        return []
+
+    world, *_ = pipeline.load_parts(recipe)
+    declared = {site: dict(counts) for site, counts in world.declared.items()}
+    with pytest.raises(FedkimError, match=r"2 committed rounds, 2 of them skipped.*begin anew"):
+        run_recipe(recipe, out=tmp_path / "run", network=Network(declared=declared, exchange=nobody))
+    assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_skipped_round_remembers_who_gave_what_could_have_been_averaged():

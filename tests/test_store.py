@@ -94,12 +94,15 @@ def test_numbers_without_a_json_form_become_null():
 
 def test_a_result_is_read_back_and_never_half_written(folder, monkeypatch):
     with RunStore.open(folder, RECIPE) as store:
-        store.write_result({"metrics": {"auroc": float("nan")}})
+        store.write_result({"run_info": {}, "metrics": {"auroc": float("nan")}})
         monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(5, "Input/output error")))
         with pytest.raises(FedkimError, match=r"writing .*result\.json, found Input/output error"):
-            store.write_result({"metrics": {"auroc": 1}})
-    assert RunStore(folder).result() == {"metrics": {"auroc": None}}
+            store.write_result({"run_info": {}, "metrics": {"auroc": 1}})
+    assert RunStore(folder).result() == {"run_info": {}, "metrics": {"auroc": None}}
     assert not list(folder.glob(".tmp-*"))
+    (folder / "result.json").write_text('{"metrics": {"a": 1}}')
+    with pytest.raises(FedkimError, match="expected a stored result"):
+        RunStore(folder).result()
 
 
 # damage ---------------------------------------------------------------------------------------------------------

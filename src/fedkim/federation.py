@@ -78,7 +78,7 @@ class Round:
     """The accepted updates."""
     rejections: Sequence[Rejection]
     aggregated: State
-    """After aggregation, before injection."""
+    """After aggregation, before injection; of a skipped round that of the last one which wasn't."""
     state: State
     """After injection: the next broadcast."""
     memory: Memory
@@ -102,6 +102,7 @@ def federate(
     quorum: int = 1,
     patience: int = 3,
     skipped: int = 0,
+    aggregated: State | None = None,
     recall: Recall = lambda number: None,
     keep: Keep = lambda number, gathered: None,
 ) -> Iterator[Round]:
@@ -121,12 +122,14 @@ def federate(
         quorum: accepted updates that a round needs; with fewer it is skipped.
         patience: so many rounds skipped in a row end the federation.
         skipped: rounds skipped in a row before the first of these.
+        aggregated: the last state that was averaged before the first of these, which a skipped round hands on; None: ``state``.
         recall: what an earlier process kept of a round that was cut off.
         keep: called with what it will need.
 
     Raises:
         FedkimError: round after round without a quorum. The rounds before the last are committed.
     """
+    aggregated = state if aggregated is None else aggregated
     for number in rounds:
         gathered = recall(number)
         if gathered is None:
@@ -142,7 +145,7 @@ def federate(
                 skipped += 1
                 if skipped >= patience:
                     raise _without_quorum(number, len(updates), rejections, quorum, skipped)
-                finished = _skipped(number, state, memory, updates, rejections)
+                finished = _skipped(number, state, aggregated, memory, updates, rejections)
                 commit(finished)
                 yield finished
                 continue
@@ -156,7 +159,7 @@ def federate(
             del updates  # the tensors of all sites, and injection is long
             reach("aggregation.done")
             keep(number, gathered)
-        skipped, memory = 0, gathered.memory
+        skipped, aggregated, memory = 0, gathered.aggregated, gathered.memory
         state, injection = inject(number, gathered.aggregated)
         finished = Round(
             number=number,
@@ -178,13 +181,18 @@ def _arriving(updates: Iterable[Update | Rejection]) -> Iterator[Update | Reject
 
 
 def _skipped(
-    number: int, state: State, memory: Memory, updates: Sequence[Update], rejections: Sequence[Rejection]
+    number: int,
+    state: State,
+    aggregated: State,
+    memory: Memory,
+    updates: Sequence[Update],
+    rejections: Sequence[Rejection],
 ) -> Round:
     return Round(
         number=number,
         contributions=[Contribution.of(update) for update in updates],
         rejections=rejections,
-        aggregated=state,
+        aggregated=aggregated,
         state=state,
         memory=memory,
         skipped=True,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedkim.aggregation import Limits, Rejection, gate, objection
+from fedkim.aggregation import NO_LIMITS, Limits, Rejection, gate, objection
 from fedkim.state import State, Update
 
 STATE = State({"encoder.image.w": torch.ones(2, 3), "decoder.covid.b": torch.ones(2)})
@@ -211,3 +211,11 @@ def test_whatever_is_repeated_reordered_or_replayed_a_site_counts_once_at_most(m
     good = {site for site, number, base in messages if number == 1 and not base}
     assert [update.site for update in accepted] == sorted(good)
     assert len(rejected) == sum(number != 1 or bool(base) for _, number, base in messages)
+
+
+def test_without_limits_any_distance_will_do():
+    updates = [
+        make_update(f"site-{n}", tensors={"encoder.image.w": STATE["encoder.image.w"] * 49 ** (n == 1)}) for n in (1, 2)
+    ]
+    assert [r.code for r in through(*updates)[1]] == ["E-NORM"]
+    assert through(*updates, limits=NO_LIMITS)[1] == []

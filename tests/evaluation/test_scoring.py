@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from fedkim.errors import FedkimError
 from fedkim.evaluation.baselines import choose_proxy, majority, majority_per_template
 from fedkim.evaluation.blindness import question_blindness, worst_blindness
 from fedkim.evaluation.predictions import Predictions, pool
-from fedkim.evaluation.scoring import score_rows, score_sites, score_task
+from fedkim.evaluation.scoring import score_at, score_rows, score_sites, score_task
 from fedkim.evaluation.tables import render_table
 
 
@@ -75,6 +76,17 @@ def test_the_tuned_threshold_comes_from_development_alone():
     assert score_task(upside_down, development, draws=50)["tuned"]["threshold"] == tuned["threshold"]
     expected = np.mean((test.scores >= 0.065) == (test.labels == 1))
     assert tuned["metrics"]["accuracy"]["value"] == pytest.approx(expected)
+
+
+def test_the_tuned_threshold_of_a_group_is_scored_within_it_and_shares_no_patient():
+    groups = tuple(frozenset({"pneumonia"}) if i % 2 else frozenset() for i in range(60))
+    test = example(groups=groups, within="pneumonia")
+    development = example(seed=1, split="development", groups=groups, within="pneumonia")
+    apart = replace(development, patients=tuple(f"d{i}" for i in range(60)))
+    tuned = score_task(test, apart, draws=20)["tuned"]
+    assert tuned["metrics"] == score_at(test, tuned["threshold"], draws=20)
+    with pytest.raises(FedkimError, match="test patients among development's"):
+        score_task(test, replace(development, samples=tuple(f"e{i}" for i in range(60))), draws=20)
 
 
 def test_a_threshold_is_not_tuned_on_the_test_split():

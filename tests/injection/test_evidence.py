@@ -146,7 +146,7 @@ def test_a_run_that_stopped_before_its_first_injection_answers_nothing(tmp_path)
     next(rounds)
     rounds.close()
     run = Run(tmp_path / "run")
-    said = "found 1 committed rounds, and an injection from round 2 on"
+    said = "found 1 committed rounds, 0 of them skipped, and an injection from round 2 on"
     with pytest.raises(FedkimError, match=said):
         run.answer(task="ecg_abnormal", signal=torch.zeros(run.committed.manifest["shapes"]["signal"]))
     with pytest.raises(FedkimError, match=said):

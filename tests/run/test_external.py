@@ -33,7 +33,17 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """Twenty-four films, mortality and no ECG."""
-    path = write_hospital(tmp_path_factory.mktemp("hospital"), num_patients=24, leads=LEADS)
+    return with_both_answers_in_each_ward(
+        write_hospital(tmp_path_factory.mktemp("hospital"), num_patients=24, leads=LEADS)
+    )
+
+
+def with_both_answers_in_each_ward(path):
+    """The wards take turns by two patients, the answers by one."""
+    table = path.parent / "patients.csv"
+    header, *lines = table.read_text().splitlines()
+    moved = [line.replace(f"ward-{n % 2}", f"ward-{n // 2 % 2}") for n, line in enumerate(lines)]
+    table.write_text("\n".join([header, *moved]) + "\n")
     return path
 
 
@@ -64,7 +74,7 @@ def test_tasks_of_few_patients_and_small_wards_are_hidden(run, site):
 
 
 def test_a_split_column_decides_who_is_scored(run, tmp_path):
-    path = write_hospital(tmp_path, num_patients=24, leads=LEADS)
+    path = with_both_answers_in_each_ward(write_hospital(tmp_path, num_patients=24, leads=LEADS))
     edit(path, 'site = "ward"', 'split = "ward"')
     edit(path, "[data.ecg]", '[data.splits]\nward-0 = "private"\nward-1 = "test"\n[data.ecg]')
     assert run.evaluate(path)["metrics"]["covid"]["n"] == 12
@@ -117,6 +127,35 @@ def test_of_a_rare_answer_only_ranking_scores_stay():
     assert suppressed(entry({"No": 30, "Yes": 10}, {}))["rows"]["injected"]["counts"] == {"No": 30, "Yes": 10}
 
 
+def test_no_score_in_full_tells_how_many_gave_the_rare_answer():
+    told = {"value": 0.7123456, "low": 0.6, "high": 0.8, "reason": "", "skipped_draws": 41}
+    rare = entry({"No": 37, "Yes": 3}, {"a": 20, "b": 20})
+    for place in (rare["rows"]["injected"], rare["rows"]["injected"]["metrics"]):
+        place["primary" if "primary" in place else "auroc"] = told
+    rare["differences"]["base"] = told
+    rare["sites"]["by_site"]["a"] |= told
+    text = json.dumps(suppressed(rare))
+    assert "0.71" in text
+    assert [word for word in ("skipped_draws", "0.712") if word in text] == []
+    assert suppressed(entry({"No": 40, "Yes": 0}, {})) is None  # an AUROC that doesn't exist would say so too
+
+
+def test_a_group_and_kinds_of_questions_are_cells_as_well():
+    grouped = entry({"No": 20, "Yes": 20}, {})
+    for row in grouped["rows"].values():
+        row["group"] = {"name": "pneumonia", "patients": 12, "counts": {"No": 10, "Yes": 2}}
+    assert "group" not in suppressed(grouped)["rows"]["injected"]
+    assert "counts" not in suppressed(grouped)["rows"]["injected"]
+    for row in grouped["rows"].values():
+        row["group"]["patients"] = 3
+    assert suppressed(grouped) is None
+    asked = entry({}, {})
+    asked["rows"]["injected"] |= {"closed": {"n": 2}, "open": {"n": 38}}
+    assert not {"closed", "open"} & set(suppressed(asked)["rows"]["injected"])  # one is the total less the other
+    asked["rows"]["injected"] |= {"closed": {"n": 12}, "open": {"n": 28}}
+    assert {"closed", "open"} <= set(suppressed(asked)["rows"]["injected"])
+
+
 def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
     def entry(patients):
         row = {
@@ -135,6 +174,9 @@ def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
 
     result = {
         "run_info": {"folds": [0]},
+        "train_info": {
+            "rounds": [{"round": 1, "sites": {"ward-b": {"loss": 0.5, "num_examples": {"encoder.image": 7}}}}]
+        },
         "metrics": {"covid": entry(50), "mortality": entry(9)},
         "meta_info": {"sites": {"ward-a": {"patients": 40, "samples": 50}, "ward-b": {"patients": 3, "samples": 12}}},
     }
@@ -146,6 +188,7 @@ def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
         "ward-a": {"patients": 40, "samples": 50},
         "ward-b": {"patients": None, "samples": 12},
     }
+    assert kept["train_info"]["rounds"] == [{"round": 1, "sites": {"ward-b": {"loss": 0.5}}}]
     assert kept["meta_info"]["suppressed"] == {"smallest_cell": 10, "tasks": ["mortality"]}
     path = keep_result(tmp_path / "synthetic", RECIPE, result)
     assert json.loads(path.read_text())["metrics"].keys() == {"covid", "mortality"}

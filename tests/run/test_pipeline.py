@@ -142,6 +142,21 @@ def test_damaged_predictions_are_refused_in_one_line(tmp_path):
         read_predictions(tmp_path / "bad.json")
 
 
+def test_without_names_who_is_the_same_still_shows_and_who_it_is_doesnt(scored, tmp_path):
+    folder, _ = scored
+    rows = read_predictions(folder / "predictions.json")
+    write_predictions(tmp_path / "numbered.json", rows, named=False)
+    numbered = read_predictions(tmp_path / "numbered.json")
+    pairs = set()
+    for task, named in rows.items():
+        for name, row in named.items():
+            pairs |= set(zip(row.patients, numbered[task][name].patients, strict=True))
+            assert numbered[task][name].truth == row.truth
+    assert len(pairs) == len({old for old, _ in pairs}) == len({new for _, new in pairs})
+    text = (tmp_path / "numbered.json").read_text()
+    assert not any(f'"{old}"' in text for old, _ in pairs)
+
+
 def test_a_complete_run_is_not_repeated(scored, monkeypatch):
     folder, result = scored
     forbid_training(monkeypatch)
@@ -200,6 +215,8 @@ def test_each_look_at_the_test_patients_is_counted(tmp_path):
     assert (hidden["run_info"]["split"], hidden["run_info"]["test_revealed"]) == ("development", 2)
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [e["split"] for e in events if e["event"] == "scored"] == ["development", "test", "test", "development"]
+    anew = run_recipe(recipe, out=folder, force=True)
+    assert anew["run_info"]["test_revealed"] == 2  # a new start doesn't undo having looked
 
 
 def test_a_result_is_kept_under_its_recipe_method_backbone_and_seed(scored, tmp_path):

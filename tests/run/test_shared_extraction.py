@@ -1,9 +1,15 @@
+import errno
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import fedkim.run.rounds as rounds_module
+from fedkim.data.sample import Dataset
 from fedkim.run import federate
+from fedkim.run.pipeline import load_parts
+from fedkim.run.same_data import contents_digest
 from small_recipe import small
 
 
@@ -59,3 +65,27 @@ def test_a_damaged_file_is_made_again(tmp_path, monkeypatch, harm):
     assert digests(recipe) == before
     again = load_file(kept)
     assert all(torch.equal(tensor, whole[key]) for key, tensor in again.items())
+
+
+def test_other_labels_or_inputs_share_nothing(tmp_path):
+    world = load_parts(small("federation.rounds=1"))[0]
+    shard = next(iter(world.sites.values()))
+    first, *others = shard
+    relabelled = replace(first, labels=dict.fromkeys(first.labels, "No"))
+    name, tensor = next(iter(first.inputs.items()))
+    retaken = replace(first, inputs={**first.inputs, name: tensor + 1})
+    digests = {contents_digest(Dataset([one, *others])) for one in (first, relabelled, retaken)}
+    assert len(digests) == 3
+
+
+def test_a_full_disk_costs_the_cache_and_not_the_run(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path))
+
+    def full(*args, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fedkim.run.shared_extraction.save_tensors", full)
+    shared = digests(small("federation.rounds=1", "run.share_extraction=true"))
+    assert "no room" in caplog.text
+    assert shared == digests(small("federation.rounds=1"))
+    assert not list((tmp_path / "extraction").glob("*"))

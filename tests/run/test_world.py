@@ -152,8 +152,11 @@ def test_a_capped_selection_is_spread_over_the_split():
     task = world.tasks["square"]
     everyone = asked(world.data, task, "test")
     assert [s.split for s in everyone] == ["test"] * 12
-    assert asked(world.data, task, "test", at_most=4) == everyone[::3]
-    assert asked(world.data, task, "test", at_most=99) == everyone
+    assert asked(world.data, task, "test", samples=4) == everyone[::3]
+    assert asked(world.data, task, "test", samples=99) == everyone
+    twice = Dataset([*world.data, *(replace(sample, id=f"{sample.id}-again") for sample in world.data)])
+    kept = asked(twice, task, "test", patients=4)
+    assert [sample.patient for sample in kept] == [sample.patient for sample in everyone[::3]] * 2  # all that they have
 
 
 def test_a_site_by_itself_holds_what_it_holds_in_the_federation():

@@ -1,13 +1,14 @@
 """Aggregation: which updates may enter, and how they become the next state."""
 
 from fedkim.aggregation.algorithms import Algorithm, Memory, fedavg, fedprox, weighted_mean
-from fedkim.aggregation.gate import Limits, Rejection, gate, objection
+from fedkim.aggregation.gate import NO_LIMITS, Limits, Rejection, gate, objection
 from fedkim.aggregation.registry import ALGORITHMS, ROBUST, make_algorithm
 from fedkim.aggregation.robust import check_owners, short_of_sites
 from fedkim.aggregation.spool import Spool
 
 __all__ = [
     "ALGORITHMS",
+    "NO_LIMITS",
     "ROBUST",
     "Algorithm",
     "Limits",

@@ -35,6 +35,10 @@ class Limits:
     """A component may move so many times its own length, however far the others moved."""
 
 
+NO_LIMITS = Limits(norm=0.0, tensor_norm=0.0, relative=0.0)
+"""Any distance will do."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
     """A site whose update was left out, and why."""

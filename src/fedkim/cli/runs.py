@@ -161,12 +161,13 @@ def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None
     """The result of this very run, if it is complete: no need to load data and models to say it again."""
     if not (folder / "result.json").is_file() or not (folder / "recipe.json").is_file():
         return None
+    from fedkim.run.same_data import same_folders
     from fedkim.store import RunStore
 
     if recipe.data.source == "hospital":
         return None  # whether its tables are the same shows once they are read
     store = RunStore(folder)
-    same = store.recipe().digest() == recipe.digest() and store.recipe().data.root == recipe.data.root
+    same = store.recipe().digest() == recipe.digest() and same_folders(store.recipe(), recipe)
     result = store.result() if same else None
     return result if result and result.get("run_info", {}).get("split") == split else None
 
@@ -185,7 +186,7 @@ def _show_external(result: dict[str, Any]) -> None:
     told, hidden = result["meta_info"], result["meta_info"]["suppressed"]
     print(f"patients of {told['data']}; nothing below {hidden['smallest_cell']} patients is shown")
     for task in hidden["tasks"]:
-        print(f"{task}: fewer than {hidden['smallest_cell']} patients")
+        print(f"{task}: fewer than {hidden['smallest_cell']} patients, or one answer for all")
 
 
 def _show(result: dict[str, Any], folder: Path) -> None:

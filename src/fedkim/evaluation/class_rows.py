@@ -79,8 +79,8 @@ def at_tuned_threshold(p: Predictions, development: Predictions, draws: int, see
         raise FedkimError(
             f"threshold of task {p.task!r}", found=f"the {development.split} split", expected="the development split"
         )
-    if p.split != "development" and set(p.samples) & set(development.samples):
-        raise FedkimError(f"threshold of task {p.task!r}", found="test samples among development's")
+    if p.split != "development" and set(p.patients) & set(development.patients):
+        raise FedkimError(f"threshold of task {p.task!r}", found="test patients among development's")
     source = "development, best balanced accuracy"
     if len(p.answers or ()) != 2:
         return {"threshold": None, "source": source, "reason": "more than two answers: the likeliest is taken"}

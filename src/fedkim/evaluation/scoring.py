@@ -49,7 +49,7 @@ def score_task(
         **inside["metrics"][name],
     }
     if development is not None and predictions.kind == "classification":
-        row["tuned"] = at_tuned_threshold(predictions, development.primary(), draws, seed)
+        row["tuned"] = at_tuned_threshold(part, development.primary(), draws, seed)
     return row
 
 

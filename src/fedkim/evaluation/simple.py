@@ -68,6 +68,6 @@ def _distribution(values: Tensor) -> np.ndarray:
             ((centred / spread) ** 3).mean(),
             ((centred / spread) ** 4).mean(),
             np.abs(np.diff(flat, axis=-1)).mean(),
-            flat[..., quarter:-quarter].mean() - flat.mean(),
+            flat[..., quarter : flat.shape[-1] - quarter].mean() - flat.mean(),
         ]
     )

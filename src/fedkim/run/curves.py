@@ -29,7 +29,7 @@ def injected_scores(world: World, injector: Injector, *, workers: int) -> dict[s
         return {}
     curve = {}
     for task in world.seen:
-        samples = asked(world.data, task, "development", at_most=evaluation.curve_samples)
+        samples = asked(world.data, task, "development", samples=evaluation.curve_samples)
         probabilities = score(injector, task.name, samples, batch_size=evaluation.batch_size, workers=workers)
         curve[task.name] = area(task.answers or (), [s.labels[task.name] for s in samples], probabilities)
     return curve

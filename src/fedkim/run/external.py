@@ -53,10 +53,12 @@ def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> di
     with progress.stage("answers", len(tasks)) as stage:
         for task in tasks:
             samples = [sample for sample in data if can_be_asked(sample, task)]
-            if len({sample.patient for sample in samples}) < SMALLEST_CELL:
+            few = len({sample.patient for sample in samples}) < SMALLEST_CELL
+            entry = None if few else suppressed(_scored(run, task, samples, small))
+            if entry is None:
                 hidden.append(task.name)  # nothing about so few
             else:
-                metrics[task.name] = suppressed(_scored(run, task, samples, small))
+                metrics[task.name] = entry
             stage.advance()
     clock.lap("answers")
     environment = {"device": run.injector.llm.device.type, "dtype": str(run.injector.llm.dtype).removeprefix("torch.")}

@@ -49,6 +49,8 @@ def run_folds(
         raise FedkimError(
             f"folder {out}", found="a single run", expected="a folder for folds", remedy="choose another with --out"
         )
+    if out.exists() and not out.is_dir():
+        raise FedkimError(f"folder {out}", found="a file", expected="a folder for folds")
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "recipe.toml", recipe.to_toml())
     began = time.perf_counter()

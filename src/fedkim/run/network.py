@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedkim.errors import FedkimError
 from fedkim.federation import Exchange
 from fedkim.store.files import write_text
 
@@ -27,6 +28,21 @@ def remember_declared(folder: Path, declared: Mapping[str, Mapping[str, int]]) -
 
 
 def recall_declared(folder: Path) -> dict[str, dict[str, int]] | None:
-    """What the sites of a networked run declared; None: its sites were simulated."""
+    """What the sites of a networked run declared; None: its sites were simulated.
+
+    Raises:
+        FedkimError: the file can't be read.
+    """
     path = folder / NAME
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return {
+            site: {name: int(count) for name, count in counts.items()}
+            for site, counts in json.loads(path.read_bytes()).items()
+        }
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        remedy = "restore it, or begin anew with --force"
+        raise FedkimError(
+            f"file {path}", found="unreadable", expected="what the sites declared", remedy=remedy
+        ) from None

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from fedkim.run.network import Network, recall_declared, remember_declared
 from fedkim.run.predictions_file import write_predictions
 from fedkim.run.result import Clock, describe_run, write_report_beside
 from fedkim.run.rounds import Rounds
-from fedkim.run.same_data import require_same_data
+from fedkim.run.same_data import require_same_data, same_folders
 from fedkim.run.scores import Scorer
 from fedkim.run.server import load_language_model, make_injector, make_trainer, set_threads
 from fedkim.run.trained import elsewhere, refuse_trained, remember_trained
@@ -39,6 +39,7 @@ def federate(recipe: Recipe, *, out: str | Path | None = None, force: bool = Fal
         yield from Rounds(world, injector, trainer, store=None, progress=Silent())
         return
     with RunStore.open(out, recipe, force=force, environment=environment_of(injector)) as store:
+        _refuse_networked(store.folder)
         require_same_data(store.folder, world.data)
         remember_trained(store.folder, world.data, recipe.data.source)
         yield from Rounds(world, injector, trainer, store=store, progress=Silent())
@@ -66,18 +67,15 @@ def run_recipe(
     with RunStore.open(out, recipe, force=force) as store:
         stored = store.result()
         if stored and stored["run_info"]["split"] == split:
-            if not network and (recipe.data.source == "hospital" or recipe.data.root != store.recipe().data.root):
+            if not network and (recipe.data.source == "hospital" or not same_folders(recipe, store.recipe())):
                 require_same_data(store.folder, load_data(recipe))
             return stored
         progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
         clock = Clock()
         if network:
             remember_declared(store.folder, network.declared)
-        elif recall_declared(store.folder):
-            remedy = "`fedkim coordinator start` resumes it, --force begins anew"
-            raise FedkimError(
-                f"run {out}", found="a federation over a network", expected="simulated sites", remedy=remedy
-            )
+        else:
+            _refuse_networked(store.folder)
         world, injector, trainer = load_parts(recipe, recall_declared(store.folder))
         store.use_environment(environment_of(injector))
         require_same_data(store.folder, world.data)
@@ -87,6 +85,7 @@ def run_recipe(
         rounds = Rounds(world, injector, trainer, store=store, progress=progress, exchange=exchange)
         for _ in rounds:
             pass
+        refuse_uninjected(out, recipe, rounds.history)
         clock.lap("rounds")
         return _score(rounds, store, split=split, clock=clock, progress=progress)
 
@@ -116,20 +115,31 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
             raise FedkimError(
                 f"run {folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
             )
-        refuse_uninjected(folder, recipe, rounds.done)
+        refuse_uninjected(folder, recipe, rounds.history)
         keep = data is None and rounds.done == recipe.federation.rounds
         return _score(rounds, store, split=split, clock=clock, progress=progress, keep=keep)
 
 
-def refuse_uninjected(folder: Path, recipe: Recipe, done: int) -> None:
-    """Refuse a run that stopped before its first injection: its language model has learned nothing yet."""
-    first = recipe.injection.first_round
-    if done < first:
+def refuse_uninjected(folder: Path, recipe: Recipe, history: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a run of which no round was injected, for it stopped before or skipped them: its language model has learned nothing."""
+    if any(entry["injection"] for entry in history):
+        return
+    skipped = sum(bool(entry.get("skipped")) for entry in history)
+    whole = len(history) == recipe.federation.rounds
+    raise FedkimError(
+        f"run {folder}",
+        found=f"{len(history)} committed rounds, {skipped} of them skipped, and an injection from round {recipe.injection.first_round} on",
+        expected="at least one injected round",
+        remedy="mend the sites and begin anew with --force" if whole else "resume the run",
+    )
+
+
+def _refuse_networked(folder: Path) -> None:
+    """Refuse to go on with simulated sites where hospitals were asked."""
+    if recall_declared(folder):
+        remedy = "`fedkim coordinator start` resumes it, --force begins anew"
         raise FedkimError(
-            f"run {folder}",
-            found=f"{done} committed rounds, and an injection from round {first} on",
-            expected="at least one injected round",
-            remedy="resume the run",
+            f"run {folder}", found="a federation over a network", expected="simulated sites", remedy=remedy
         )
 
 
@@ -169,8 +179,7 @@ def _score(
     """All rows on one split, the result of them, and its files."""
     world, injector, trainer = rounds.world, rounds.injector, rounds.trainer
     recipe, digest = world.recipe, rounds.digest()
-    before = ((store.result() or {}).get("run_info") or {}).get("test_revealed", 0)
-    revealed = store.count_reveal() if split == "test" else int(before)
+    revealed = store.count_reveal() if split == "test" else store.revealed()
     trainer.optimizer.forget()  # its moments are as large as the adapter, twice
     scorer = Scorer(world, split=split, workers=trainer.workers, progress=progress)
     scorer.small_models(rounds.aggregated, rounds.state)
@@ -187,7 +196,8 @@ def _score(
         rounds.release()
         del injector, trainer
         gc.collect()  # the blind reference brings a language model of its own
-        scorer.blind(_train_blind(world, progress))
+        injected = [entry["round"] for entry in rounds.history if entry["injection"]]
+        scorer.blind(_train_blind(world, injected, progress))
         clock.lap("blind reference")
     result: dict[str, Any] = {
         "run_info": describe_run(recipe, split=split, revealed=revealed, environment=chosen),
@@ -211,15 +221,17 @@ def _score(
     store.event("scored", seconds=clock.total(), split=split)
     if not keep:
         return plain(result)
-    write_predictions(store.folder / "predictions.json", scorer.rows)
+    write_predictions(store.folder / "predictions.json", scorer.rows, named=recipe.data.source != "hospital")
     store.write_result(result)
     result = store.result() or result
     write_report_beside(store.folder, result)
     return result
 
 
-def _train_blind(world: World, progress: Progress) -> Injector:
+def _train_blind(world: World, injected: Sequence[int], progress: Progress) -> Injector:
     """The blind reference: the same steps on the same questions, with no modality segment; its answers are the public labels.
+
+    ``injected`` are the rounds that had an injection.
 
     Also where decoders teach the injected model: without the patient there is nothing that a decoder could answer to.
     """
@@ -228,7 +240,7 @@ def _train_blind(world: World, progress: Progress) -> Injector:
         return injector  # FedPlug without its segments has nothing to train: it is the base model
     trainer = make_trainer(world, injector)
     with progress.stage("blind reference", trainer.total_steps) as stage:
-        for number in range(world.recipe.injection.first_round, world.recipe.federation.rounds + 1):
+        for number in injected:
             trainer.fit(State(), round=number, on_step=lambda report: stage.advance(loss=report.losses[-1]))
     trainer.optimizer.forget()
     return injector

@@ -1,6 +1,7 @@
 """A run's own predictions on disk, for pooling over folds and for paired comparisons; they never leave the run's folder."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ Rows = dict[str, dict[str, Predictions]]
 _COLUMNS = ("samples", "patients", "truth", "sites", "templates", "folds")
 
 
-def write_predictions(path: Path, rows: Rows) -> None:
-    """Write every row as JSON, atomically."""
+def write_predictions(path: Path, rows: Rows, *, named: bool = True) -> None:
+    """Write every row as JSON, atomically; not ``named``: samples and patients as numbers, counted through the file."""
+    if not named:
+        rows = _numbered(rows)
     record = {task: {name: _as_json(row) for name, row in named.items()} for task, named in rows.items()}
     write_text(path, json.dumps(record) + "\n")
 
@@ -35,6 +38,23 @@ def read_predictions(path: Path) -> Rows:
         raise FedkimError(f"predictions {path}", found="no such file", remedy="run the recipe to its end") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FedkimError(f"predictions {path}", found="unreadable", expected="JSON written by fedkim") from None
+
+
+def _numbered(rows: Rows) -> Rows:
+    """The same rows with numbers for ids: who is the same patient still shows, who it is doesn't."""
+    samples: dict[str, str] = {}
+    patients: dict[str, str] = {}
+    return {
+        task: {
+            name: replace(
+                row,
+                samples=tuple(samples.setdefault(one, f"sample-{len(samples) + 1}") for one in row.samples),
+                patients=tuple(patients.setdefault(one, f"patient-{len(patients) + 1}") for one in row.patients),
+            )
+            for name, row in named.items()
+        }
+        for task, named in rows.items()
+    }
 
 
 def _as_json(row: Predictions) -> dict[str, Any]:

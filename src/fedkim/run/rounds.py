@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fedkim.aggregation import Limits, Rejection, Spool
+from fedkim.aggregation import NO_LIMITS, Limits, Rejection, Spool
 from fedkim.engines import InProcess
 from fedkim.failpoints import reach
 from fedkim.federation import Contribution, Exchange, Round, federate
@@ -81,10 +81,11 @@ class Rounds:
                 inject=self._inject,
                 commit=self._commit,
                 declared=self.world.declared,
-                limits=Limits(norm=recipe.federation.norm_limit),
+                limits=Limits(norm=recipe.federation.norm_limit) if recipe.federation.norm_limit else NO_LIMITS,
                 quorum=min(recipe.federation.quorum, len(self.world.declared)),
                 patience=recipe.federation.patience,
                 skipped=self._skipped_last(),
+                aggregated=self.aggregated,
                 recall=self._halfway.recall,
                 keep=self._halfway.keep,
             ):

@@ -74,7 +74,7 @@ class Run:
     @cached_property
     def injector(self) -> Injector:
         """The injected model as of the newest round; loaded at the first question."""
-        refuse_uninjected(self.folder, self.recipe, self.committed.round)
+        refuse_uninjected(self.folder, self.recipe, self.committed.manifest["history"])
         set_threads(self.recipe)
         shapes = {name: tuple(shape) for name, shape in self.committed.manifest["shapes"].items()}
         names = (*self.recipe.tasks.seen, *self.recipe.tasks.unseen)

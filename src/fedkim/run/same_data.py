@@ -10,6 +10,7 @@ from pathlib import Path
 from fedkim.data.phantom.settings import GENERATOR_VERSION
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
+from fedkim.recipe import Recipe
 from fedkim.store.files import write_text
 
 NAME = "data.json"
@@ -27,6 +28,20 @@ def data_digest(data: Dataset) -> str:
         named = [sorted(one.items()) for one in (sample.labels, sample.questions, sample.strata, shapes)]
         digest.update(repr((told, named)).encode())
     return digest.hexdigest()
+
+
+def contents_digest(data: Dataset) -> str:
+    """sha256 over :func:`data_digest` and the values of every input, bit by bit."""
+    digest = hashlib.sha256(data_digest(data).encode())
+    for sample in data:
+        for _, tensor in sorted(sample.inputs.items()):
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def same_folders(first: Recipe, second: Recipe) -> bool:
+    """Whether two recipes read their data from the same places."""
+    return (first.data.root, dict(first.data.roots)) == (second.data.root, dict(second.data.roots))
 
 
 def require_same_data(folder: Path, data: Dataset) -> None:

@@ -36,12 +36,16 @@ class Scorer:
     def __init__(self, world: World, *, split: str, workers: int, progress: Progress):
         self.world, self.split, self.workers, self.progress = world, split, workers, progress
         recipe = world.recipe
-        cap = recipe.data.test_patients if split == "test" else recipe.evaluation.development_samples
+        own = (
+            {"patients": recipe.data.test_patients}
+            if split == "test"
+            else {"samples": recipe.evaluation.development_samples}
+        )
         self.unseen = world.unseen if recipe.evaluation.unseen else ()
         self.tasks = {task.name: task for task in (*world.seen, *self.unseen)}
-        self.samples = {name: asked(world.data, task, split, at_most=cap) for name, task in self.tasks.items()}
+        self.samples = {name: asked(world.data, task, split, **own) for name, task in self.tasks.items()}
         self.development = {
-            task.name: asked(world.data, task, "development", at_most=recipe.evaluation.development_samples)
+            task.name: asked(world.data, task, "development", samples=recipe.evaluation.development_samples)
             for task in world.seen
         }
         self.rows: Rows = {name: {} for name in self.tasks}

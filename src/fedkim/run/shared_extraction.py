@@ -8,22 +8,27 @@ sites start from what the injection made of the encoders, and nothing can be sha
 
 import hashlib
 import json
-from collections.abc import Iterable
+import logging
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from fedkim.aggregation import Rejection
 from fedkim.data.cache import cache_folder
 from fedkim.errors import FedkimError
 from fedkim.federation import Exchange
+from fedkim.run.same_data import contents_digest
 from fedkim.run.world import World
 from fedkim.state import State, Update
 from fedkim.store import environment
-from fedkim.store.files import canonical, write_atomically
+from fedkim.store.files import canonical, file_digest, write_atomically
+from fedkim.store.rounds import save_tensors
+
+_log = logging.getLogger(__name__)
 
 _TABLES = ("data", "tasks", "federation", "extraction")
 """What a site's round depends on, beside its number, the state it starts from, the seed, the code and the threads."""
@@ -33,12 +38,13 @@ def shared_extraction(exchange: Exchange, world: World) -> Exchange:
     """``exchange``, but updates that no injection has touched come from the cache where an equal run has left them."""
     injection = world.recipe.injection
     untouched = world.recipe.federation.rounds if not injection.train_encoders else injection.first_round
+    holdings = {site: contents_digest(shard) for site, shard in world.sites.items()}
 
     def shared(round: int, state: State) -> Iterable[Update | Rejection]:
         if round > untouched:
             yield from exchange(round, state)
             return
-        path = cache_folder() / "extraction" / f"{_key(world, round, state)}.safetensors"
+        path = cache_folder() / "extraction" / f"{_key(world, round, state, holdings)}.safetensors"
         kept = _read(path)
         if kept is not None:
             yield from kept
@@ -46,23 +52,32 @@ def shared_extraction(exchange: Exchange, world: World) -> Exchange:
         given = list(exchange(round, state))
         updates = [update for update in given if isinstance(update, Update)]
         if len(updates) == len(given):  # a site that failed may not fail again
-            _write(path, updates)
+            try:
+                _write(path, updates)
+            except FedkimError as error:  # equal runs will do it again; this one has lost nothing
+                _log.warning("%s", error)
         yield from given
 
     return shared
 
 
-def _key(world: World, round: int, state: State) -> str:
+def _key(world: World, round: int, state: State, holdings: Mapping[str, str]) -> str:
     tables = world.recipe.to_dict()
     facts = {name: tables[name] for name in _TABLES} | {
         "round": round,
         "seed": world.recipe.run.seed,
-        "plugins": tables["run"]["plugins"],
+        "plugins": {name: _code(name) for name in tables["run"]["plugins"]},
         "environment": environment(threads=torch.get_num_threads()),
         "state": state.digest(),
-        "holdings": {site: [sample.id for sample in shard] for site, shard in world.sites.items()},
+        "holdings": holdings,
     }
     return hashlib.sha256(canonical(facts).encode()).hexdigest()
+
+
+def _code(plugin: str) -> str:
+    """sha256 of a plug-in's file; what it imports besides isn't looked at."""
+    origin = getattr(sys.modules.get(plugin), "__file__", None)
+    return file_digest(Path(origin)) if origin else ""
 
 
 def _write(path: Path, updates: Iterable[Update]) -> None:
@@ -78,7 +93,7 @@ def _write(path: Path, updates: Iterable[Update]) -> None:
             "metrics": dict(update.metrics),
         }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda draft: save_file(tensors, draft, metadata={"updates": json.dumps(facts)}))
+    write_atomically(path, lambda draft: save_tensors(tensors, draft, metadata={"updates": json.dumps(facts)}))
 
 
 def _read(path: Path) -> list[Update] | None:

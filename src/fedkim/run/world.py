@@ -220,9 +220,15 @@ def can_be_asked(sample: Sample, task: Task) -> bool:
     return task.name in sample.labels and all(m == "text" or m in sample.inputs for m in task.modalities)
 
 
-def asked(data: Dataset, task: Task, split: str, *, at_most: int = 0) -> list[Sample]:
-    """A task's samples in a split; at most so many, evenly spread over the split's order."""
-    samples = [sample for sample in data if sample.split == split and can_be_asked(sample, task)]
-    if 0 < at_most < len(samples):
-        samples = [samples[index * len(samples) // at_most] for index in range(at_most)]
-    return samples
+def asked(data: Dataset, task: Task, split: str, *, samples: int = 0, patients: int = 0) -> list[Sample]:
+    """A task's samples in a split; at most so many, or those of at most so many patients, evenly spread over the split's order."""
+    found = [sample for sample in data if sample.split == split and can_be_asked(sample, task)]
+    if patients:
+        names = list(dict.fromkeys(sample.patient for sample in found))
+        kept = {names[index] for index in _spread(len(names), patients)}
+        found = [sample for sample in found if sample.patient in kept]
+    return [found[index] for index in _spread(len(found), samples)] if samples else found
+
+
+def _spread(count: int, at_most: int) -> list[int]:
+    return [index * count // at_most for index in range(at_most)] if at_most < count else list(range(count))

@@ -156,7 +156,7 @@ class RoundFiles:
         state = _with_own_memory(tensors)
         self._require_room(state.num_bytes)
         self.folder.mkdir(exist_ok=True)
-        write_atomically(path, lambda temporary: _save(state, temporary), point=f"{point}tensors")
+        write_atomically(path, lambda temporary: save_tensors(state, temporary), point=f"{point}tensors")
         sha256 = file_digest(path)
         record: dict[str, Any] = {
             **plain(facts),
@@ -266,9 +266,14 @@ def _with_own_memory(tensors: Mapping[str, Tensor]) -> State:
     return State(own)
 
 
-def _save(state: State, path: Path) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors to ``path``.
+
+    Raises:
+        OSError: no room on the disk, with the system's error number.
+    """
     try:
-        safetensors.torch.save_file(dict(state), path)
+        safetensors.torch.save_file(dict(tensors), path, metadata=metadata)
     except safetensors.SafetensorError as error:  # hides the system's error number in its text
         number = re.search(r"os error (\d+)", str(error))
         code = int(number[1]) if number else errno.EIO

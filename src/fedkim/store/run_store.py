@@ -36,6 +36,7 @@ class RunStore:
         self._files = RoundFiles(
             self.rounds, recipe=lambda: self._stored_recipe()["digest"], damaged=self._tell_damaged
         )
+        self._revealed = self.folder.parent / f".{self.folder.name}.revealed"
         self._lock: Lock | None = None
         self._environment: Mapping[str, Any] = {}
 
@@ -67,12 +68,11 @@ class RunStore:
                 remedy="wait for it, or choose another folder with --out",
             )
             store._lock.acquire()
-        except OSError as error:
-            raise FedkimError(f"run folder {store.folder}", found=error.strerror or "unusable") from None
-        try:
             store._prepare(recipe, force)
-        except BaseException:
+        except BaseException as error:
             store.close()
+            if isinstance(error, OSError):
+                raise FedkimError(f"run folder {store.folder}", found=error.strerror or "unusable") from None
             raise
         return store
 
@@ -165,11 +165,14 @@ class RunStore:
 
         The count stands beside the folder, as the lock does: starting anew with ``--force`` doesn't undo having looked.
         """
-        path = self.folder.parent / f".{self.folder.name}.revealed"
-        before = path.read_text(encoding="utf-8").strip() if path.exists() else "0"
-        count = int(before) + 1 if before.isdigit() else 1
-        write_text(path, f"{count}\n")
+        count = self.revealed() + 1
+        write_text(self._revealed, f"{count}\n")
         return count
+
+    def revealed(self) -> int:
+        """Looks at the test split so far."""
+        text = self._revealed.read_text(encoding="utf-8").strip() if self._revealed.exists() else ""
+        return int(text) if text.isdigit() else 0
 
     def write_result(self, result: Mapping[str, Any]) -> Path:
         """Write ``result.json``; its presence says that the run is complete."""
@@ -180,7 +183,12 @@ class RunStore:
     def result(self) -> dict[str, Any] | None:
         """The stored result, or None while the run isn't complete."""
         path = self.folder / "result.json"
-        return _read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        result = _read_json(path)
+        if not all(isinstance(result.get(table), dict) for table in ("run_info", "metrics")):
+            raise FedkimError(f"file {path}", found="something else", expected="a stored result")
+        return result
 
     def _tell_damaged(self, number: int, damage: str) -> None:
         if self._lock:
