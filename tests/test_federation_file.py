@@ -1,5 +1,6 @@
 """The manifest and the sites' files: what they say, who is who, and what a mistake is told as."""
 
+import json
 import os
 import ssl
 import stat
@@ -63,6 +64,34 @@ def test_adding_and_removing_leave_the_rest_as_it_was(manifest):
     remove_site(manifest, name="site-1")
     assert list(tomllib.loads(manifest.read_text())["sites"]) == ["site-2"]
     assert manifest.read_text().startswith("# ours")
+
+
+HEADERS = ("[sites.'site-1']", '[ sites."site-1" ]', '  [sites."site-1"]', '[sites . "site-1"]  # the first')
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_site_is_removed_however_its_table_is_written_and_the_next_one_stays(manifest, header):
+    text = manifest.read_text().replace('[sites."site-1"]', header)
+    text = text.replace('[sites."site-2"]', '# about the second\n  [sites."site-2"]')
+    manifest.write_text(text)
+    assert list(load_federation_file(manifest).sites) == ["site-1", "site-2"]
+    remove_site(manifest, name="site-1")
+    assert list(load_federation_file(manifest).sites) == ["site-2"]
+    assert manifest.read_text().startswith("# ours")
+    assert "# about the second" in manifest.read_text()
+
+
+def test_a_site_that_cant_be_removed_without_its_neighbour_is_no_success(manifest):
+    sites = tomllib.loads(manifest.read_text())["sites"]
+    tables = ", ".join(
+        f'"{name}" = {{ ' + ", ".join(f"{key} = {json.dumps(value)}" for key, value in table.items()) + " }"
+        for name, table in sites.items()
+    )
+    text = f'sites = {{ {tables} }}\n[recipe]\nfile = "recipe.toml"\nout = "run"\n'
+    manifest.write_text(text)
+    with pytest.raises(FedkimError, match="by hand"):
+        remove_site(manifest, name="site-1")
+    assert manifest.read_text() == text
 
 
 def test_two_sites_never_share_a_key(manifest):
@@ -148,6 +177,13 @@ def test_certificates_name_the_hosts_and_chain_to_the_authority(tmp_path):
     assert stat.S_IMODE((tmp_path / "tls" / "server.key").stat().st_mode) == 0o600
     context = ssl.create_default_context(cafile=str(tmp_path / "tls" / "ca.crt"))
     assert context.verify_mode == ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("host", ["", "klinik-köln.example", "a b", "x" * 64])
+def test_a_host_that_no_certificate_can_name_is_refused(tmp_path, host):
+    with pytest.raises(FedkimError, match=r"--host.*a host's name or address"):
+        make_certificates(tmp_path / "tls", [host])
+    make_certificates(tmp_path / "long", [".".join(["part"] * 20)])  # longer than a certificate's common name may be
 
 
 def test_the_app_that_is_shipped_holds_imports_alone_and_asks_for_no_package(tmp_path):

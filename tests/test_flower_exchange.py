@@ -245,6 +245,9 @@ def spoiled(hospital, change):
         pytest.param(lambda reply, sent: (reply, b"\x00" * (1 << 22)), id="too long"),
         pytest.param(lambda reply, sent: ({**reply, "more": 1}, sent), id="a field more"),
         pytest.param(lambda reply, sent: ({"status": "ok"}, sent), id="fields missing"),
+        pytest.param(lambda reply, sent: ({**reply, "seconds": 10**400}, sent), id="a number beyond all"),
+        pytest.param(lambda reply, sent: ({**reply, "metrics": {"loss": 10**400}}, sent), id="a loss beyond all"),
+        pytest.param(lambda reply, sent: ({**reply, "audit": "a" * 65}, sent), id="no head of a log"),
         pytest.param(
             lambda reply, sent: ({**reply, "num_examples": dict.fromkeys(reply["num_examples"], 10 ** 6)}, sent),
             id="more examples than declared",

@@ -17,7 +17,6 @@ _tensors_of = safetensors_torch.load
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}")
 
 
-_NO_SAFETENSORS = FedkimError("a message", found="something else", expected="safetensors")
 _LONGEST_HEADER = 1 << 20
 _NAMES = {
     torch.float64: "F64",
@@ -32,6 +31,11 @@ _NAMES = {
     torch.bool: "BOOL",
 }
 """safetensors' names of the types."""
+
+
+def _no_safetensors() -> FedkimError:
+    """A new one each time: an error's traceback holds on to the message."""
+    return FedkimError("a message", found="something else", expected="safetensors")
 
 
 def component(key: str) -> str:
@@ -127,7 +131,7 @@ class State(Mapping[str, Tensor]):
         try:
             return cls(_tensors_of(data))
         except Exception:  # the reader's own, and what Python makes of odd headers
-            raise _NO_SAFETENSORS from None
+            raise _no_safetensors() from None
 
     @classmethod
     def from_file(cls, path: Path) -> "State":
@@ -161,13 +165,13 @@ def _announced(data: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape by name, as a safetensors header says; nothing else of the data is looked at."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_LONGEST_HEADER, len(data) - 8):
-        raise _NO_SAFETENSORS
+        raise _no_safetensors()
     try:
         header = json.loads(data[8 : 8 + length])
         header.pop("__metadata__", None)
         return {str(key): (str(entry["dtype"]), tuple(map(int, entry["shape"]))) for key, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
-        raise _NO_SAFETENSORS from None
+        raise _no_safetensors() from None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,7 +83,7 @@ def test_the_printed_plan_names_every_part():
         ('tasks.seen=["lung_opacityy"]', r"unknown task 'lung_opacityy'; did you mean 'lung_opacity'\?"),
         ('tasks.seen=["ecg_qa"]', "in both|a free-text task"),
         ('extraction.encoders={image = "cnnn"}', r"unknown encoder of image 'cnnn'"),
-        ('m3oe.targets=["no_such_layer"]', r"\[m3oe\] targets, found no_such_layer"),
+        ('m3oe.targets=["no_such_layer"]', r"unknown layer in \[m3oe\] targets: 'no_such_layer'"),
         ('run.plugins=["no_such_plugin"]', r"plug-in 'no_such_plugin', found ModuleNotFoundError"),
     ],
 )

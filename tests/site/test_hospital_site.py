@@ -156,9 +156,23 @@ def test_a_round_on_a_hospitals_own_tables_leaves_no_patients_value(ward, capsys
     assert (header["status"], header["num_examples"]) == ("ok", {"decoder.covid": 12, "encoder.image": 12})
     assert {name: State.from_bytes(body).slice([name]).digest() for name in components} != components
     assert verify(site.audit, head=header["audit"]).sent == 1
+    logged = json.loads(site.audit.read_text().splitlines()[-1])
+    assert (logged["num_examples"], logged["metrics"]) == (header["num_examples"], header["metrics"])
     left = [told, json.dumps(asdict(rehearsed)), json.dumps(header), body.decode("latin-1"), site.audit.read_text()]
     assert not any(PATIENT in text or "pos" in text.split() for text in left)
     assert PATIENT in (ward.parent / "patients.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["site.toml", "recipe.toml"])
+def test_an_edited_policy_or_recipe_stops_answers_until_somebody_joins_again(ward, name):
+    answering = Answering(load_participant(ward), audit=None)
+    base = answering.shape
+    request = first_request(RECIPE, base)
+    assert answering.refusal(request) is None
+    path = ward.parent / name
+    path.write_text(path.read_text().replace("min_cohort = 12", "min_cohort = 11").replace("seed = 0", "seed = 1"))
+    header, body = answering.answer(to_header(request), base.to_bytes())
+    assert (header["status"], header["code"], body) == ("refused", "E-POLICY-CHANGED", b"")
 
 
 def test_an_ecg_of_other_leads_than_the_coordinators_is_told_by_name_and_remedy(tmp_path, capsys):

@@ -53,6 +53,7 @@ def _published(recipe: "Recipe") -> dict[str, Any]:
             return about | {"rule": paper_split.NAME, "seed": recipe.run.seed, "rows": dict(counts), "leaks": shown}
         return about | public.deal(cohort, recipe).published()
     from fedkim.data.sample import SPLITS
+    from fedkim.evaluation.suppression import SMALLEST_CELL
 
     dataset = SOURCES[recipe.data.source](recipe)
     patients = {sample.patient: sample.split for sample in dataset}
@@ -60,12 +61,18 @@ def _published(recipe: "Recipe") -> dict[str, Any]:
     for sample in dataset:
         for task in sample.labels:
             tasks.setdefault(task, {split: set() for split in SPLITS})[sample.split].add(sample.patient)
+    hidden = SMALLEST_CELL if recipe.data.source == "hospital" else 0
+
+    def counted(counts: dict[str, int]) -> dict[str, int | None]:
+        return {split: None if 0 < count < hidden else count for split, count in counts.items()}
+
     return about | {
         "rule": f"that of the source {recipe.data.source!r}",
         "seed": recipe.run.seed,
-        "patients": {split: sum(found == split for found in patients.values()) for split in SPLITS},
+        "patients": counted({split: sum(found == split for found in patients.values()) for split in SPLITS}),
         "patients_by_task": {
-            task: {split: len(held) for split, held in splits.items()} for task, splits in sorted(tasks.items())
+            task: counted({split: len(held) for split, held in splits.items()})
+            for task, splits in sorted(tasks.items())
         },
     }
 

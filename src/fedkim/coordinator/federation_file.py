@@ -30,6 +30,7 @@
     max_examples = 5000             # of any component, or { "encoder.image" = 5000, … }
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -227,7 +228,7 @@ def _network(table: Mapping[str, Any], path: Path) -> Network:
     values = dict(_keys(table, [item.name for item in fields(Network)], where))
     for name, value in values.items():
         default = getattr(Network, name)
-        number = type(value) in (int, float) and value >= 0
+        number = type(value) in (int, float) and 0 <= value < math.inf
         if not (number if isinstance(default, int | float) else isinstance(value, str)):
             expected = "a number of at least 0" if isinstance(default, int | float) else "text in quotes"
             raise FedkimError(f"{where} {name}", found=repr(value)[:40], expected=expected)

@@ -1,9 +1,10 @@
 """Changing a federation's manifest: a table added or taken out, the rest of the file as its author wrote it."""
 
 import json
-import re
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fedkim.coordinator.federation_file import load_federation_file
 from fedkim.data.hospital.site_file import SITE_NAME
@@ -33,7 +34,7 @@ def add_site(
         f'\n[sites."{name}"]\npublic_key = {json.dumps(line)}\nmodalities = {json.dumps(list(modalities))}\n'
         f"tasks = {json.dumps(list(tasks))}\nmax_examples = {max_examples}\n"
     )
-    _replace(path, before, before.rstrip("\n") + "\n" + table)
+    _replace(path, before, before.rstrip("\n") + "\n" + table, sites={*file.sites, name})
 
 
 def remove_site(path: Path, *, name: str) -> None:
@@ -46,8 +47,28 @@ def remove_site(path: Path, *, name: str) -> None:
     if name not in file.sites:
         raise unknown("site", name, file.sites)
     before = path.read_text(encoding="utf-8")
-    header = rf'^\[sites\.(?:"{re.escape(name)}"|{re.escape(name)})(?:\.[^\]]*)?\][^\n]*\n(?:(?!\[)[^\n]*\n?)*'
-    _replace(path, before, re.sub(header, "", before, flags=re.MULTILINE))
+    _replace(path, before, _without(before, name), sites=set(file.sites) - {name})
+
+
+def _without(text: str, name: str) -> str:
+    """The text without the tables of a site; what is written about the next one stays."""
+    lines = text.splitlines(keepends=True)
+    headers = [number for number, line in enumerate(lines) if line.lstrip().startswith("[")]
+    kept = list(lines)
+    for start, end in zip(headers, [*headers[1:], len(lines)]):
+        if name not in _table(lines[start]).get("sites", {}):
+            continue
+        while not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#"):
+            end -= 1
+        kept[start:end] = [""] * (end - start)
+    return "".join(kept)
+
+
+def _table(header: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(header)
+    except tomllib.TOMLDecodeError:
+        return {}  # a line of a list
 
 
 def _line(path: Path) -> str:
@@ -59,10 +80,16 @@ def _line(path: Path) -> str:
         ) from None
 
 
-def _replace(path: Path, before: str, after: str) -> None:
+def _replace(path: Path, before: str, after: str, *, sites: set[str]) -> None:
+    """Write the changed file, or leave it as it was if it wouldn't be understood or hold other sites than these."""
     write_text(path, after)
     try:
-        load_federation_file(path)
+        if set(load_federation_file(path).sites) != sites:
+            raise FedkimError(
+                f"{path}: [sites]",
+                found="tables written in another way than [sites.NAME], each on a line of its own",
+                remedy="change the file by hand",
+            )
     except FedkimError:
         write_text(path, before)
         raise

@@ -1,6 +1,5 @@
 """One view of a run for every engine: state, rounds, sites, bytes; read from files alone, so it disturbs nobody."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from fedkim.coordinator.federation_file import load_federation_file
 from fedkim.coordinator.standing import TERMINAL, lock_holder, read_standing
 from fedkim.errors import FedkimError
+from fedkim.store import RunStore
 from fedkim.store.files import json_lines
 
 
@@ -56,8 +56,7 @@ def status_text(found: dict[str, Any]) -> str:
 
 def _run(folder: Path) -> dict[str, Any]:
     numbers = [int(path.stem.split("-")[1]) for path in (folder / "rounds").glob("round-*.json")]
-    recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))["recipe"]
-    return {"round": max(numbers, default=0), "rounds": recipe["federation"]["rounds"]}
+    return {"round": max(numbers, default=0), "rounds": RunStore(folder).recipe().federation.rounds}
 
 
 def _nothing(rounds: int) -> dict[str, Any]:

@@ -44,20 +44,23 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
     Raises:
         FedkimError: unknown name, missing package or files, a folder that holds no causal language model.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = choose_device(device)
-    source = _source(name, allow_download)
-    if isinstance(source, Path):
-        check_folder(source)
     try:
+        source = _source(name, allow_download)
+        if isinstance(source, Path):
+            check_folder(source)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=not allow_download)
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=choose_dtype(dtype, where), local_files_only=not allow_download, use_safetensors=True
             )
-    except (OSError, ValueError, SafetensorError) as error:
+        if tokenizer.eos_token_id is None:
+            raise FedkimError(f"language model {name!r}", found="a tokenizer without an end of text (eos_token)")
+    except FedkimError:
+        raise
+    except Exception as error:  # a folder can be odd in more ways than its readers have errors of their own for
         raise FedkimError(
             f"language model {name!r}",
             found=f"nothing that loads ({type(error).__name__})",
@@ -82,7 +85,7 @@ def load_tokenizer(name: str) -> Any:
     try:
         with quiet_transformers():
             return AutoTokenizer.from_pretrained(source, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as above
         raise FedkimError(
             f"tokenizer of {name!r}", found=f"nothing that loads ({type(error).__name__})", expected="tokenizer.json"
         ) from None
@@ -103,7 +106,7 @@ def empty_model(name: str) -> nn.Module:
         check_folder(Path(name))
         try:
             config = AutoConfig.from_pretrained(name, local_files_only=True)
-        except (OSError, ValueError):
+        except Exception:  # as above
             raise FedkimError(f"language model folder {name!r}", found="no config.json that loads") from None
     else:
         raise unknown("language model (or folder)", name, LLMS)

@@ -155,6 +155,16 @@ def load_encoders(folder: str | Path) -> SoftTokens:
     folder = Path(folder)
     folder = folder if (folder / RECORD).is_file() else folder / "encoders"
     record = _record(folder / RECORD)
+    try:
+        return _built(folder, record)
+    except FedkimError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        found = f"a description that lacks something ({type(error).__name__})"
+        raise FedkimError(f"file {folder / RECORD}", found=found, remedy="export anew") from None
+
+
+def _built(folder: Path, record: dict[str, Any]) -> SoftTokens:
     encoders: dict[str, nn.Module] = {}
     projectors: dict[str, nn.Module] = {}
     for name, facts in record["modalities"].items():

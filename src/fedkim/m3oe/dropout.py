@@ -19,7 +19,7 @@ def thin(x: Tensor, share: float, generator: torch.Generator | None = None) -> t
     """
     if generator is None and (x.is_cuda or torch.compiler.is_compiling()):
         return dropout(x, share), 1.0  # one fused kernel there
-    dropped = round(share * _LEVELS)
+    dropped = min(round(share * _LEVELS), _LEVELS - 1)  # a share next to 1 keeps one draw in so many
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
     draws.random_(-(2**63), None, generator=generator)
     bits = draws.view(torch.int16)[: x.numel()].view(x.shape)

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from fedkim.errors import unknown
+from fedkim.errors import FedkimError, unknown
 
 _LLAMA = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 TARGETS: dict[str, tuple[str, ...]] = {
@@ -33,14 +33,27 @@ def resolve_targets(model: nn.Module, names: tuple[str, ...]) -> list[str]:
     """Names of the layers to adapt: ``("all",)`` the family's, ``("paper",)`` those and the head, else as given.
 
     Raises:
-        FedkimError: a family without a list of layers.
+        FedkimError: a family without a list of layers, a name that no layer has, ``all`` or ``paper`` beside others.
     """
     if names not in (("all",), ("paper",)):
-        return list(names)
+        return _named(model, names)
     family = str(model.config.model_type)  # type: ignore[union-attr]
     if family not in TARGETS:
         raise unknown(f"language model family in [m3oe] targets = {names[0]!r}:", family, TARGETS)
     return [*TARGETS[family]] if names == ("all",) else [*TARGETS[family], head_name(model)]
+
+
+def _named(model: nn.Module, names: tuple[str, ...]) -> list[str]:
+    layers = {key.rsplit(".", 1)[-1] for key, module in model.named_modules() if hasattr(module, "in_features")}
+    paths = [key for key, _ in model.named_modules()]
+    for name in names:
+        if name in ("all", "paper"):
+            raise FedkimError(
+                "[m3oe] targets", found=f"{name!r} beside others", expected=f"{name!r} alone, or layers' names"
+            )
+        if not any(path == name or path.endswith(f".{name}") for path in paths):
+            raise unknown("layer in [m3oe] targets:", name, sorted(layers))
+    return list(names)
 
 
 def head_name(model: Any) -> str:

@@ -41,6 +41,7 @@ class Answering:
 
     def __init__(self, site: Participant, audit: AuditLog | None):
         self.site, self.audit = site, audit
+        self._files = site.files()
         self.recipe: Recipe = site.recipe()
         torch.set_num_threads(self.recipe.run.threads)
         self.shard: Shard = load_shard(site, self.recipe)
@@ -85,6 +86,7 @@ class Answering:
             return _again(reply, request, head), sent
         base = self._base(request, body)
         if base is None:
+            self._note("need", request)
             return self._without(request, "need", ""), b""
         update = self.train(request.round, base)
         changed, unchanged = encode(update.state, base, uploads=request.uploads)
@@ -96,8 +98,9 @@ class Answering:
         self._remember(update.state)
         tensors = tensors_of(changed)
         head = self._note(
-            "sent", request, base=request.base, bytes=len(sent), tensors=tensors, unchanged=list(unchanged)
-        )
+            "sent", request, base=request.base, bytes=len(sent), tensors=tensors, unchanged=list(unchanged),
+            num_examples=dict(update.num_examples), metrics=dict(update.metrics),
+        )  # fmt: skip
         reply = Reply(
             run=request.run,
             round=request.round,
@@ -116,7 +119,9 @@ class Answering:
         return reply, sent
 
     def refusal(self, request: Request) -> Refusal | None:
-        """What the policy has against a request."""
+        """What the policy has against a request, or the files that it stands in: changed ones hold once they are read anew."""
+        if self.site.files() != self._files:
+            return Refusal(code="E-POLICY-CHANGED", reason="the site's file or its recipe was changed: join again")
         return objection(
             self.site.policy,
             request,

@@ -6,12 +6,14 @@ Private keys are written for their owner alone (mode 0600) and never over one th
 import datetime
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedkim.errors import FedkimError
 from fedkim.site.address import LOOPBACK
 
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9*_\-]{1,63}(?:\.[A-Za-z0-9_\-]{1,63})*")
 DAYS = 825
 """How long a certificate holds."""
 
@@ -43,11 +45,11 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
     Raises:
         FedkimError: certificates are there already, or the library is missing.
     """
+    serialization, ec = _serialization(), _curves()
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-    serialization, ec = _serialization(), _curves()
     now = datetime.datetime.now(datetime.UTC)
 
     def begin(name: str, issuer: str, public: object) -> "x509.CertificateBuilder":
@@ -87,7 +89,7 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
         .sign(authority_key, hashes.SHA384())
     )
     server = (
-        begin(hosts[0], "fedkim federation", server_key.public_key())
+        begin("fedkim coordinator", "fedkim federation", server_key.public_key())  # hosts' names stand below
         .add_extension(
             x509.SubjectAlternativeName([_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]),
             critical=False,
@@ -115,6 +117,9 @@ def _general_name(host: str):  # type: ignore[no-untyped-def]
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not _HOST.fullmatch(host):
+            remedy = "a name beyond ASCII has another spelling for machines (xn--…)"
+            raise FedkimError("--host", found=repr(host), expected="a host's name or address", remedy=remedy) from None
         return x509.DNSName(host)
 
 

@@ -29,6 +29,7 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.recipe import Recipe, import_plugins, load
 from fedkim.site.address import split_address
 from fedkim.site.policy import Policy, policy_from
+from fedkim.store.files import file_digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,11 @@ class Participant:
     def audit(self) -> Path:
         """The audit log."""
         return self.records / "audit.jsonl"
+
+    def files(self) -> tuple[str, ...]:
+        """sha256 of its site.toml and its recipe as they stand now; empty where there is none."""
+        paths = (self.path, self.path.parent / self.policy.recipe)
+        return tuple(file_digest(path) if path.is_file() else "" for path in paths)
 
     def recipe(self) -> Recipe:
         """The approved recipe.

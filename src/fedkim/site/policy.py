@@ -28,7 +28,7 @@ class Policy:
     recipe: str
     """File of the approved recipe."""
     recipe_digest: str
-    """Its digest: if the file is changed, nothing leaves until somebody approves it again."""
+    """Its digest: if the file is changed, nothing leaves until somebody approves it again and joins anew."""
     tasks: tuple[str, ...]
     modalities: tuple[str, ...]
     min_cohort: int = 20

@@ -5,8 +5,8 @@ A header comes from another institution, so it is checked field by field before 
 
 import dataclasses
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
@@ -17,6 +17,8 @@ UPLOADS = ("float32", "bfloat16")
 """How a federation lets weights come back."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,127}|")
+_HEAD = re.compile(r"(?:[0-9a-f]{64})?")
+"""Of an audit log."""
 _MOST_ENTRIES = 512
 
 
@@ -101,11 +103,13 @@ _HINTS = {cls: get_type_hints(cls) for cls in (Request, Reply)}
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
-    if hint is str and isinstance(value, str) and _NAME.fullmatch(value):
+    if hint is str and isinstance(value, str) and (_HEAD if name == "audit" else _NAME).fullmatch(value):
         return value
     if hint is int and type(value) is int and 0 <= value < 1 << 53:
         return value
-    if hint is float and type(value) in (int, float) and math.isfinite(value):
+    if (
+        hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max
+    ):  # NaN is not, nor a long whole number
         return float(value)
     if get_origin(hint) is tuple and isinstance(value, list) and len(value) <= _MOST_ENTRIES:
         return tuple(_checked(name, item, get_args(hint)[0]) for item in value)
