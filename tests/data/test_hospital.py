@@ -401,3 +401,15 @@ def test_findings_as_json_hold_their_fields(site, capsys):
 
 def test_the_site_in_these_tests_is_what_the_header_says():
     assert all(f'"{name}"' in SITE for name in HEADER)
+
+
+def test_a_published_split_of_a_hospital_hides_small_cells(site, tmp_path, capsys):
+    from small_recipe import small
+
+    recipe = small("data.source=hospital", f"data.root={site}", 'tasks.seen=["covid"]', "tasks.unseen=[]")
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    assert main(["data", "splits", str(tmp_path / "recipe.toml")]) == 0
+    told = json.loads(capsys.readouterr().out)
+    counts = [told["patients"], *told["patients_by_task"].values()]
+    assert None in told["patients"].values()
+    assert not any(0 < (count or 0) < 10 for one in counts for count in one.values())
