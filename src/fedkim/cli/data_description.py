@@ -53,7 +53,7 @@ def _published(recipe: "Recipe") -> dict[str, Any]:
             return about | {"rule": paper_split.NAME, "seed": recipe.run.seed, "rows": dict(counts), "leaks": shown}
         return about | public.deal(cohort, recipe).published()
     from fedkim.data.sample import SPLITS
-    from fedkim.evaluation.suppression import SMALLEST_CELL
+    from fedkim.data.statistics import disclose
 
     dataset = SOURCES[recipe.data.source](recipe)
     patients = {sample.patient: sample.split for sample in dataset}
@@ -61,18 +61,17 @@ def _published(recipe: "Recipe") -> dict[str, Any]:
     for sample in dataset:
         for task in sample.labels:
             tasks.setdefault(task, {split: set() for split in SPLITS})[sample.split].add(sample.patient)
-    hidden = SMALLEST_CELL if recipe.data.source == "hospital" else 0
-
-    def counted(counts: dict[str, int]) -> dict[str, int | None]:
-        return {split: None if 0 < count < hidden else count for split, count in counts.items()}
-
+    counted = {split: sum(found == split for found in patients.values()) for split in SPLITS}
+    counted_by_task = {
+        task: {split: len(held) for split, held in splits.items()} for task, splits in sorted(tasks.items())
+    }
+    own = recipe.data.source == "hospital"
     return about | {
         "rule": f"that of the source {recipe.data.source!r}",
         "seed": recipe.run.seed,
-        "patients": counted({split: sum(found == split for found in patients.values()) for split in SPLITS}),
+        "patients": disclose(counted).counts if own else counted,
         "patients_by_task": {
-            task: counted({split: len(held) for split, held in splits.items()})
-            for task, splits in sorted(tasks.items())
+            task: disclose(counts).counts if own else counts for task, counts in counted_by_task.items()
         },
     }
 

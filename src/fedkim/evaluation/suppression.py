@@ -12,9 +12,10 @@ def suppressed(entry: Mapping[str, Any], smallest: int = SMALLEST_CELL) -> dict[
 
     A task goes whole where fewer patients, or fewer of the group inside which it is judged, answered it, or all with one answer.
     A site with fewer patients goes, and where only one would go the next smallest too, since the total gives it away; one whose
-    patients all gave one answer goes as well, and the others' scores have two places. Where an answer has fewer samples, its count goes with everything that says how frequent it is: the other counts, accuracies, the
-    majority row. What remains are AUROCs to two places: one in full is a whole number over the product of both answers' counts, so
-    it would give the smaller one away, as would the number of bootstrap draws that missed an answer.
+    patients all gave one answer goes as well, and the others' scores have two places. Where an answer has fewer samples, its
+    count goes with everything that says how frequent it is: the other counts, accuracies, the majority row. What remains are
+    AUROCs to two places: one in full is a whole number over the product of both answers' counts, so it would give the smaller one
+    away, as would the number of bootstrap draws that missed an answer.
     """
     rows = {name: dict(row) for name, row in entry["rows"].items()}
     if any(_too_few(row, smallest) for row in rows.values()):

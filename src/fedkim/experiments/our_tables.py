@@ -12,6 +12,8 @@ from fedkim.report.words import interval
 
 LINKED = ("fedkim", "fedplug-lora-matched", "fedkim-plus")
 """Methods of the ρ-curve."""
+RHO = "rho-"
+"""Variations of the ρ-curve are named ``rho-0``, ``rho-0.5``, …"""
 FORGOTTEN = -3.0
 """Points of PubMedQA that the whole interval of the change should lie above."""
 
@@ -39,7 +41,7 @@ def rho_variations(scores: Scores) -> dict[float, str]:
     found = {}
     for variation in dict.fromkeys(cell.variation for cell in scores.cells):
         rho = rho_of(scores, variation)
-        if rho is not None and (variation == "" or variation.startswith("rho-")):
+        if rho is not None and (variation == "" or variation.startswith(RHO)):
             found[rho] = variation
     return found
 

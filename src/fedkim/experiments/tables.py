@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from fedkim.experiments.claims import Decided
-from fedkim.experiments.fold_tables import fold_tables
-from fedkim.experiments.our_tables import communication, rho_table, routing, varied
+from fedkim.experiments.fold_tables import FOLD, fold_tables
+from fedkim.experiments.our_tables import RHO, communication, rho_table, routing, varied
 from fedkim.experiments.paper_tables import (
     ablation,
     claims_by_part,
@@ -52,4 +52,4 @@ def _others(scores: Scores) -> list[str]:
     """Variations that no other table shows, such as those of a matrix of one's own."""
     shown = {"", *HETEROGENEOUS, *QUESTIONS, *STEPS}
     found = dict.fromkeys(variation for _, variation, _ in scores.groups())
-    return [name for name in found if name not in shown and not name.startswith(("rho-", "fold-"))]
+    return [name for name in found if name not in shown and not name.startswith((RHO, FOLD))]

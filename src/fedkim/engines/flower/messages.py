@@ -107,9 +107,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         return value
     if hint is int and type(value) is int and 0 <= value < 1 << 53:
         return value
-    if (
-        hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max
-    ):  # NaN is not, nor a long whole number
+    # neither NaN nor a whole number too long for a float is within
+    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
     if get_origin(hint) is tuple and isinstance(value, list) and len(value) <= _MOST_ENTRIES:
         return tuple(_checked(name, item, get_args(hint)[0]) for item in value)
