@@ -360,5 +360,14 @@ def test_a_matrix_is_no_recipe_and_says_which_verb_runs_it(told):
     assert "did you mean 'paper-matrix'?" in mistake(told, "experiment", "paper-matri", "--list")
 
 
+def test_the_list_of_cells_shows_those_that_the_same_pattern_would_run(told):
+    status, _, out = told("experiment", "paper-matrix", "--list", "--only", "*--fedprox--seed1[01]")
+    assert status == 0
+    names = [line.split()[-1] for line in out.splitlines()]
+    methods = ("fedkim", "fedplug-lora-matched")
+    assert sorted(names) == sorted(f"{method}--fedprox--seed{seed}" for method in methods for seed in (10, 11))
+    assert "none that match 'nonsense'" in mistake(told, "experiment", "paper-matrix", "--list", "--only", "nonsense")
+
+
 def test_folds_are_refused_at_the_edge(told):
     assert "no folds" in mistake(told, "run", "demo", "--folds", "all", "--check")

@@ -38,13 +38,13 @@ def experiment(
         if value is not None and value < 1:
             raise FedkimError(name, found=str(value), expected="1 or more")
     from fedkim.cli.recipes import find_matrix
-    from fedkim.experiments.cells import result_file, run_matrix
+    from fedkim.experiments.cells import result_file, run_matrix, select
     from fedkim.experiments.matrix_file import load_matrix
     from fedkim.progress import progress_on
 
     if list_:
         loaded = load_matrix(find_matrix(matrix), smoke=smoke)
-        for cell in loaded.choice if choose else loaded.cells:
+        for cell in select(loaded, choose=choose, only=only):
             print(f"{'done   ' if result_file(results, loaded, cell).exists() else 'waiting'}  {cell.name}")
         return
     with progress_on(sys.stderr) as progress:

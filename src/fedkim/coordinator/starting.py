@@ -1,9 +1,7 @@
 """``fedkim coordinator start``: Flower's SuperLink and the loop in it, started, watched and ended."""
 
-import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +9,14 @@ from typing import Any
 
 from fedkim.coordinator.app import write_app
 from fedkim.coordinator.federation_file import FederationFile, require_sites
+from fedkim.coordinator.registering import flwr, register
 from fedkim.coordinator.standing import MANIFEST, TERMINAL, lives, read_standing, write_standing
-from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.engines.flower.processes import Child, flower_environment, program, wait_for_port
 from fedkim.errors import FedkimError
 from fedkim.site.address import LOOPBACK
 from fedkim.store.files import write_text
 from fedkim.store.lock import Lock
 
-COMMAND_SECONDS = 120.0
 CONNECTION = "coordinator"
 BEGINNING = 180.0
 """Seconds from Flower's taking the run to the loop's first sign of life."""
@@ -47,9 +44,9 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
         wait_for_port(host, file.network.port, superlink, 60)
         say(f"listening on {file.network.host}:{file.network.port} (TLS, sites known by their keys)")
         _write_connection(file, environment, host)
-        _register(file, environment, say)
+        register(file, environment, CONNECTION, say)
         app = write_app(file.state / "app")
-        _flwr(["run", str(app), CONNECTION], environment, "starting the run")
+        flwr(["run", str(app), CONNECTION], environment, "starting the run")
         say(f"the run has begun; {len(file.sites)} sites are in the manifest")
         return _watch(file, superlink, say)
     except BaseException as error:
@@ -102,54 +99,6 @@ def _write_connection(file: FederationFile, environment: dict[str, str], host: s
     trust = f'root-certificates = "{file.tls.authority}"'
     text = f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\naddress = "{host}:{file.network.port}"\n{trust}\n'
     write_text(Path(environment["FLWR_HOME"]) / "config.toml", text)
-
-
-def _register(file: FederationFile, environment: dict[str, str], say: Callable[[str], None]) -> None:
-    """Bring Flower's list of nodes to the manifest's: a site that left it, or has another key, is unregistered."""
-    notes = file.state / "registered.json"
-    known: dict[str, dict[str, str]] = json.loads(notes.read_text()) if notes.exists() else {}
-    for name, note in list(known.items()):
-        if name not in file.sites or file.sites[name].public_key != note["public_key"]:
-            _flwr(["supernode", "unregister", note["node"], CONNECTION], environment, f"removing {name}")
-            del known[name]
-            say(f"{name} is registered no more")
-            write_text(notes, json.dumps(known, indent=1))
-    for name, member in file.sites.items():
-        if name in known:
-            continue
-        fingerprint(member.public_key)
-        path = file.state / f"{name}.pub"
-        write_text(path, member.public_key + "\n")
-        command = ["supernode", "register", str(path), CONNECTION, "--name", name, "--format", "json"]
-        told = _flwr(command, environment, f"registering {name}")
-        known[name] = {"public_key": member.public_key, "node": _node(told, name)}
-        write_text(notes, json.dumps(known, indent=1))
-        say(f"{name} is registered")
-
-
-def _node(told: str, name: str) -> str:
-    try:
-        record = json.loads(told[told.index("{") :])
-        return str(record.get("node-id") or record["node_id"])
-    except (ValueError, KeyError):
-        raise FedkimError(f"registering {name}", found="an unexpected answer of Flower's") from None
-
-
-def _flwr(arguments: list[str], environment: dict[str, str], what: str) -> str:
-    try:
-        done = subprocess.run(
-            [program("flwr"), *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        raise FedkimError(what, found=f"no end after {COMMAND_SECONDS:g} s", remedy="start again: it resumes") from None
-    if done.returncode or '"success": false' in done.stdout:
-        raise FedkimError(what, found=" ".join((done.stdout + done.stderr).split())[-300:])
-    return done.stdout
 
 
 def _watch(file: FederationFile, superlink: Child, say: Callable[[str], None]) -> dict[str, Any]:

@@ -79,9 +79,7 @@ def run_matrix(
     """
     progress = progress or Silent()
     matrix = load_matrix(path, smoke=smoke)
-    selected = [cell for cell in (matrix.choice if choose else matrix.cells) if fnmatch.fnmatch(cell.name, only)]
-    if not selected:
-        raise FedkimError(f"cells of {path}", found=f"none that match {only!r}", remedy="see --list")
+    selected = select(matrix, choose=choose, only=only)
     chosen = {} if choose else read_chosen(matrix, results)
     waiting = [cell for cell in selected if not is_done(results, matrix, cell, chosen)]
     now = waiting[:at_most]
@@ -112,6 +110,18 @@ def run_matrix(
     return Outcome(
         done=tuple(done), stored=len(selected) - len(waiting), failed=tuple(failed), left=len(waiting) - len(done)
     )
+
+
+def select(matrix: Matrix, *, choose: bool = False, only: str = "*") -> list[Cell]:
+    """The cells of the matrix, or of its choice, whose name matches a pattern.
+
+    Raises:
+        FedkimError: no cell does.
+    """
+    found = [cell for cell in (matrix.choice if choose else matrix.cells) if fnmatch.fnmatch(cell.name, only)]
+    if not found:
+        raise FedkimError(f"cells of {matrix.name}", found=f"none that match {only!r}", remedy="see --list")
+    return found
 
 
 def run_cell(matrix: Matrix, cell: Cell, *, runs: Path, results: Path, keep: str = "") -> Path:
