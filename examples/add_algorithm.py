@@ -6,7 +6,7 @@ from fedkim.state import State
 MOMENTUM = 0.9
 
 
-def fedavgm(*, proximal_mu: float = 0.0) -> Algorithm:
+def fedavgm() -> Algorithm:
     """Each round moves on by the mean's step and nine tenths of the last move; the moves are the algorithm's memory."""
 
     def aggregate(previous, updates, memory):

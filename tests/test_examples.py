@@ -25,6 +25,7 @@ from fedkim.experiments.scores import read_scores
 from fedkim.injection import LLMS
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import load
+from fedkim.run import run_recipe
 from fedkim.run.world import build_world
 from fedkim.state import State, Update
 from fedkim.tasks import TASKS
@@ -168,6 +169,25 @@ def test_a_public_set_of_ones_own_is_split_trained_and_never_scored_on_patients_
     write_fractures(tmp_path / "others", number=60, first=1000)
     result = run.evaluate(tmp_path / "others")
     assert result["metrics"]["fracture"]["seen"]
+
+
+def test_other_code_of_a_plug_in_is_no_finished_run_and_no_round_to_go_on_from(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = tmp_path / "changing_plugin.py"
+    plugin.write_text("TASKS = 1\n")
+    recipe = small("changing_plugin", "data.image_patients=40", "evaluation.blind=false", 'tasks.seen=["covid"]')
+    result = run_recipe(recipe, out=tmp_path / "run")
+    assert run_recipe(recipe, out=tmp_path / "run") == result
+    plugin.write_text("TASKS = 2\n")
+    with pytest.raises(
+        FedkimError, match=r"result of .*run, found made with other code of the plug-in 'changing_plugin'"
+    ):
+        run_recipe(recipe, out=tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    with pytest.raises(FedkimError, match="the rounds already there, found made with other code of the plug-in"):
+        run_recipe(recipe, out=tmp_path / "run")
+    again = run_recipe(recipe, out=tmp_path / "run", force=True)
+    assert again["train_info"]["digest"] == result["train_info"]["digest"]
 
 
 MATRIX = """

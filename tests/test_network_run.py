@@ -106,5 +106,8 @@ def test_a_networked_run_says_so_now_and_when_it_is_scored_again(federation):
         assert all(set(facts) == {"components"} for facts in told["meta_info"]["sites"].values())
     stored = json.loads((file.out / "result.json").read_text())
     assert stored["meta_info"]["sites"] == result["meta_info"]["sites"]
+    assert not any("simple" in entry["rows"] for entry in result["metrics"].values()), (
+        "nobody's private patients are here"
+    )
     with pytest.raises(FedkimError, match="a federation over a network"):
         run_recipe(replace(RECIPE), out=file.out, reveal_test=True)

@@ -3,7 +3,8 @@ from collections import Counter
 import pytest
 import torch
 
-from fedkim.data.partition import partition
+from fedkim.data.hospital.site_file import SITE_NAME
+from fedkim.data.partition import partition, site_names
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError
 
@@ -52,6 +53,21 @@ def test_every_private_sample_is_held_once_and_patients_stay_whole(way):
         assert shard.synthetic
         assert shard.name == "cohort"
     assert set(owners.values()) == {1}
+
+
+def test_whatever_the_data_call_their_sites_gets_a_name_of_its_own_that_a_site_may_have():
+    assert site_names({"ward-1", "ICU.2"}) == {"ward-1": "ward-1", "ICU.2": "ICU.2"}
+    assert site_names({"0", "12", "CS-12   E", "Süd 0"}) == {
+        "0": "site-0",
+        "12": "site-12",
+        "CS-12   E": "CS-12-E",
+        "Süd 0": "Sud-0",
+    }
+    awkward = {"A B", "A-B", "A-B-1", "内科", "外科", "x" * 80, "x" * 81, "site", "-", "3", "site-3"}
+    named = site_names(awkward)
+    assert len(set(named.values())) == len(awkward) == len(named)
+    assert all(SITE_NAME.fullmatch(name) for name in named.values()), named
+    assert named == site_names(sorted(awkward, reverse=True))
 
 
 def test_sites_are_numbered_in_order_and_natural_sites_keep_their_names():

@@ -89,6 +89,30 @@ def test_the_tuned_threshold_of_a_group_is_scored_within_it_and_shares_no_patien
         score_task(test, replace(development, samples=tuple(f"e{i}" for i in range(60))), draws=20)
 
 
+def test_a_threshold_tuned_on_the_scored_patients_has_no_scores():
+    development = example(split="development")
+    tuned = score_task(development, development, draws=0)["tuned"]
+    assert 0 < tuned["threshold"] < 1
+    assert "metrics" not in tuned
+    assert "these very patients" in tuned["reason"]
+
+
+def test_the_majority_inside_a_group_is_the_groups_own():
+    groups = tuple(frozenset({"pneumonia"}) if i < 40 else frozenset() for i in range(100))
+    positive = [i < 30 for i in range(100)]  # 30 of 40 inside, none of 60 outside
+    entry = score_rows(
+        {"injected": classification([0.5] * 100, positive, groups=groups, within="pneumonia")}, seen=True, draws=0
+    )
+    majority_row = entry["rows"]["majority"]
+    assert majority_row["metrics"]["accuracy"]["value"] == 0.7
+    assert majority_row["group"]["metrics"]["accuracy"]["value"] == 0.75
+    assert majority_row["primary"]["n"] == 40
+
+
+def test_a_proxy_is_chosen_among_no_patients_of_a_group_without_a_crash():
+    assert choose_proxy(example().take([False] * 60), {"covid": np.zeros(0)}) is None
+
+
 def test_a_threshold_is_not_tuned_on_the_test_split():
     with pytest.raises(FedkimError, match="expected the development split"):
         score_task(example(), example(), draws=0)

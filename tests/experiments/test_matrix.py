@@ -191,12 +191,28 @@ BLOCK = '[[cells]]\nmethods = ["fedkim"]\nseeds = [1]\n'
         ),
         (BLOCK + 'variation = "../x"', "lower-case"),
         ("[[cells]", "broken TOML"),
+        (
+            '[base.federation]\nalgorithm = "median"\n' + BLOCK,
+            "base, found federation.algorithm, expected that where it belongs: `backbones`",
+        ),
+        (BLOCK + 'variation = "x"\nset = ["run.seed=3"]', "set of fedkim+x--fedavg, found run.seed"),
+        (
+            '[settings]\nfedkim = ["federation.algorithm=median"]\n' + BLOCK,
+            "[settings] fedkim, found federation.algorithm",
+        ),
     ],
 )
 def test_mistakes_are_named_before_the_first_cell(tmp_path, text, word):
     with pytest.raises(FedkimError) as caught:
         load_matrix(write(tmp_path, text))
     assert word in str(caught.value)
+
+
+def test_a_method_cannot_bring_an_algorithm_that_the_backbone_would_overwrite(tmp_path, monkeypatch):
+    mine = replace(METHODS["fedkim"], name="mine", title="Mine", settings=("federation.algorithm=median",))
+    monkeypatch.setitem(METHODS, "mine", mine)
+    with pytest.raises(FedkimError, match=r"method mine, found federation\.algorithm"):
+        load_matrix(write(tmp_path, BLOCK.replace("fedkim", "mine")))
 
 
 def test_every_method_has_a_name_of_its_own():

@@ -41,6 +41,22 @@ def test_every_family_with_a_list_of_layers_is_tried_here():
     assert set(TARGETS) - set(FAMILIES) == {"internlm2", "internlm3", "smollm3"}
 
 
+@pytest.mark.parametrize("family", ["llama", "phi", "gpt_neox"])
+def test_a_base_models_own_dropout_draws_nothing_in_training(family, tokenizer):
+    rates = {"llama": ("attention_dropout",), "phi": ("attention_dropout", "resid_pdrop", "embd_pdrop")}
+    names = rates.get(family, ("attention_dropout", "hidden_dropout"))
+    model = random_model(
+        family, vocab_size=512, bos_token_id=0, eos_token_id=1, pad_token_id=2, **dict.fromkeys(names, 0.5)
+    )
+    injector = make_injector(llm=LanguageModel(family, model.requires_grad_(False), tokenizer), experts=3)
+    injector.network.train()
+    before, tails = torch.get_rng_state(), [[5, 6, 7]] * len(SAMPLES)
+    with injector.using("both"):
+        first, second = (injector.logits(segments(injector, "both", SAMPLES), tails, keep=2) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fresh_experts_leave_every_logit_as_it_was(family, tokenizer):
     tails = [list(range(5, 5 + n)) for n in (4, 7, 2)]

@@ -115,6 +115,18 @@ def test_no_encoder_keeps_statistics_over_a_batch():
         assert not any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in module.modules())
 
 
+@pytest.mark.parametrize(
+    "norm",
+    [lambda: torch.nn.GroupNorm(2, 4), lambda: torch.nn.RMSNorm(4), lambda: torch.nn.InstanceNorm1d(4, affine=True)],
+    ids=["group", "rms", "instance"],
+)
+def test_norms_of_a_plug_in_begin_as_the_identity_and_batch_norms_are_refused(norm):
+    built = build(norm, torch.Generator())
+    assert all((value == (1.0 if name == "weight" else 0.0)).all() for name, value in built.named_parameters())
+    with pytest.raises(FedkimError, match=r"module Sequential, found BatchNorm1d, expected GroupNorm"):
+        build(lambda: torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4)), torch.Generator())
+
+
 def test_buffers_of_a_plug_in_survive_building():
     class WithConstant(torch.nn.Module):
         def __init__(self):

@@ -80,6 +80,14 @@ def test_a_split_column_decides_who_is_scored(run, tmp_path):
     assert run.evaluate(path)["metrics"]["covid"]["n"] == 12
 
 
+def test_a_task_of_a_group_that_the_data_dont_know_is_scored_over_all(run, tmp_path):
+    path = with_both_answers_in_each_ward(write_hospital(tmp_path, num_patients=24, leads=LEADS))
+    edit(path, "[data.labels.covid]", "[data.labels.infiltration]")  # scored within pneumonia where that is known
+    entry = run.evaluate(path)["metrics"]["infiltration"]
+    assert entry["within"] is None
+    assert entry["rows"]["injected"]["primary"]["value"] is not None
+
+
 def test_a_site_with_nothing_to_ask_is_refused(run, tmp_path):
     path = write_hospital(tmp_path, leads=LEADS)
     for table in ("covid", "ecg_abnormal"):
@@ -192,3 +200,18 @@ def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
     assert kept["meta_info"]["suppressed"] == {"smallest_cell": 10, "tasks": ["mortality"]}
     path = keep_result(tmp_path / "synthetic", RECIPE, result)
     assert json.loads(path.read_text())["metrics"].keys() == {"covid", "mortality"}
+
+
+def test_the_patients_outside_of_a_group_are_no_cell_to_be_computed():
+    def grouped(total, group):
+        told = entry(total, {})
+        for row in told["rows"].values():
+            row |= {"patients": sum(total.values())}
+            row["group"] = {"name": "pneumonia", "patients": sum(group.values()), "counts": group}
+        return told
+
+    assert suppressed(grouped({"No": 48, "Yes": 72}, {"No": 43, "Yes": 72})) is None  # five outside
+    assert suppressed(grouped({"No": 80, "Yes": 72}, {"No": 40, "Yes": 72})) is None  # forty outside, all No
+    assert suppressed(grouped({"No": 80, "Yes": 72}, {"No": 40, "Yes": 69})) is None  # three of them Yes
+    assert suppressed(grouped({"No": 80, "Yes": 72}, {"No": 40, "Yes": 42})) is not None
+    assert suppressed(grouped({"No": 40, "Yes": 42}, {"No": 40, "Yes": 42})) is not None  # nobody outside

@@ -213,6 +213,8 @@ def test_each_look_at_the_test_patients_is_counted(tmp_path):
     assert again["metrics"] == revealed["metrics"]
     hidden = fedkim.load(folder).evaluate()
     assert (hidden["run_info"]["split"], hidden["run_info"]["test_revealed"]) == ("development", 2)
+    tuned = [one["metrics"]["lung_opacity"]["rows"]["injected"]["tuned"]["threshold"] for one in (again, hidden)]
+    assert tuned[0] == tuned[1], "whatever was scored last, a yes begins at the same probability"
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [e["split"] for e in events if e["event"] == "scored"] == ["development", "test", "test", "development"]
     anew = run_recipe(recipe, out=folder, force=True)

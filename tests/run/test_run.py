@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image
@@ -170,5 +171,30 @@ def test_a_stay_is_read_in_stated_units_alone_and_what_nobody_can_show_is_told(t
     warnings = run.answer(task="mortality", units="yaib", **given).warnings
     assert any(line.startswith("crea: 24 of 24 values outside") for line in warnings)  # creatinine in µmol/L
     path.write_text(f"hour,hr [beats/min],crea [µmol/L],fio2 [1],urine [mL]\n{rows}\n")
-    warnings = run.answer(task="mortality", **given).warnings
-    assert not any("crea" in line for line in warnings)
+    from_file = run.answer(task="mortality", **given)
+    assert not any("crea" in line for line in from_file.warnings)
+
+    frame = pandas.read_csv(path)
+    assert run.answer(task="mortality", **dict.fromkeys(groups, frame)).probabilities == from_file.probabilities
+    indexed = frame.set_index("hour")
+    assert run.answer(task="mortality", **dict.fromkeys(groups, indexed)).probabilities == from_file.probabilities
+    for wrong, message in (
+        (frame.rename(columns=str.upper).rename(columns={"HOUR": "hour"}), "none of the known columns"),
+        (frame.assign(hour=frame["hour"] + 480), "no plausible measurement in the window"),
+        (frame.assign(hour=0), "an hour twice"),
+        (frame.iloc[:0], "no plausible measurement"),
+        (frame.drop(columns="urine [mL]"), "no column of 'outputs'"),
+        ({"hr": 80}, "expected a file or a DataFrame"),
+    ):
+        with pytest.raises(FedkimError, match=message):
+            run.answer(task="mortality", **dict.fromkeys(groups, wrong))
+
+    two = pandas.concat([frame.assign(stay_id=7), frame.assign(stay_id=8, hour=frame["hour"] + 24)])
+    both = dict.fromkeys(groups, two)
+    with pytest.raises(FedkimError, match="2 stays"):
+        run.answer(task="mortality", **both)
+    assert run.answer(task="mortality", stay=8, until_hour=48, **both).probabilities == from_file.probabilities
+    longer = pandas.concat([frame, frame.assign(hour=frame["hour"] + 24)])
+    told = run.answer(task="mortality", **dict.fromkeys(groups, longer))
+    assert told.probabilities == from_file.probabilities
+    assert [line for line in told.warnings if "24 hours after the first day" in line] != []

@@ -118,6 +118,12 @@ def test_a_task_of_an_approved_plug_in_may_be_declared_and_an_unapproved_one_is_
         assert main(["data", "check", str(ward)]) == 2  # the recipe isn't the approved one
         assert "no such task" in capsys.readouterr().out
         assert "ward_film_task" not in sys.modules
+        assert main(["data", "check", str(ward), "--recipe", str(tmp_path / "recipe.toml")]) == 2
+        told = capsys.readouterr().out  # the label is known now; the policy still approves another recipe
+        assert "no such task" not in told
+        assert "E-SITE-FEDERATION" in told
+        sys.modules.pop("ward_film_task")
+        TASKS.pop("ward_film")
         edit(ward, RECIPE.digest(), recipe.digest())
         assert main(["data", "check", str(ward)]) == 0
         site = load_participant(ward)

@@ -12,7 +12,7 @@ from fedkim.errors import FedkimError
 from fedkim.state import State, Update, component
 
 Memory = State
-"""What an algorithm remembers between rounds (server momentum, control variates); empty for FedAvg and FedProx."""
+"""What an algorithm remembers between rounds at the server (its momentum); empty for FedAvg and FedProx. Sites don't see it."""
 
 Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """``(parameters, reference) -> scalar`` added to a site's loss."""

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from fedkim.data.record import Record
 
 
-def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_json: AsJson = False) -> None:
+def check(
+    what: str, root: Path | None = None, /, *, recipe: str = "", contents: bool = False, as_json: AsJson = False
+) -> None:
     """Check your copy of a public data set, or a hospital's own data, and tell everything that is wrong at once.
 
     Nothing is changed. The status is 2 if there is any error.
@@ -22,6 +24,8 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
     Args:
         what: A public set's name, pack for the real-data pack, or the hospital's site.toml.
         root: The folder of the set's copy.
+        recipe: For a site.toml with labels of your own tasks: a recipe's file or name, whose plug-ins bring them. The approved recipe
+            of [policy] needs no mention.
         contents: Also decode every input and look for the same picture or wave under two patients.
         as_json: Print JSON.
     """
@@ -34,11 +38,15 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
         from fedkim.site.participant import import_approved_plugins
 
         import_approved_plugins(Path(what))
+        if recipe:
+            _import_plugins(recipe)
         findings: Findings = check_hospital(Path(what))
         if not findings.errors:
             _check_participation(Path(what), findings)
         name = what
     else:
+        if recipe:
+            raise FedkimError("fedkim data check", found=f"--recipe beside {what!r}", expected="a site.toml")
         if root is None:
             raise FedkimError("fedkim data check", found=f"{what!r} without a folder", remedy="give the copy's folder")
         findings = _check_set(what, root, contents)
@@ -47,6 +55,13 @@ def check(what: str, root: Path | None = None, /, *, contents: bool = False, as_
     if findings.errors:
         number = len(findings.errors)
         raise FedkimError(name, found=f"{number} error{'s' if number > 1 else ''}", remedy="mend what is listed above")
+
+
+def _import_plugins(recipe: str) -> None:
+    from fedkim.cli.recipes import find_recipe
+    from fedkim.recipe import import_plugins, load
+
+    import_plugins(load(find_recipe(recipe)).run.plugins)
 
 
 def _check_participation(path: Path, findings: "Findings") -> None:

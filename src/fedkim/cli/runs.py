@@ -164,8 +164,8 @@ def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None
     from fedkim.run.same_data import same_folders
     from fedkim.store import RunStore
 
-    if recipe.data.source == "hospital":
-        return None  # whether its tables are the same shows once they are read
+    if recipe.data.source == "hospital" or recipe.run.plugins:
+        return None  # whether its tables, or a plug-in's code, are the same shows once they are read
     store = RunStore(folder)
     same = store.recipe().digest() == recipe.digest() and same_folders(store.recipe(), recipe)
     result = store.result() if same else None

@@ -1,7 +1,9 @@
 """The partition: which site holds which private patients. Dealt once; a site keeps its shard for the whole run."""
 
+import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +35,7 @@ def partition(
         dataset: only its ``private`` split is dealt.
         kind: ``iid`` (every site gets its share of every label) · ``dirichlet`` (the sites' shares of each label are
             Dirichlet(alpha): the smaller, the more they differ) · ``natural`` (``Sample.site`` is the site, by its own
-            name) · ``missing-modality`` (IID, then each site lacks each modality with chance ``missing``; one
+            name, see :func:`site_names`) · ``missing-modality`` (IID, then each site lacks each modality with chance ``missing``; one
             site keeps them all) · ``table`` · those of :mod:`fedkim.data.partitioners`.
         num_sites: how many sites; ``natural`` and ``table`` bring their own.
         alpha: of ``dirichlet`` and ``inner-dirichlet``.
@@ -55,7 +57,8 @@ def partition(
         raise FedkimError("partition", found="no private samples", remedy="check the data set's splits")
     names = [f"site-{number}" for number in range(1, num_sites + 1)]
     if kind == "natural":
-        shards = _grouped(private, lambda sample: _natural_site(sample))
+        named = site_names({_natural_site(sample) for sample in private})
+        shards = _grouped(private, lambda sample: named[sample.site])
     elif kind == "table":
         shards = _by_table(private, table)
     else:
@@ -84,6 +87,31 @@ def partition(
             )
     order = sorted(shards, key=lambda name: (len(name), name)) if kind in ("natural", "table") else names
     return {name: Dataset(shards[name], name=dataset.name, synthetic=dataset.synthetic) for name in order}
+
+
+def site_names(words: Collection[str]) -> dict[str, str]:
+    """Names that sites may have, by the words that data have for them: ``CS-12   E`` is ``CS-12-E``, ward ``0`` is ``site-0``.
+
+    A name begins with a letter and has letters, digits, ``_``, ``-`` and ``.``, at most 64: it stands in files and commands.
+    Accents are dropped. Words that would share a name are numbered in their order.
+    """
+    plain = {word: _plain(word) for word in sorted(words)}
+    shared: dict[str, list[str]] = defaultdict(list)
+    for word, name in plain.items():
+        shared[name].append(word)
+    named: dict[str, str] = {}
+    for name, those in shared.items():
+        for number, word in enumerate(those, 1):
+            named[word] = name if len(those) == 1 and name != "site" else f"{name[:58]}-{number}"
+    if len(set(named.values())) < len(named):  # a number ran into another's name
+        named = {word: f"site-{number}" for number, word in enumerate(plain, 1)}
+    return named
+
+
+def _plain(word: str) -> str:
+    ascii_ = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
+    kept = re.sub(r"[^A-Za-z0-9_.]+", "-", ascii_).strip("-")
+    return (kept if kept[:1].isalpha() else f"site-{kept}" if kept else "site")[:64]
 
 
 def _iid(private: Dataset, names: list[str], seed: int) -> dict[str, str]:

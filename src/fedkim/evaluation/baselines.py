@@ -57,8 +57,10 @@ def choose_proxy(development: Predictions, heads: Mapping[str, np.ndarray]) -> s
         heads: by seen task, the score of its head on the same samples, ``[n]``.
 
     Returns:
-        The seen task's name; None where development lacks a class or there is no head.
+        The seen task's name; None where development is empty or lacks a class, or there is no head.
     """
+    if not len(development):
+        return None
     positive = development.labels == len(development.answers or ()) - 1
     ones = np.ones((1, len(development)))
     scored = {task: float(auroc(positive, np.asarray(values), ones)[0]) for task, values in sorted(heads.items())}

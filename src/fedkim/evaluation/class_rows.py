@@ -74,7 +74,9 @@ def decisions(p: Predictions, threshold: float, draws: int, seed: int) -> dict[s
 
 
 def at_tuned_threshold(p: Predictions, development: Predictions, draws: int, seed: int) -> dict[str, Any]:
-    """Scores at the threshold with the best balanced accuracy on development."""
+    """The threshold with the best balanced accuracy on development, and the scores at it; of development's own patients no scores,
+    which would be those of the patients it was fitted to.
+    """
     if development.split != "development":
         raise FedkimError(
             f"threshold of task {p.task!r}", found=f"the {development.split} split", expected="the development split"
@@ -87,6 +89,8 @@ def at_tuned_threshold(p: Predictions, development: Predictions, draws: int, see
     threshold = metrics.best_threshold(development.labels == 1, development.scores) if len(development) else None
     if threshold is None:
         return {"threshold": None, "source": source, "reason": f"on development: {missing_answers(development)}"}
+    if p.split == "development":
+        return {"threshold": threshold, "source": source, "reason": "no scores: it was tuned on these very patients"}
     return {"threshold": threshold, "source": source, "metrics": decisions(p, threshold, draws, seed)}
 
 

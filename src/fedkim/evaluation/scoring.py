@@ -97,6 +97,11 @@ def score_rows(
             known.setdefault("majority_per_template", majority_per_template(main))
     scored = {name: score_task(p, development.get(name), draws=draws, seed=seed) for name, p in known.items()}
     part = main.primary()
+    if (
+        main.within is not None and "majority" not in rows and len(part)
+    ):  # inside the group the commonest answer may be another
+        inside = score_task(majority(part), draws=draws, seed=seed)
+        scored["majority"]["group"], scored["majority"]["primary"] = inside["group"], inside["primary"]
     return {
         "task": main.task,
         "seen": seen,
@@ -146,7 +151,7 @@ def primary_draws(predictions: Predictions, *, draws: int, seed: int) -> np.ndar
     part = predictions.primary()
     if not len(part):
         return np.zeros(0)
-    return _primary_metric(part)(patient_draws(part.patients, draws, seed))
+    return _primary_metric(part)(patient_draws(part.patients, draws, seed).astype(np.float64))
 
 
 def _primary_metric(p: Predictions) -> Metric:

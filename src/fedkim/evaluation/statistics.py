@@ -15,7 +15,7 @@ MIN_PATIENTS = 5
 Metric = Callable[[np.ndarray], np.ndarray]
 """``weights [draws, n] -> values [draws]``, NaN where the score does not exist for a draw."""
 
-_BLOCK = 2_000_000  # weights held at once: 16 MB
+_BLOCK = 2_000_000  # weights held at once as floats: 16 MB, beside the table of counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ def score_json(value: Score) -> ScoreResult:
 
 
 def patient_draws(patients: Sequence[str], draws: int, seed: int) -> np.ndarray:
-    """How often each sample counts in each bootstrap draw: ``[draws, n]``, equal for samples of one patient.
+    """How often each sample counts in each bootstrap draw: whole numbers ``[draws, n]``, equal for samples of one patient.
 
     The draws depend on the seed and on the patients alone, so two methods on the same samples share them.
     """
@@ -59,7 +59,7 @@ def _draws(patients: tuple[str, ...], draws: int, seed: int) -> np.ndarray:
     random = numpy_generator_for(seed, "bootstrap", count)
     picks = random.integers(count, size=(draws, count)) + np.arange(draws)[:, None] * count
     counts = np.bincount(picks.ravel(), minlength=draws * count).reshape(draws, count)
-    table = counts[:, owner].astype(np.float64)
+    table = counts.astype(np.uint16 if count < 2**16 else np.uint32)[:, owner]  # an eighth or a quarter of floats
     table.setflags(write=False)
     return table
 
@@ -184,5 +184,5 @@ def _with_interval(value: float, drawn: np.ndarray) -> Score:
 def _by_block(table: Callable[[np.ndarray], Mapping[str, np.ndarray]], draws_Dn: np.ndarray) -> dict[str, np.ndarray]:
     """Each score of each draw, computed a block of draws at a time."""
     step = max(1, _BLOCK // max(1, draws_Dn.shape[1]))
-    blocks = [table(draws_Dn[start : start + step]) for start in range(0, len(draws_Dn), step)]
+    blocks = [table(draws_Dn[start : start + step].astype(np.float64)) for start in range(0, len(draws_Dn), step)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

@@ -10,7 +10,8 @@ SMALLEST_CELL = 10
 def suppressed(entry: Mapping[str, Any], smallest: int = SMALLEST_CELL) -> dict[str, Any] | None:
     """A task's entry of a result without numbers from which a cell below ``smallest`` can be read off; None: nothing is left.
 
-    A task goes whole where fewer patients, or fewer of the group inside which it is judged, answered it, or all with one answer.
+    A task goes whole where fewer patients, or fewer of the group inside which it is judged, answered it, or all with one answer; where
+    the patients outside of that group are so few or of one answer too, for total less group gives them away.
     A site with fewer patients goes, and where only one would go the next smallest too, since the total gives it away; one whose
     patients all gave one answer goes as well, and the others' scores have two places. Where an answer has fewer samples, its
     count goes with everything that says how frequent it is: the other counts, accuracies, the majority row. What remains are
@@ -63,7 +64,13 @@ def _without_counts(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _too_few(row: Mapping[str, Any], smallest: int) -> bool:
     group = row.get("group") or row
     counts = group.get("counts", {}).values()
-    return group.get("patients", smallest) < smallest or (bool(counts) and max(counts) == sum(counts))
+    if group.get("patients", smallest) < smallest or (bool(counts) and max(counts) == sum(counts)):
+        return True
+    if not row.get("group"):
+        return False
+    patients = row.get("patients", 0) - group.get("patients", 0)
+    outside = [count - group.get("counts", {}).get(answer, 0) for answer, count in row.get("counts", {}).items()]
+    return 0 < patients < smallest or (sum(outside) > 0 and (max(outside) == sum(outside) or min(outside) < smallest))
 
 
 def _parts(row: Mapping[str, Any], smallest: int) -> dict[str, Any]:

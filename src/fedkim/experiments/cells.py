@@ -26,7 +26,9 @@ from fedkim.experiments.matrix import Cell, Matrix, choice_method
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import from_dict
+from fedkim.store import environment, require_same_plugins
 
+_AGAIN = "delete it, and it is run again"
 KEPT = "kept"
 """An empty file beside the rounds that ``keep`` named."""
 AT_ONCE = 6
@@ -178,18 +180,20 @@ def is_done(results: Path, matrix: Matrix, cell: Cell, chosen: Mapping[str, int]
     """Whether a cell has its result.
 
     Raises:
-        FedkimError: it has one, made with other settings than the matrix and its choice give it now.
+        FedkimError: it has one, made with other settings than the matrix and its choice give it now, or with other code of a plug-in.
     """
     path = result_file(results, matrix, cell)
     if not path.exists():
         return False
-    made = from_dict(tomllib.loads(read_kept(path)["run_info"]["config"]), source=str(path))
-    if made.digest() != matrix.recipe(cell, chosen).digest():
+    about = read_kept(path)["run_info"]
+    made, recipe = from_dict(tomllib.loads(about["config"]), source=str(path)), matrix.recipe(cell, chosen)
+    if made.digest() != recipe.digest():
         raise FedkimError(
             f"result {path}",
             found="made with other settings than the matrix or its choice give now",
-            remedy="delete it, and it is run again",
+            remedy=_AGAIN,
         )
+    require_same_plugins(about.get("environment", {}), environment(recipe.run.plugins), f"result {path}", _AGAIN)
     return True
 
 

@@ -97,9 +97,11 @@ def rescored(
         if "proxy" in entry:
             scored["proxy"] = entry["proxy"]
         tuned = entry["rows"]["injected"].get("tuned")
-        if tuned and tuned["threshold"] is not None:
+        if tuned and tuned.get("metrics"):
             again = score_at(named["injected"], tuned["threshold"], draws=draws, seed=seed)
             scored["rows"]["injected"]["tuned"] = {**tuned, "metrics": again}
+        elif tuned:
+            scored["rows"]["injected"]["tuned"] = tuned
         metrics[task] = slim(scored)
     return metrics
 

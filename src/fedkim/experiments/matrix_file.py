@@ -130,6 +130,7 @@ def _check(matrix: Matrix) -> None:
             found=f"seed {min(evaluation & choosing)} both for choosing and for evaluation",
             expected="different seeds: settings chosen on an evaluated seed flatter it",
         )
+    _refuse_the_runners_own(matrix)
     for cell in matrix.cells:
         fixed = {s.partition("=")[0] for s in find_method(cell.method).settings if "{" not in s}
         lost = sorted(fixed & {override.partition("=")[0] for override in cell.overrides})
@@ -141,6 +142,37 @@ def _check(matrix: Matrix) -> None:
             )
     for group in {cell.group: cell for cell in (*matrix.cells, *matrix.choice)}.values():
         matrix.recipe(group)  # every setting is understood before the first cell runs
+
+
+_RUNNERS = {
+    "federation.algorithm": "`backbones` of the cells",
+    "run.seed": "`seeds` of the cells",
+    "run.threads": "one a cell; `--jobs` takes cells side by side",
+    "run.workers": "one a cell; `--jobs` takes cells side by side",
+    "run.share_extraction": "on: it changes no bit",
+    "run.name": "`name` of the matrix",
+}
+
+
+def _refuse_the_runners_own(matrix: Matrix) -> None:
+    """What every cell is given by the runner would be overwritten in silence anywhere else."""
+    places: list[tuple[str, set[str]]] = [
+        ("base", {f"{table}.{key}" for table, keys in matrix.base.items() for key in keys})
+    ]
+    groups = {cell.group: cell for cell in (*matrix.cells, *matrix.choice)}.values()
+    places += [(f"set of {cell.group}", _keys(cell.overrides)) for cell in groups]
+    places += [(f"method {cell.method}", _keys(find_method(cell.method).settings)) for cell in groups]
+    places += [(f"[settings] {name}", _keys(settings)) for name, settings in matrix.settings.items()]
+    places += [("[choice] configurations", _keys(one)) for one in matrix.configurations]
+    for place, keys in places:
+        for key in sorted(keys & _RUNNERS.keys()):
+            raise FedkimError(
+                f"matrix {matrix.name}: {place}", found=key, expected=f"that where it belongs: {_RUNNERS[key]}"
+            )
+
+
+def _keys(settings: Sequence[str]) -> set[str]:
+    return {setting.partition("=")[0].strip() for setting in settings}
 
 
 def _settings(where: str, table: Any, backbones: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,8 @@ class Alignment(nn.Module):
 
     ``center``, ``spread`` and ``emphasis`` are constants in front of g, identity unless :meth:`condition` sets them. g is
     linear and lives on the server, so that sites stay independent of the LLM. Its output passes a LayerNorm
-    and is scaled to the mean norm of the LLM's own embeddings, so that a modality's token is as loud as a word.
+    and is scaled: at first to the mean norm of the LLM's own embeddings, so that a modality's token begins as loud as a word; the
+    scale is trained with g.
     """
 
     center: Tensor

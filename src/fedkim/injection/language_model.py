@@ -22,7 +22,15 @@ class LanguageModel:
 
     name: str
     model: nn.Module
+    """Without dropout from here on: nothing of it trains, and its masks would be drawn from torch's global generator."""
     tokenizer: Any
+
+    def __post_init__(self) -> None:
+        for part in self.model.modules():
+            if isinstance(part, nn.Dropout):
+                part.p = 0.0
+            elif getattr(part, "attention_dropout", None):
+                part.attention_dropout = 0.0  # type: ignore[assignment]  # a plain number, not a module
 
     @property
     def device(self) -> torch.device:

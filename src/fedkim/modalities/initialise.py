@@ -7,8 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from fedkim.errors import FedkimError
+
 _BUILDING = threading.Lock()
-_NORMS = (nn.GroupNorm, nn.LayerNorm)
+_NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -16,7 +18,8 @@ def build(make: Callable[[], nn.Module], generator: torch.Generator) -> nn.Modul
     """The module that ``make`` gives, on the CPU, with weights drawn from ``generator`` and from nothing else.
 
     Layers draw their default weights from torch's global generator, which sites that train side by side in threads
-    would share. The module is therefore made without storage (nothing is drawn) and filled by :func:`initialise`.
+    would share. The module is therefore made without storage (nothing is drawn) and filled by :func:`initialise`: weights that its
+    constructor sets or loads are lost.
     """
     with _BUILDING:  # torch keeps the current default device in a global
         with torch.device("meta"):
@@ -36,8 +39,17 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
 
     Convolutions He-normal (He et al. 2015), linear maps uniform in ±1/√fan_in, biases 0, norms 1 and 0, and bare
     parameters (positions, class tokens, latent queries) normal with standard deviation 0.02.
+
+    Raises:
+        FedkimError: a batch norm: its running statistics are no weights, and sites with other patients can't share them.
     """
     for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            raise FedkimError(
+                f"module {type(module).__name__}",
+                found=type(part).__name__,
+                expected="GroupNorm, LayerNorm or RMSNorm: running statistics aren't weights that a federation averages",
+            )
         for name, parameter in part.named_parameters(recurse=False):
             if isinstance(part, _NORMS):
                 parameter.fill_(1.0 if name == "weight" else 0.0)

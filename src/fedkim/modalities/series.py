@@ -29,7 +29,7 @@ HOURS = 24
 
 
 def read_table(
-    path: str | Path,
+    table: "str | Path | pandas.DataFrame",
     stay: int | str | None = None,
     until_hour: int | None = None,
     *,
@@ -37,10 +37,11 @@ def read_table(
     sentinels: Sequence[float | str] = (),
     require_measurement: bool = True,
 ) -> dict[str, Tensor]:
-    """The stay in a ``.csv`` or ``.parquet`` table as one ``[24, 2F]`` tensor per modality with any of its columns.
+    """The stay in a table as one ``[24, 2F]`` tensor per modality with any of its columns.
 
     Args:
-        path: an hourly table, wide or long (see the module's text).
+        table: an hourly table, wide or long (see the module's text): a ``.csv`` or ``.parquet`` file, or a DataFrame, whose index
+            may be the hours.
         stay: which ``stay_id``; may be left out where the table holds one stay.
         until_hour: the window ends just before this hour; default 24, the first day.
         units: where the table states none: a unit by concept; a wide table without any is in the concepts' units.
@@ -51,7 +52,7 @@ def read_table(
         FedkimError: missing or unreadable file, unknown stay, unknown unit, hours out of order or twice, no known
             column, nothing measured in the window.
     """
-    stays = open_table(path, units=units, sentinels=sentinels)
+    stays = open_table(table, units=units, sentinels=sentinels)
     what = stays.what
     values = stays.window(stay, HOURS if until_hour is None else until_hour, HOURS)
     tensors, first = {}, 0
@@ -115,17 +116,13 @@ def implausible(
 ) -> list[str]:
     """What of a window counts as not measured because no living patient can show it, a sentence a concept.
 
-    Mostly such values are in another unit than the concept's. A file is read as :func:`read_table` reads it, a table as
-    :func:`prepare` does.
+    Mostly such values are in another unit than the concept's. The table is read as
+    :func:`read_table` reads it.
     """
     group = CONCEPTS[modality]
-    if isinstance(table, str | Path):
-        first = sum(len(others) for others in list(CONCEPTS.values())[: list(CONCEPTS).index(modality)])
-        values = open_table(table, units=units).window(stay, HOURS if until_hour is None else until_hour, HOURS)[
-            :, first : first + len(group)
-        ]
-    else:
-        values = _grid(table, group)
+    first = sum(len(others) for others in list(CONCEPTS.values())[: list(CONCEPTS).index(modality)])
+    window = open_table(table, units=units).window(stay, HOURS if until_hour is None else until_hour, HOURS)
+    values = window[:, first : first + len(group)]
     told = []
     for concept, column in zip(group, values.T):
         given = column[np.isfinite(column)]
@@ -136,6 +133,13 @@ def implausible(
                 "count as not measured; check its unit"
             )
     return told
+
+
+def hours_beyond(
+    table: "str | Path | pandas.DataFrame", *, stay: int | str | None = None, units: str | Mapping[str, str] = ""
+) -> int:
+    """How many hours a stay goes on after its first day, by the table's last row."""
+    return max(0, open_table(table, units=units).last_hour(stay) + 1 - HOURS)
 
 
 def augment(series: Tensor, generator: torch.Generator) -> Tensor:

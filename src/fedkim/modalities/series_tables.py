@@ -64,6 +64,11 @@ class Stays:
         window[place[inside]] = self.values[rows[inside]]
         return window
 
+    def last_hour(self, stay: int | str | None) -> int:
+        """The stay's last hour; −1 without a row."""
+        hours = self.hours[self._rows_of(stay)]
+        return int(hours.max()) if len(hours) else -1
+
     def _rows_of(self, stay: int | str | None) -> np.ndarray:
         if self.rows is None:
             if stay is not None:
@@ -82,15 +87,15 @@ class Stays:
 
 
 def open_table(
-    path: str | Path,
+    table: "str | Path | pandas.DataFrame",
     *,
     units: str | Mapping[str, str] = "",
     sentinels: Sequence[float | str] = (),
 ) -> Stays:
-    """A ``.csv`` or ``.parquet`` table, wide or long.
+    """A table, wide or long.
 
     Args:
-        path: the table.
+        table: a ``.csv`` or ``.parquet`` file, or a DataFrame, whose index is the hours where it has no column ``hour`` or ``time``.
         units: where the table itself states none: a unit by concept, or ``"yaib"`` for the concepts' own.
         sentinels: cells that stand for "not measured", such as ``-1``, ``999`` or ``"<0.1"``.
 
@@ -100,13 +105,15 @@ def open_table(
     """
     if isinstance(units, str) and units not in ("", "yaib"):
         raise unknown("set of units", units, ["yaib"])
-    path = Path(path)
+    declared = units if isinstance(units, str) else tuple(sorted(units.items()))
+    if not isinstance(table, str | Path):
+        return _stays(_with_hours(table), "table", declared, tuple(sentinels))
+    path = Path(table)
     try:
         state = path.stat()
         version = (state.st_mtime_ns, state.st_size)
     except OSError:
         version = (0, 0)  # the reader says what is wrong
-    declared = units if isinstance(units, str) else tuple(sorted(units.items()))
     return _open(path, version, declared, tuple(sentinels))
 
 
@@ -115,7 +122,19 @@ def _open(
     path: Path, version: tuple[int, int], units: str | tuple[tuple[str, str], ...], sentinels: tuple[float | str, ...]
 ) -> Stays:
     what = f"table {path}"
-    table = _read(path, what)
+    return _stays(_read(path, what), what, units, sentinels)
+
+
+def _with_hours(table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """A frame that is no file's: hours of the index as a column, where it has none."""
+    if not {"columns", "index", "assign"} <= set(dir(table)):
+        raise FedkimError("table", found=type(table).__name__, expected="a file or a DataFrame")
+    return table if {"hour", "time"} & set(table.columns) else table.assign(hour=table.index)
+
+
+def _stays(
+    table: "pandas.DataFrame", what: str, units: str | tuple[tuple[str, str], ...], sentinels: tuple[float | str, ...]
+) -> Stays:
     given = {} if isinstance(units, str) else dict(units)
     for name in given:
         if name not in BY_NAME:

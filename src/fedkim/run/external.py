@@ -18,7 +18,7 @@ from fedkim.evaluation.suppression import SMALLEST_CELL, suppressed
 from fedkim.extraction import Extractor, predict_proba
 from fedkim.progress import Progress
 from fedkim.run.result import Clock, describe_run
-from fedkim.run.scores import predictions, shuffled_over_patients
+from fedkim.run.scores import known_groups, predictions, shuffled_over_patients
 from fedkim.run.world import can_be_asked
 from fedkim.tasks import TASKS, Task
 
@@ -45,7 +45,7 @@ def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> di
         workers=recipe.run.workers,
         progress=progress,
     ).split("test")
-    tasks = _tasks(run, data, site.site.name)
+    tasks = [known_groups(task, data) for task in _tasks(run, data, site.site.name)]
     clock.lap("data")
     small = _small_models(run)
     metrics: dict[str, Any] = {}

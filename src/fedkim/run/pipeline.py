@@ -28,7 +28,7 @@ from fedkim.run.server import load_language_model, make_injector, make_trainer, 
 from fedkim.run.trained import elsewhere, refuse_trained, remember_trained
 from fedkim.run.world import World, build_world, load_data
 from fedkim.state import State
-from fedkim.store import RunStore, environment
+from fedkim.store import RunStore, environment, require_same_plugins
 from fedkim.store.files import plain
 
 
@@ -38,7 +38,7 @@ def federate(recipe: Recipe, *, out: str | Path | None = None, force: bool = Fal
     if out is None:
         yield from Rounds(world, injector, trainer, store=None, progress=Silent())
         return
-    with RunStore.open(out, recipe, force=force, environment=environment_of(injector)) as store:
+    with RunStore.open(out, recipe, force=force, environment=environment_of(injector, recipe)) as store:
         _refuse_networked(store.folder)
         require_same_data(store.folder, world.data)
         remember_trained(store.folder, world.data, recipe.data.source)
@@ -67,6 +67,10 @@ def run_recipe(
     with RunStore.open(out, recipe, force=force) as store:
         stored = store.result()
         if stored and stored["run_info"]["split"] == split:
+            import_plugins(recipe.run.plugins)
+            made = stored["run_info"]["environment"]
+            now = environment(recipe.run.plugins)
+            require_same_plugins(made, now, f"result of {store.folder}", "run it anew with --force, or undo the change")
             if not network and (recipe.data.source == "hospital" or not same_folders(recipe, store.recipe())):
                 require_same_data(store.folder, load_data(recipe))
             return stored
@@ -77,7 +81,7 @@ def run_recipe(
         else:
             _refuse_networked(store.folder)
         world, injector, trainer = load_parts(recipe, recall_declared(store.folder))
-        store.use_environment(environment_of(injector))
+        store.use_environment(environment_of(injector, recipe))
         require_same_data(store.folder, world.data)
         remember_trained(store.folder, world.data, recipe.data.source)
         clock.lap("data and language model")
@@ -109,7 +113,7 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
             require_same_data(folder, world.data)
         else:
             refuse_trained(folder, world.data, split)
-        store.use_environment(environment_of(injector))
+        store.use_environment(environment_of(injector, recipe))
         rounds = Rounds(world, injector, trainer, store=store, progress=progress)
         if not rounds.done:
             raise FedkimError(
@@ -162,9 +166,11 @@ def load_parts(
     return world, injector, make_trainer(world, injector)
 
 
-def environment_of(injector: Injector) -> dict[str, Any]:
-    """What decides the last bits of a run with this injector."""
-    return environment(device=injector.llm.device.type, dtype=str(injector.llm.dtype).removeprefix("torch."))
+def environment_of(injector: Injector, recipe: Recipe) -> dict[str, Any]:
+    """What decides the last bits of a recipe's run with this injector."""
+    return environment(
+        recipe.run.plugins, device=injector.llm.device.type, dtype=str(injector.llm.dtype).removeprefix("torch.")
+    )
 
 
 def _score(
@@ -189,7 +195,7 @@ def _score(
     if recipe.evaluation.shuffled:
         scorer.shuffled()
     clock.lap("answers")
-    chosen = environment_of(injector)
+    chosen = environment_of(injector, recipe)
     seen, unseen = ([injector.route(task.name) for task in tasks] for tasks in (world.seen, world.unseen))
     routes = routes_record(seen, unseen) if injector.experts else {}
     if recipe.evaluation.blind:

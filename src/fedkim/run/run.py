@@ -14,7 +14,7 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.evaluation.answers import generate, score
 from fedkim.injection import Injector, Route
 from fedkim.modalities.image import read_image
-from fedkim.modalities.series import CONCEPTS, implausible, prepare, read_table
+from fedkim.modalities.series import CONCEPTS, hours_beyond, implausible, read_table
 from fedkim.modalities.signal import read_record
 from fedkim.modalities.signal_files import leads_of
 from fedkim.modalities.text import safe_question
@@ -87,38 +87,53 @@ class Run:
         injector.load(self.committed.namespace("injector"), whole=True)
         return injector
 
-    def answer(self, *, task: str, question: str | None = None, units: str | None = None, **inputs: Any) -> Answer:
+    def answer(
+        self,
+        *,
+        task: str,
+        question: str | None = None,
+        units: str | None = None,
+        stay: int | str | None = None,
+        until_hour: int | None = None,
+        start: float = 0.0,
+        **inputs: Any,
+    ) -> Answer:
         """Ask one question about one patient.
 
         Args:
             task: a registered task whose modalities the run's sites taught.
             question: for tasks with free questions.
             units: ``yaib`` for an ICU file whose headers carry no units, where they are YAIB's.
+            stay: which ``stay_id`` of an ICU table; needed where it holds several.
+            until_hour: the 24 hours of an ICU table that end just before this one; the first day if not given.
+            start: where the ten seconds of an ECG begin, in seconds.
             **inputs: by modality, a file (an image; an ECG as WFDB record or CSV; an ICU table as CSV or parquet), for ICU groups
-                also a DataFrame of hours × concepts in YAIB's units (``fedkim.modalities.series.CONCEPTS``), or a prepared
-                tensor: image ``[1, S, S]``, signal ``[leads, 1000]``, ICU group ``[24, 2F]``.
+                also a DataFrame with a column or index ``hour`` and a column a concept, in YAIB's units unless its headers name
+                others (``fedkim.modalities.series.CONCEPTS``), or a prepared tensor: image ``[1, S, S]``, signal ``[leads, 1000]``,
+                ICU group ``[24, 2F]``.
 
         Raises:
             FedkimError: unknown task, a modality that is missing, superfluous or was never learned, a file that can't be read,
-                an ICU file without units, values that aren't finite or of another shape, no question; a run without an
-                injected round.
+                an ICU file without units, a table without a known column or without a measurement in the window, values that
+                aren't finite or of another shape, no question; a run without an injected round.
         """
         if task not in TASKS:
             raise unknown("task", task, TASKS)
         record = TASKS[task]
         question = safe_question(question)[0] if question else None
+        window = _Window(units=units, stay=stay, until_hour=until_hour, start=start)
         if record.answers is None and not question:
             raise FedkimError(f"task {task!r}", found="no question", remedy='give question="…"')
         sample = Sample(
             id="asked",
             patient="asked",
             split="test",
-            inputs=self._inputs(record, inputs, units),
+            inputs=self._inputs(record, inputs, window),
             labels={},
             questions={task: question} if question else {},
         )
         route = self.injector.route(task)
-        warnings = self._warnings(record, inputs, units)
+        warnings = self._warnings(record, inputs, window)
         if record.answers is None:
             (text,) = generate(self.injector, task, [sample], max_new_tokens=self.recipe.llm.max_new_tokens)
             return Answer(text=text, probabilities={}, threshold={}, route=route, warnings=warnings)
@@ -175,7 +190,7 @@ class Run:
             return {"value": float(chosen["threshold"]), "source": "tuned on development patients"}
         return {"value": 0.5, "source": "0.5, not tuned"}
 
-    def _inputs(self, task: Task, given: Mapping[str, Any], units: str | None) -> dict[str, Tensor]:
+    def _inputs(self, task: Task, given: Mapping[str, Any], window: "_Window") -> dict[str, Tensor]:
         needed = [modality for modality in task.modalities if modality != "text"]
         for name in given:
             if name not in needed:
@@ -188,7 +203,7 @@ class Run:
                 raise FedkimError(f"task {task.name!r}", found=f"no {modality}", remedy=f"give {modality}=…")
             if modality not in self.committed.manifest["shapes"]:
                 raise FedkimError(f"modality {modality!r}", found="no site of this run taught it")
-            inputs[modality] = self._prepared(modality, given[modality], units)
+            inputs[modality] = self._prepared(modality, given[modality], window)
             expected = tuple(self.committed.manifest["shapes"][modality])
             if tuple(inputs[modality].shape) != expected:
                 raise FedkimError(
@@ -196,13 +211,20 @@ class Run:
                 )
             if not bool(inputs[modality].isfinite().all()):
                 raise FedkimError(f"input {modality!r}", found="NaN or infinity", expected="finite values")
+        tables = [name for name in inputs if name in CONCEPTS and not isinstance(given[name], Tensor)]
+        if tables and not any(bool(inputs[name].any()) for name in tables):
+            raise FedkimError(
+                f"inputs {', '.join(tables)}",
+                found="no plausible measurement in the window",
+                remedy="check stay, hours, names and units of the tables",
+            )
         return inputs
 
-    def _prepared(self, modality: str, value: Any, units: str | None) -> Tensor:
+    def _prepared(self, modality: str, value: Any, window: "_Window") -> Tensor:
         if isinstance(value, Tensor):
             return value.to(torch.float32)
         try:
-            return self._read(modality, value, units)
+            return self._read(modality, value, window)
         except FedkimError:
             raise
         except (AttributeError, TypeError, ValueError, KeyError) as error:
@@ -212,28 +234,38 @@ class Run:
                 expected="a file, a table of hours and concepts (ICU groups) or a prepared tensor",
             ) from None
 
-    def _read(self, modality: str, value: Any, units: str | None = None) -> Tensor:
+    def _read(self, modality: str, value: Any, window: "_Window") -> Tensor:
         if modality == "image":
             return read_image(value, size=self.recipe.data.image_size)
         if modality == "signal":
-            return read_record(value, leads=leads_of(self.committed.manifest["shapes"]["signal"][0]))
-        if modality in CONCEPTS and isinstance(value, str | Path):
-            require_units(Path(value), units)
-            tables = read_table(value, units=units or "")
-            if modality not in tables:
-                raise FedkimError(f"table {value}", found=f"no column of {modality!r}")
-            return tables[modality]
+            leads = leads_of(self.committed.manifest["shapes"]["signal"][0])
+            return read_record(value, start_seconds=window.start, leads=leads)
         if modality in CONCEPTS:
-            return prepare(value, CONCEPTS[modality])
+            table = Path(value) if isinstance(value, str | Path) else value
+            if isinstance(table, Path):
+                require_units(table, window.units)
+            tables = read_table(
+                table, window.stay, window.until_hour, units=window.units or "", require_measurement=False
+            )
+            if modality not in tables:
+                what = f"table {table}" if isinstance(table, Path) else "table"
+                names = ", ".join(concept.name for concept in CONCEPTS[modality])
+                raise FedkimError(what, found=f"no column of {modality!r}", expected=f"at least one of {names}")
+            return tables[modality]
         raise FedkimError(
             f"input {modality!r}", found=type(value).__name__, expected="a prepared tensor", remedy="see MODALITIES"
         )
 
-    def _warnings(self, task: Task, given: Mapping[str, Any], units: str | None) -> tuple[str, ...]:
-        warnings = []
+    def _warnings(self, task: Task, given: Mapping[str, Any], window: "_Window") -> tuple[str, ...]:
+        warnings: list[str] = []
         for modality, value in given.items():
             if modality in CONCEPTS and not isinstance(value, Tensor):
-                warnings += implausible(value, modality, units=units or "")
+                place: dict[str, Any] = {"stay": window.stay, "units": window.units or ""}
+                warnings += implausible(value, modality, until_hour=window.until_hour, **place)
+                later = hours_beyond(value, **place) if window.until_hour is None else 0
+                if later:
+                    told = f"the table goes on for {later} hours after the first day, which are left out; until_hour chooses another day"
+                    warnings += [told] if told not in warnings else []
         if task.name not in self.recipe.tasks.seen:
             warnings.append("no hospital trained for this task: the answer may be that of the nearest trained question")
         total, done = self.recipe.federation.rounds, self.committed.round
@@ -242,6 +274,16 @@ class Run:
         if self.committed.manifest.get("synthetic"):
             warnings.append("trained on synthetic phantom data: the answer says nothing about a real patient")
         return tuple(warnings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Window:
+    """What of a patient's files is read."""
+
+    units: str | None
+    stay: int | str | None
+    until_hour: int | None
+    start: float
 
 
 def load(folder: str | Path) -> Run:

@@ -1,6 +1,6 @@
 """Scores of a finished run: the injected model's answers on every task, and the reference rows beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,12 +41,15 @@ class Scorer:
             if split == "test"
             else {"samples": recipe.evaluation.development_samples}
         )
-        self.unseen = world.unseen if recipe.evaluation.unseen else ()
-        self.tasks = {task.name: task for task in (*world.seen, *self.unseen)}
+        unseen = world.unseen if recipe.evaluation.unseen else ()
+        self.seen, self.unseen = (
+            tuple(known_groups(task, world.data) for task in tasks) for tasks in (world.seen, unseen)
+        )
+        self.tasks = {task.name: task for task in (*self.seen, *self.unseen)}
         self.samples = {name: asked(world.data, task, split, **own) for name, task in self.tasks.items()}
         self.development = {
             task.name: asked(world.data, task, "development", samples=recipe.evaluation.development_samples)
-            for task in world.seen
+            for task in self.seen
         }
         self.rows: Rows = {name: {} for name in self.tasks}
         self.tuning: Rows = {name: {} for name in self.tasks}
@@ -60,9 +63,11 @@ class Scorer:
         with self.progress.stage("answers", len(self.tasks)) as stage:
             for name, task in self.tasks.items():
                 self.rows[name]["injected"] = self._answer(injector, task, self.samples[name])
-                if self.split == "test" and name in self.development:
-                    self.tuning[name]["injected"] = self._answer(
-                        injector, task, self.development[name], split="development"
+                if name in self.development:  # where development itself is scored, its answers are there already
+                    self.tuning[name]["injected"] = (
+                        self._answer(injector, task, self.development[name], split="development")
+                        if self.split == "test"
+                        else self.rows[name]["injected"]
                     )
                 stage.advance()
             for task in self.unseen:
@@ -76,8 +81,13 @@ class Scorer:
                 self.rows[name]["base"] = self._answer(injector, task, self.samples[name])
 
     def simple(self) -> None:
-        """A logistic regression on global statistics of the input, fitted on all private patients."""
-        for task in self.world.seen:
+        """A logistic regression on global statistics of the input, fitted on all private patients of the sites.
+
+        None where the sites are elsewhere: the coordinator's own private patients are nobody's to train on.
+        """
+        if not self.world.sites:
+            return
+        for task in self.seen:
             table = simple(task, asked(self.world.data, task, "private"), self.samples[task.name])
             if table is not None:
                 self.rows[task.name]["simple"] = predictions(
@@ -123,7 +133,7 @@ class Scorer:
     def _seen_questions(self, injector: Injector, task: Task) -> dict[str, dict[str, float]]:
         """By seen task of the same modalities: its scores on this task's inputs, asked only where not known yet."""
         scores: dict[str, dict[str, float]] = {}
-        for seen in self.world.seen:
+        for seen in self.seen:
             if set(seen.modalities) - set(task.modalities):
                 continue
             row = self.rows[seen.name]["injected"]
@@ -146,7 +156,7 @@ class Scorer:
     def small_models(self, before: State, after: State) -> None:
         """The federated encoders and decoders before and after the last injection, and the proxy heads."""
         extractors = {"small_before": self.world.extractor(before), "small_after": self.world.extractor(after)}
-        for task in self.world.seen:
+        for task in self.seen:
             for row, extractor in extractors.items():
                 self.rows[task.name][row] = self._decide(extractor, task, task.name, self.samples[task.name])
         for task in self.unseen:
@@ -156,7 +166,7 @@ class Scorer:
     def _proxy(self, extractor: Extractor, task: Task) -> None:
         heads = [
             seen
-            for seen in self.world.seen
+            for seen in self.seen
             if seen.answers is not None and len(seen.answers) == 2 and not set(seen.modalities) - set(task.modalities)
         ]
         development = asked(self.world.data, task, "development")
@@ -192,6 +202,13 @@ class Scorer:
             if name in self.proxies:
                 entries[name]["proxy"] = self.proxies[name]
         return entries
+
+
+def known_groups(task: Task, data: Iterable[Sample]) -> Task:
+    """The task as it can be scored on these data: inside its group only where they say of anybody that he belongs to it."""
+    if task.within is None or any(task.within in sample.groups for sample in data):
+        return task
+    return replace(task, within=None)
 
 
 def shuffled_over_patients(row: Predictions, seed: int) -> Predictions | None:

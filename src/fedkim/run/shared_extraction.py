@@ -9,7 +9,6 @@ sites start from what the injection made of the encoders, and nothing can be sha
 import hashlib
 import json
 import logging
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from fedkim.run.same_data import contents_digest
 from fedkim.run.world import World
 from fedkim.state import State, Update
 from fedkim.store import environment
-from fedkim.store.files import canonical, file_digest, write_atomically
+from fedkim.store.files import canonical, write_atomically
 from fedkim.store.rounds import save_tensors
 
 _log = logging.getLogger(__name__)
@@ -66,18 +65,11 @@ def _key(world: World, round: int, state: State, holdings: Mapping[str, str]) ->
     facts = {name: tables[name] for name in _TABLES} | {
         "round": round,
         "seed": world.recipe.run.seed,
-        "plugins": {name: _code(name) for name in tables["run"]["plugins"]},
-        "environment": environment(threads=torch.get_num_threads()),
+        "environment": environment(world.recipe.run.plugins, threads=torch.get_num_threads()),
         "state": state.digest(),
         "holdings": holdings,
     }
     return hashlib.sha256(canonical(facts).encode()).hexdigest()
-
-
-def _code(plugin: str) -> str:
-    """sha256 of a plug-in's file; what it imports besides isn't looked at."""
-    origin = getattr(sys.modules.get(plugin), "__file__", None)
-    return file_digest(Path(origin)) if origin else ""
 
 
 def _write(path: Path, updates: Iterable[Update]) -> None:

@@ -11,8 +11,8 @@
     runs/.demo.lock                           held by the process that writes into runs/demo
 """
 
-from fedkim.store.environment import environment
+from fedkim.store.environment import environment, require_same_plugins
 from fedkim.store.rounds import Committed
 from fedkim.store.run_store import RunStore
 
-__all__ = ["Committed", "RunStore", "environment"]
+__all__ = ["Committed", "RunStore", "environment", "require_same_plugins"]

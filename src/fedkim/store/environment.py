@@ -2,7 +2,8 @@
 
 import hashlib
 import platform
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from fedkim.errors import FedkimError
 _DECISIVE = ("threads", "device", "dtype")
 
 
-def environment(**resolved: str | int) -> dict[str, Any]:
-    """The machine and libraries of this process; ``resolved`` adds what the run chose (device, dtype)."""
+def environment(plugins: Iterable[str] = (), **resolved: str | int) -> dict[str, Any]:
+    """The machine and libraries of this process, the code of imported ``plugins``; ``resolved`` adds what the run chose (device, dtype)."""
     return {
         "fedkim": __version__,
         "code": code_digest(),
@@ -25,6 +26,7 @@ def environment(**resolved: str | int) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         **resolved,
+        **({"plugins": digests} if (digests := {name: plugin_digest(name) for name in plugins}) else {}),
     }
 
 
@@ -38,6 +40,37 @@ def code_digest() -> str:
     return hasher.hexdigest()[:32]
 
 
+def plugin_digest(name: str) -> str:
+    """sha256 of an imported plug-in's file, of a package's every module; what it imports besides isn't looked at."""
+    origin = getattr(sys.modules.get(name), "__file__", None)
+    if not origin:
+        return ""
+    path = Path(origin)
+    hasher = hashlib.sha256()
+    for part in sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]:
+        hasher.update(part.relative_to(path.parent).as_posix().encode() + b"\0" + part.read_bytes())
+    return hasher.hexdigest()
+
+
+def require_same_plugins(before: Mapping[str, Any], now: Mapping[str, Any], what: str, remedy: str) -> None:
+    """Refuse what other code of a plug-in has made: a recipe names the plug-in and says nothing of its code.
+
+    Args:
+        before: the environment of the rounds or result already there.
+        now: this process's; both as :func:`environment` gives them.
+        what: the rounds or result, for the message.
+        remedy: what to do instead.
+
+    Raises:
+        FedkimError: a plug-in that both know has changed.
+    """
+    old, new = before.get("plugins", {}), now.get("plugins", {})
+    for name in sorted(old.keys() & new.keys()):
+        if old[name] != new[name]:
+            found = f"made with other code of the plug-in {name!r} than it has now"
+            raise FedkimError(what, found=found, remedy=remedy)
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Names of what both know and what isn't equal."""
     return sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
@@ -47,8 +80,9 @@ def refuse_other_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
     """Refuse to resume where the numbers would change without anybody noticing.
 
     Raises:
-        FedkimError: other threads, device or dtype than the rounds already there.
+        FedkimError: other threads, device, dtype or code of a plug-in than the rounds already there.
     """
+    require_same_plugins(before, now, "the rounds already there", "start anew with --force, or undo the change")
     for name in differences(before, now):
         if name in _DECISIVE:
             raise FedkimError(
