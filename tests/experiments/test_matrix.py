@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from fedkim.errors import FedkimError
+from fedkim.experiments.choosing import read_chosen
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.experiments.methods import METHODS, find_method
 
-PAPER = Path(__file__).parents[2] / "recipes" / "paper-matrix.toml"
+ROOT = Path(__file__).parents[2]
+PAPER, RESULTS = ROOT / "recipes" / "paper-matrix.toml", ROOT / "results"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_the_other_matrices_are_understood(name, cells):
 def test_fedprox_is_chosen_for_under_the_matrixs_own_settings(matrix):
     other = load_matrix(PAPER.with_name("fedprox-development.toml"))
     (own,) = (cell for cell in matrix.cells if cell.name == "fedkim--fedprox--seed10")
-    expected = matrix.recipe(own, {"fedkim": 4})
+    expected = matrix.recipe(own, read_chosen(matrix, RESULTS))
     for cell in other.cells:
         found = other.recipe(cell)
         assert not found.evaluation.reveal_test
