@@ -33,6 +33,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "injection": {
             "learning_rate": 5e-4,
             "router_learning_rate": 5e-4,
+            "alignment_learning_rate": 0.0,  # the adapters'
             # no rate is given for the encoders on the server; the sites' own keeps what they learned
             "encoder_learning_rate": 1e-4,
             "balanced": False,

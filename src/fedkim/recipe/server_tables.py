@@ -81,9 +81,9 @@ class Injection(Table):
     """Optimiser steps a round; 0: one pass over the public set."""
     learning_rate: float = 5e-4
     """The adapters'."""
-    alignment_learning_rate: float = 0.0
-    """The alignment's and the evidence tokens' own: they want a multiple of the adapters'; 0: the same."""
-    router_learning_rate: float = 1e-4
+    alignment_learning_rate: float = 1.6e-2
+    """The alignment's and the evidence tokens' own, a multiple of the adapters' (docs/results.md); 0: the adapters'."""
+    router_learning_rate: float = 5e-4
     """The router's own: too low, and α stays where it was drawn; too high, and every task gets the same expert (docs/results.md)."""
     encoder_learning_rate: float = 1e-4
     """The encoders' own: at 5e-4 a hundred public images destroy what the sites learned."""
