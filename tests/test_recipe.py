@@ -1,4 +1,5 @@
 import ast
+import json
 import subprocess
 import sys
 import tomllib
@@ -49,10 +50,20 @@ def test_the_paper_preset_holds_the_papers_settings():
     assert recipe.llm.name == "mmedlm2"
 
 
-def test_defaults_keep_the_rates_that_spare_the_encoders():
+def test_defaults_are_the_rates_that_spare_the_encoders_and_that_were_chosen_for_fedkim():
     recipe = Recipe()
     assert recipe.m3oe.gate_scale == "experts"
-    assert recipe.injection.encoder_learning_rate == recipe.injection.router_learning_rate == 1e-4
+    assert recipe.injection.encoder_learning_rate == 1e-4
+    rates = (
+        recipe.injection.learning_rate,
+        recipe.injection.router_learning_rate,
+        recipe.injection.alignment_learning_rate,
+    )
+    path = Path(__file__).parents[1] / "results" / "paper-matrix" / "chosen.json"
+    record = json.loads(path.read_text())
+    chosen = dict(setting.split("=") for setting in record["configurations"][record["chosen"]["fedkim"]])
+    names = ("learning_rate", "router_learning_rate", "alignment_learning_rate")
+    assert rates == tuple(float(chosen[f"injection.{name}"]) for name in names)
     assert recipe.m3oe.lora_alpha == recipe.m3oe.rank
 
 

@@ -8,6 +8,7 @@ from fedkim.errors import FedkimError
 from fedkim.experiments.choosing import read_chosen
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.experiments.methods import METHODS, find_method
+from fedkim.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
 PAPER, RESULTS = ROOT / "recipes" / "paper-matrix.toml", ROOT / "results"
@@ -121,7 +122,12 @@ def test_a_configuration_that_changes_nothing_for_a_method_is_not_tried_twice(tm
     rate, alignment = "injection.learning_rate=1e-3", "injection.alignment_learning_rate=8e-3"
     several = [[rate], [rate, "m3oe.alpha={double_rank}"], [rate, alignment], [rate.replace("1e", "2e"), alignment]]
     text = BLOCK + f'[choice]\nseeds = [0]\nmethods = ["fedkim", "fedplug"]\nconfigurations = {json.dumps(several)}'
-    found = load_matrix(write(tmp_path, text))
+    own_rate = load_matrix(
+        write(tmp_path, text)
+    )  # the default alignment has a rate of its own: the adapters' is nothing to FedPlug
+    assert [cell.configuration for cell in own_rate.choice if cell.method == "fedplug"] == [0, 2]
+    assert own_rate.recipe(own_rate.choice[4]).injection == Recipe().injection
+    found = load_matrix(write(tmp_path, "[base.injection]\nalignment_learning_rate = 0.0\n" + text))
     tried = [(cell.method, cell.configuration) for cell in found.choice]
     assert tried == [*(("fedkim", number) for number in range(4)), ("fedplug", 0), ("fedplug", 2)]  # no adapter
     rates = [found.recipe(cell).injection for cell in found.choice if cell.method == "fedplug"]
@@ -129,7 +135,12 @@ def test_a_configuration_that_changes_nothing_for_a_method_is_not_tried_twice(tm
 
 
 def test_a_method_without_a_router_takes_the_rest_of_a_configuration(tmp_path):
-    configuration = ["injection.learning_rate=1e-3", "injection.router_learning_rate=5e-3", "m3oe.router_spread=1.0"]
+    configuration = [
+        "injection.learning_rate=1e-3",
+        "injection.router_learning_rate=5e-3",
+        "injection.alignment_learning_rate=0.0",
+        "m3oe.router_spread=1.0",
+    ]
     text = BLOCK.replace('"fedkim"', '"fedkim", "uniform"') + (
         '[choice]\nseeds = [0]\nmethods = ["fedkim", "fedplug", "fedplug-lora"]\n'
         f"configurations = [{json.dumps(configuration)}]"
@@ -266,7 +277,7 @@ seeds = [0]
 def test_a_method_has_its_own_settings_and_shares_them_with_its_ablations(tmp_path):
     text = """
 [settings]
-fedplug = ["injection.learning_rate=4e-3"]
+fedplug = ["injection.learning_rate=4e-3", "injection.alignment_learning_rate=0.0"]
 fedkim = ["injection.learning_rate=1e-3"]
 [[cells]]
 methods = ["fedplug", "fedkim", "fedkim-pub", "fedplug-lora-matched"]

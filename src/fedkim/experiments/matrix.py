@@ -10,7 +10,7 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 from fedkim.experiments.methods import find_method
-from fedkim.recipe import M3OE, Recipe, from_dict
+from fedkim.recipe import Recipe, from_dict
 
 SMOKE = (
     'run.dtype="float32"',
@@ -93,12 +93,12 @@ class Matrix:
         base = from_dict(self.base, *smoke, *cell.overrides, source=self.name) if cell.overrides else self._base
         figures = _figures(base)
         settings = [_filled(text, figures, cell) for text in find_method(cell.method).settings]
-        own = from_dict(self.base, *smoke, *cell.overrides, *settings, source=self.name).m3oe
+        own = from_dict(self.base, *smoke, *cell.overrides, *settings, source=self.name)
         number = cell.configuration
         if number is None and chosen is not None:
             number = chosen.get(choice_method(cell.method))
         configuration = (
-            [] if number is None else [c.format(double_rank=2 * own.rank) for c in self.configurations[number]]
+            [] if number is None else [c.format(double_rank=2 * own.m3oe.rank) for c in self.configurations[number]]
         )
         configuration = _applicable(configuration, own)
         split = () if cell.configuration is None else _CHOOSING
@@ -131,15 +131,16 @@ def _figures(base: Recipe) -> dict[str, int]:
     }
 
 
-def _applicable(configuration: Sequence[str], own: M3OE) -> list[str]:
+def _applicable(configuration: Sequence[str], own: Recipe) -> list[str]:
     """What of a configuration a method has: FedPlug no adapter, and neither one LoRA nor the uniform route a router."""
     lacking: tuple[str, ...] = ()
-    if own.experts < 2 or own.router == "uniform":
+    if own.m3oe.experts < 2 or own.m3oe.router == "uniform":
         lacking += ("injection.router_learning_rate=", "m3oe.router_")
-    if not own.experts:
+    if not own.m3oe.experts:
         lacking += ("m3oe.",)
-        alignment = [setting for setting in configuration if setting.startswith("injection.alignment_learning_rate=")]
-        if alignment and float(alignment[-1].partition("=")[2]) > 0:  # 0 is the adapters' rate
+        told = [setting for setting in configuration if setting.startswith("injection.alignment_learning_rate=")]
+        alignment = float(told[-1].partition("=")[2]) if told else own.injection.alignment_learning_rate
+        if alignment > 0:  # 0 is the adapters' rate
             lacking += ("injection.learning_rate=",)
     return [setting for setting in configuration if not setting.startswith(lacking)]
 

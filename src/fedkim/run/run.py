@@ -280,10 +280,10 @@ class Run:
 class _Window:
     """What of a patient's files is read."""
 
-    units: str | None
-    stay: int | str | None
-    until_hour: int | None
-    start: float
+    units: str | None = None
+    stay: int | str | None = None
+    until_hour: int | None = None
+    start: float = 0.0
 
 
 def load(folder: str | Path) -> Run:
