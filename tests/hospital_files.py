@@ -1,5 +1,6 @@
 """A synthetic hospital's files: twelve invented patients with films, ECGs and stays, and the site.toml that declares them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,12 @@ def write_hospital(folder: Path, *, num_patients: int = 12, leads=("II", "I")) -
         rows.append((name, f"films/{name}.png", ecg, f"S{number}", "yes", f"ward-{number % 2}", covid, report, died))
     write_rows(folder / "patients.csv", HEADER, rows)
     write_stays(folder / "icu.csv", [f"S{number}" for number in range(num_patients)], random)
-    (folder / "site.toml").write_text(SITE, encoding="utf-8")
+    named = (
+        SITE
+        if len(leads) in (1, 12)
+        else SITE.replace("[data.ecg]\n", f"[data.ecg]\nleads = {json.dumps(list(leads))}\n")
+    )
+    (folder / "site.toml").write_text(named, encoding="utf-8")
     (folder / "pseudonyms.key").touch(mode=0o600)
     (folder / "pseudonyms.key").write_text("5e" * 32)  # a site makes its own at random
     return folder / "site.toml"

@@ -57,6 +57,14 @@ def test_a_record_gets_what_its_reader_gives_the_first_time_and_every_time(root,
     assert len(reads) == 40
 
 
+def test_rules_are_the_readers_whole_package_where_it_is_ours_and_else_its_own_file():
+    hospital, plugin = "fedkim.data.hospital.inputs", tiny_set.__name__
+    files = [path.name for path in decoding.rule_files([hospital, plugin])]
+    assert {"inputs.py", "stays.py", "table.py", "image.py", "series.py"} <= set(files)
+    assert "tiny_set.py" in files
+    assert "test_decoding.py" not in files
+
+
 def test_one_changed_file_costs_its_shard_and_no_other(root, reads):
     decoding.decode(records(root))
     before = shards()

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -129,3 +130,16 @@ def test_mistakes_are_told_by_name():
         partition(cohort(), kind="dirichlet", alpha=0.0)
     with pytest.raises(FedkimError, match="no private samples"):
         partition(cohort().split("public"))
+
+
+def test_a_patient_at_two_natural_sites_is_wholly_at_the_first():
+    one = PRIVATE.samples[0]
+    samples = [
+        replace(one, id=f"x{n}", patient="x", site=site) for n, site in enumerate(("ward-b", "ward-a", "ward-b"))
+    ]
+    samples.append(replace(one, id="y", patient="y", site="ward-a"))
+    shards = partition(Dataset(samples, name="two"), kind="natural")
+    assert {name: [sample.id for sample in shard] for name, shard in shards.items()} == {
+        "ward-a": ["y"],
+        "ward-b": ["x0", "x1", "x2"],
+    }

@@ -114,6 +114,9 @@ def test_stays_called_007_and_7_stay_two(tmp_path):
         hours.to_parquet(tmp_path / file)
     assert set(yaib_tables.read_hourly(tmp_path, "own").values) == {"own/007", "own/7", "own/x"}
     assert set(yaib_tables.read_courses(tmp_path, "own")) == {"own/007", "own/7", "own/x"}
+    hours.iloc[:0].to_parquet(tmp_path / "dyn.parquet")
+    with pytest.raises(FedkimError, match="found no row"):
+        yaib_tables.read_hourly(tmp_path, "own")
     hours.assign(stay_id=["007", None, "x"]).to_parquet(tmp_path / "dyn.parquet")
     with pytest.raises(FedkimError, match=r"stay_id.*empty cells"):
         yaib_tables.read_hourly(tmp_path, "own")

@@ -1,4 +1,5 @@
 import math
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,36 @@ def test_augmentation_moves_every_picture_a_little_and_by_its_own_amount(pixels)
 def test_tokens_form_the_squarest_grid():
     assert [image.token_grid(n) for n in (1, 4, 7, 8, 12)] == [(1, 1), (2, 2), (1, 7), (2, 4), (3, 4)]
     assert math.prod(image.token_grid(198)) == 198
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("L", np.uint8), ("I;16", np.uint16), ("F", np.float32)])
+def test_dense_is_bright_whatever_number_a_tiff_has_for_white(tmp_path, mode, kind):
+    pixels = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+    top = {"L": 255, "I;16": 65535, "F": 1}[mode]
+    plain, white_is_zero = tmp_path / "plain.tif", tmp_path / "white.tif"
+    write_tiff(plain, (pixels * top).astype(kind), photometric=1)
+    write_tiff(white_is_zero, ((1 - pixels) * top).astype(kind), photometric=0)
+    torch.testing.assert_close(image.read_image(white_is_zero), image.read_image(plain), rtol=0, atol=0.02)
+
+
+def write_tiff(path, pixels, *, photometric):
+    """One uncompressed strip, little-endian, with just the tags that a reader needs."""
+    height, width = pixels.shape
+    data = pixels.tobytes()
+    kind = 3 if pixels.dtype.kind == "f" else 1
+    tags = [(256, width), (257, height), (258, 8 * pixels.itemsize), (259, 1), (262, photometric), (273, 8), (277, 1)]
+    tags += [(278, height), (279, len(data)), (339, kind)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    offset = 8 + len(data)
+    path.write_bytes(b"II*\0" + struct.pack("<I", offset) + data + struct.pack("<H", len(tags)) + entries + b"\0" * 4)
+
+
+def test_a_photographed_film_is_turned_as_its_file_says(tmp_path):
+    pixels = np.zeros((64, 64), dtype=np.uint8)
+    pixels[:20] = 200
+    upright, lying = tmp_path / "upright.png", tmp_path / "lying.png"
+    Image.fromarray(pixels).save(upright)
+    exif = Image.Exif()
+    exif[274] = 6  # the camera lay on its side: turn a quarter clockwise
+    Image.fromarray(np.rot90(pixels)).save(lying, exif=exif)
+    torch.testing.assert_close(image.read_image(lying), image.read_image(upright))

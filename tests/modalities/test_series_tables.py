@@ -125,3 +125,18 @@ def test_a_table_with_semicolons_is_told_so(tmp_path):
     (tmp_path / "t.csv").write_text("hour;hr\n0;80\n")
     with pytest.raises(FedkimError, match="looks like ';'"):
         series.read_table(tmp_path / "t.csv")
+
+
+def test_a_sensor_that_fell_off_is_no_half_of_an_hours_median(tmp_path, expected):
+    table = long_table(hr=("bpm", 1), crea=("mg/dL", 1), urine=("mL", 1))
+    off = table[table["concept"] == "hr"].assign(value=0.0)  # beside each heart rate a zero
+    assert same(series.read_table(save(tmp_path, pd.concat([table, off]))), expected)
+    alone = save(tmp_path, table.assign(value=table["value"].where(table["concept"] != "crea", 97.0)), "crea.csv")
+    assert [line.split(":")[0] for line in series.implausible(alone, "labs")] == ["crea"]  # still told
+
+
+def test_a_number_among_the_words_of_a_column_is_a_sentinel_as_well(tmp_path):
+    column = [str(value) for value in np.arange(60, 84)]
+    column[3], column[4] = "<10", "999"
+    tensors = series.read_table(save(tmp_path, WIDE.assign(hr=column)), sentinels=(999, "<10"))
+    assert tensors["vitals"][:, 7].tolist() == [float(hour not in (3, 4)) for hour in range(24)]

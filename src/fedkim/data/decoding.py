@@ -153,12 +153,20 @@ def _key(shard: list[_Job], content: Mapping[str, str], rules: str) -> str:
 
 
 def _rules(modules: Iterable[str]) -> str:
-    """sha256 over the source of the readers and of every modality: nobody has to remember to raise a version."""
+    """sha256 over the source of the rules: nobody has to remember to raise a version."""
+    return cache.content_key(rule_files(modules))
+
+
+def rule_files(modules: Iterable[str]) -> list[Path]:
+    """The source of the readers, of what stands beside ours, and of every modality."""
     import fedkim.modalities
 
-    files = {str(sys.modules[module].__file__) for module in modules}
+    files: set[str] = set()
+    for module in modules:
+        file = Path(str(sys.modules[module].__file__))
+        files |= {str(path) for path in (file.parent.glob("*.py") if module.startswith("fedkim.") else [file])}
     files |= {str(path) for path in Path(str(fedkim.modalities.__file__)).parent.glob("*.py")}
-    return cache.content_key(sorted(map(Path, files), key=lambda path: (path.name, str(path))))
+    return sorted(map(Path, files), key=lambda path: (path.name, str(path)))
 
 
 # a shard and its entry ------------------------------------------------------------------------------------------------

@@ -34,8 +34,8 @@ def partition(
     Args:
         dataset: only its ``private`` split is dealt.
         kind: ``iid`` (every site gets its share of every label) · ``dirichlet`` (the sites' shares of each label are
-            Dirichlet(alpha): the smaller, the more they differ) · ``natural`` (``Sample.site`` is the site, by its own
-            name, see :func:`site_names`) · ``missing-modality`` (IID, then each site lacks each modality with chance ``missing``; one
+            Dirichlet(alpha): the smaller, the more they differ) · ``natural`` (``Sample.site`` of a patient's first sample is the site,
+            named by :func:`site_names`) · ``missing-modality`` (IID, then each site lacks each modality with chance ``missing``; one
             site keeps them all) · ``table`` · those of :mod:`fedkim.data.partitioners`.
         num_sites: how many sites; ``natural`` and ``table`` bring their own.
         alpha: of ``dirichlet`` and ``inner-dirichlet``.
@@ -57,8 +57,11 @@ def partition(
         raise FedkimError("partition", found="no private samples", remedy="check the data set's splits")
     names = [f"site-{number}" for number in range(1, num_sites + 1)]
     if kind == "natural":
-        named = site_names({_natural_site(sample) for sample in private})
-        shards = _grouped(private, lambda sample: named[sample.site])
+        first: dict[str, str] = {}
+        for sample in private:
+            first.setdefault(sample.patient, _natural_site(sample))
+        named = site_names(set(first.values()))
+        shards = _grouped(private, lambda sample: named[first[sample.patient]])
     elif kind == "table":
         shards = _by_table(private, table)
     else:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities import dicom
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 """What Pillow may decode here; DICOM comes beside."""
+_PHOTOMETRIC = 262
 _BUFFER = 1 << 18  # a small picture in one read
 _SHARES = [float(value) for value in np.arange(256) / np.float32(255)]
 
@@ -67,7 +68,10 @@ def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
             if num > 1:
                 picture.seek(_frame(num, frames, what))
             picture.load()
-            return _grey(picture)
+            if picture.format == "TIFF":  # its orientation is Pillow's own matter
+                dark_is_high = picture.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+                return _turned(_grey(picture), picture.mode) if dark_is_high else _grey(picture)
+            return _grey(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:
         expected, remedy = "PNG, JPEG, TIFF or DICOM", "convert the file"
         raise FedkimError(
@@ -91,6 +95,13 @@ def _frame(num: int, frames: str, what: str) -> int:
 def _unreadable(what: str, error: Exception) -> FedkimError:
     found, remedy = f"unreadable ({type(error).__name__})", "copy the file again from its source"
     return FedkimError(what, found=found, remedy=remedy, code="E-IMG-UNREADABLE")
+
+
+def _turned(grey: Image.Image, mode: str) -> Image.Image:
+    """A WhiteIsZero picture with dense as bright; Pillow has turned those of eight bits and fewer."""
+    if mode.startswith("I;16"):
+        return as_picture(1 - np.asarray(grey))
+    return as_picture(-np.asarray(grey)) if mode in ("I", "F") else grey
 
 
 def _grey(picture: Image.Image) -> Image.Image:

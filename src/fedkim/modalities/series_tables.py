@@ -5,7 +5,7 @@
     long   stay_id  hour  concept  value  unit         one row a measurement, several an hour allowed
            7        0.4   crea     97     µmol/L
 
-Long tables are condensed to the hour as YAIB's are: the median of a measurement, the sum of urine. A unit stands in the
+Long tables are condensed to the hour as YAIB's are: the median of a measurement's plausible values, the sum of urine's. A unit stands in the
 header, in the column ``unit`` or in the argument ``units``; another one than the concept's is converted
 (:mod:`fedkim.modalities.units`). The tables opened last stay in memory, so that reading their stays one by one costs little.
 """
@@ -197,8 +197,9 @@ def _without(table: "pandas.DataFrame", sentinels: tuple[float | str, ...]) -> "
             continue
         column = table[header]
         emptied = column.mask(column.isin(list(sentinels)))
-        if column.dtype.kind not in "fiub":  # what is left of a text column may be numbers
+        if column.dtype.kind not in "fiub":  # what is left of a text column may be numbers, and sentinels among them
             numbers = pandas.to_numeric(emptied, errors="coerce")
-            emptied = numbers if (numbers.isna() == emptied.isna()).all() else emptied
+            if (numbers.isna() == emptied.isna()).all():
+                emptied = numbers.mask(numbers.isin([value for value in sentinels if not isinstance(value, str)]))
         changed[header] = emptied
     return table.assign(**changed)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from fedkim.errors import FedkimError
 from fedkim.modalities.modality import Modality
-from fedkim.modalities.signal_files import in_order, read_wave
+from fedkim.modalities.signal_files import in_order, read_wave, standard_order
 
 SAMPLING_RATE = 100
 """Samples per second of the canonical tensor."""
@@ -42,7 +42,8 @@ def read_record(
     Args:
         path: the record, with or without its ``.hea`` ending, or a ``.csv`` (``fedkim.modalities.signal_files``).
         start_seconds: where the window begins.
-        leads: leads by name in the order wanted, such as ``STANDARD_LEADS``; default: those of the file as they stand.
+        leads: leads by name in the order wanted, such as ``STANDARD_LEADS``; default: the standard twelve in their
+            order where the file has just these, else those of the file as they stand.
         missing: what to do about a lead that isn't there: ``refuse``, or ``mask`` (a line of zeros).
         sampling_rate: declared samples a second.
         units: declared unit of leads that state none.
@@ -52,8 +53,7 @@ def read_record(
             fails :func:`prepare`.
     """
     wave = read_wave(path, start_seconds, SECONDS, sampling_rate=sampling_rate, units=units)
-    if leads is not None:
-        wave = in_order(wave, leads, missing)
+    wave = standard_order(wave) if leads is None else in_order(wave, leads, missing)
     return prepare(wave.values, wave.rate, what=wave.what)
 
 

@@ -48,6 +48,13 @@ def leads_of(num_leads: int) -> tuple[str, ...] | None:
     return STANDARD_LEADS if num_leads == len(STANDARD_LEADS) else None
 
 
+def standard_order(wave: Wave) -> Wave:
+    """A wave of the twelve standard leads in :data:`STANDARD_LEADS`' order, whatever the file's; any other as it stands."""
+    if {name.lower() for name in wave.leads} == {name.lower() for name in STANDARD_LEADS}:
+        return in_order(wave, STANDARD_LEADS)
+    return wave
+
+
 def read_wave(
     path: str | Path, start_seconds: float, seconds: float, *, sampling_rate: float = 0.0, units: str = ""
 ) -> Wave:

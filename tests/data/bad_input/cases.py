@@ -6,6 +6,7 @@ import struct
 import numpy as np
 from PIL import Image
 
+from fedkim.modalities.signal_files import STANDARD_LEADS
 from hospital_files import PATIENT, edit, write_ecg, write_image, write_rows
 
 FIRST = f"{PATIENT}-00"
@@ -380,7 +381,15 @@ def ecg_has_no_names_of_leads(folder):
 
 @case
 def ecg_has_other_leads_than_the_rest(folder):
-    write_ecg(ecg(folder), np.random.default_rng(0), leads=("I", "II", "V1"))
+    edit(site(folder), 'leads = ["II", "I"]\n', "")
+    for number in (1, 2, 3):  # one lead needs no order
+        write_ecg(ecg(folder, number), np.random.default_rng(number), leads=("II",))
+    write_ecg(ecg(folder), np.random.default_rng(0), leads=STANDARD_LEADS)
+
+
+@case
+def ecgs_have_leads_in_an_order_of_their_own(folder):
+    edit(site(folder), 'leads = ["II", "I"]\n', "")
 
 
 @case

@@ -230,11 +230,11 @@ def _apart(items: list[Item], findings: Findings) -> list[Item]:
         splits.setdefault(item.path, set()).add(item.split)
     home = {path: next(split for split in _HELD_OUT if split in names) for path, names in splits.items()}
     for split in _HELD_OUT[:-1]:
-        mixed = [path for path, names in splits.items() if home[path] == split and len(names) > 1]
+        mixed = {path for path, names in splits.items() if home[path] == split and len(names) > 1}
         if mixed:
             all_here = sum(split in names for names in splits.values())
             found = f"{len(mixed):,} of the {counted(all_here, 'file')} of {split} also in another split"
-            dropped = sum(item.path in set(mixed) and item.split != split for item in items)
+            dropped = sum(item.path in mixed and item.split != split for item in items)
             remedy = f"{counted(dropped, 'row')} left out of the other splits"
             findings.add("W-FEDMEKI-LEAK", found=found, expected="each in one", remedy=remedy)
     return [item for item in items if item.split == home[item.path]]

@@ -16,7 +16,8 @@ from torch import Tensor
 from fedkim.data.hospital.stays import Layout, read_stays
 from fedkim.errors import FedkimError
 from fedkim.modalities.image import read_image
-from fedkim.modalities.signal import read_record
+from fedkim.modalities.signal import SECONDS, prepare
+from fedkim.modalities.signal_files import STANDARD_LEADS, Wave, in_order, read_wave, standard_order
 
 MOST_SAMPLES = 100_000_000
 """Numbers of one ECG: a day of twelve leads at 100 samples a second."""
@@ -43,12 +44,12 @@ def read_ecg_input(
                 raise FedkimError("an ECG", found="a CSV", expected=expected, remedy=remedy, code="E-ECG-UNIT")
         else:
             _check_header(path)
-        wave = read_record(
-            path, start, leads=tuple(leads) or None, missing=missing, sampling_rate=sampling_rate, units=unit
-        )
+        wave = read_wave(path, start, SECONDS, sampling_rate=sampling_rate, units=unit)
+        wave = in_order(wave, leads, missing) if leads else _known_order(wave)
+        tensor = prepare(wave.values, wave.rate, what=wave.what)
     except FedkimError as error:
         raise _quiet(error, path, "an ECG", "E-ECG-FORMAT") from None
-    return {"signal": wave}
+    return {"signal": tensor}
 
 
 def read_series_input(path: Path, *, stay: str, until_hour: int, layout: Mapping[str, Any]) -> Mapping[str, Tensor]:
@@ -65,6 +66,15 @@ def layout_of(settings: Mapping[str, Any]) -> Layout:
         return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
 
     return Layout(**{key: frozen(value) for key, value in settings.items()})
+
+
+def _known_order(wave: Wave) -> Wave:
+    """The standard twelve in their order, or a single lead: of any others nobody knows that all files have them alike."""
+    if len(wave.leads) > 1 and {lead.lower() for lead in wave.leads} != {lead.lower() for lead in STANDARD_LEADS}:
+        found, expected = f"{len(wave.leads)} leads in an order of the file's own", "the standard twelve, or one"
+        remedy = "declare data.ecg.leads"
+        raise FedkimError("an ECG", found=found, expected=expected, remedy=remedy, code="E-ECG-LEADS")
+    return standard_order(wave)
 
 
 def _quiet(error: FedkimError, path: Path, what: str, code: str) -> FedkimError:
@@ -111,6 +121,28 @@ def _check_header(path: Path) -> None:
         if not _is_neighbour(line.split()[0], header.parent):
             remedy = "keep .hea and .dat in one folder"
             raise FedkimError("an ECG", found="samples in another folder", remedy=remedy, code="E-PATH-OUTSIDE")
+
+
+def sample_files(header: Path) -> tuple[Path, ...]:
+    """The files beside a WFDB header that its samples are in, of a record of several segments their headers and samples too."""
+    found: dict[Path, None] = {}
+    headers = [header]
+    for place in headers:
+        try:
+            text = place.read_text(encoding="utf-8", errors="replace")[: 1 << 16]
+        except OSError:
+            continue  # told when it is read
+        lines = [line.split() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        segmented = bool(lines) and "/" in lines[0][0]
+        for first, *_ in lines[1:]:
+            name = f"{first}.hea" if segmented else first
+            part = place.parent / name
+            if first == "~" or not _is_neighbour(name, place.parent) or not part.is_file() or part in found:
+                continue
+            found[part] = None
+            if segmented and len(headers) <= 1000:
+                headers.append(part)
+    return tuple(found)
 
 
 def _is_neighbour(name: str, folder: Path) -> bool:

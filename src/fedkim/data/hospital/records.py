@@ -4,6 +4,7 @@ Ids are pseudonyms, samples are called after table and row, files stay where the
 :class:`~fedkim.data.sample.Dataset`; nothing of it goes anywhere.
 """
 
+import logging
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from torch import Tensor
 from fedkim.data.decoding import decode
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import confined
-from fedkim.data.hospital.inputs import read_ecg_input, read_image_input, read_series_input
+from fedkim.data.hospital.inputs import read_ecg_input, read_image_input, read_series_input, sample_files
 from fedkim.data.hospital.rows import Row, read_rows
 from fedkim.data.hospital.site_file import SiteFile, load_site_file
 from fedkim.data.hospital.stay_tables import field_of, open_stays, series_layout
@@ -27,6 +28,8 @@ from fedkim.data.splits import check_disjoint
 from fedkim.errors import FedkimError
 from fedkim.progress import Progress
 from fedkim.tasks import TASKS
+
+_log = logging.getLogger(__name__)
 
 KEY_FILE = "pseudonyms.key"
 """Beside the site file: under it patients get their pseudonyms and splits. It never leaves; keep a copy."""
@@ -69,9 +72,8 @@ def load_site(
         tensors = decode(records, workers=workers, progress=progress, name=site.site.name)
     except FedkimError as error:
         remedy = f"fedkim data check {Path(path).name} says in which row"
-        raise FedkimError(
-            error.what, found=error.found, expected=error.expected, remedy=remedy, code=error.code
-        ) from None
+        what = f"site {site.site.name}: a file" if "/" in error.what else error.what  # its name may be a patient's
+        raise FedkimError(what, found=error.found, expected=error.expected, remedy=remedy, code=error.code) from None
     _check_shapes(records, tensors)
     splits = _splits(records, tensors, site, frozenset(unseen_tasks), split)
     samples = []
@@ -105,6 +107,9 @@ def read_records(site: SiteFile, *, image_size: int = 64) -> list[Record]:
     findings.raise_for_errors(f"site {site.site.name}")
     open_stays(rows, site, findings)
     findings.raise_for_errors(f"site {site.site.name}")
+    for finding in findings:
+        if finding.code == "W-UNIT":  # training goes on, but nobody shall find out afterwards
+            _log.warning("site %s: %s", site.site.name, finding)
     secret = _secret(site)
     return [as_record(row, site, image_size=image_size, secret=secret) for row in rows]
 
@@ -156,7 +161,7 @@ def input_of(role: str, row: Row, site: SiteFile, *, image_size: int) -> Input:
     else:
         layout = asdict(series_layout(site, shared=shared))
         settings = {"stay": row.files[role] if shared else "", "until_hour": data.series.until_hour, "layout": layout}
-    companions = tuple(path.parent.glob(f"{path.stem}.dat")) if path.suffix == ".hea" else ()
+    companions = sample_files(path) if path.suffix == ".hea" else ()
     return Input(path=path, read=_READERS[role], settings=settings, companions=companions)
 
 

@@ -189,7 +189,9 @@ def _labels(
                     remedy=remedy,
                 )  # fmt: skip
                 return None, questions
-            labels[task] = words[text]
+            text = words[text]
+        if answers is not None:
+            labels[task] = text
             continue
         question, escaped, shortened = safe_question(cell(label.question, index))
         answer, more, longer = safe_question(text)

@@ -93,7 +93,7 @@ class ImageRules:
 
 @dataclass(frozen=True, kw_only=True)
 class EcgRules:
-    """What the ECG files are; a WFDB header says it itself, and must agree."""
+    """What the ECG files are; a WFDB header says it itself: its rate must agree, its unit counts."""
 
     sampling_rate: float = 0.0
     """Samples a second."""

@@ -10,16 +10,16 @@ long, a row a measurement::
     stay_id,hour,concept,value
     4711,0.5,hr,88
 
-Of several values in one hour the median counts, of urine the sum, as in every other table of stays. Unlike
+Of several plausible values in one hour the median counts, of urine the sum, as in every other table of stays. Unlike
 :mod:`fedkim.modalities.series_tables`, which reads one patient's table, this notes everything that is wrong.
 """
 
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,10 @@ class Stays:
             values = np.full((HOURS, len(concepts)), np.nan)
             for column, concept in enumerate(concepts):
                 hours, numbers = self.by_stay[stay].get(concept.name, (np.empty(0), np.empty(0)))
+                shown = (numbers >= concept.low) & (
+                    numbers <= concept.high
+                )  # a zero of a sensor that fell off is no half of a median
+                hours, numbers = hours[shown], numbers[shown]
                 places = np.floor(hours).astype(int) - (until_hour - HOURS)
                 for place in np.unique(places[(places >= 0) & (places < HOURS) & (hours >= 0)]):
                     inside = numbers[places == place]
@@ -95,13 +99,26 @@ class Stays:
 
 
 def read_stays(path: Path, layout: Layout, name: str = "") -> Stays:
-    """The stays in the table at ``path``, with all that is wrong with it; read once per content and process."""
+    """The stays in the table at ``path``, with all that is wrong with it; read once per content and process.
+
+    Findings name the table as its first reader did: ``name``, or ``a table of a stay`` where its own may be a patient's.
+    """
     status = path.stat()
-    return _read(path, layout, name or "a table of a stay", status.st_mtime_ns, status.st_size)
+    key = (path, layout, status.st_mtime_ns, status.st_size)
+    with _READING:
+        if key not in _kept:
+            while len(_kept) >= _TABLES:
+                del _kept[next(iter(_kept))]
+            _kept[key] = _read(path, layout, name or "a table of a stay")
+        return _kept[key]
 
 
-@lru_cache(maxsize=4)
-def _read(path: Path, layout: Layout, name: str, changed: int, size: int) -> Stays:
+_TABLES = 4
+_READING = threading.Lock()
+_kept: dict[tuple[Path, Layout, int, int], Stays] = {}
+
+
+def _read(path: Path, layout: Layout, name: str) -> Stays:
     findings = Findings()
     table = read_table(path, findings, encoding=layout.encoding, delimiter=layout.delimiter, name=name)
     return Stays(by_stay={} if table is None else _parsed(table, layout, findings), findings=findings)
@@ -116,7 +133,7 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> dict[str, dict[
         findings.add("E-SERIES-COLUMN", file=table.name, field=header, found=found, remedy="correct [data.series]")
     if absent:
         return {}
-    hours = _numbers(table, layout.hour, layout, findings)
+    hours = _numbers(table, layout.hour, replace(layout, sentinels=()), findings)  # hour 0 may be, where a 0 means off
     wrong = int((~np.isfinite(hours)).sum())
     if wrong:
         found, expected = f"{counted(wrong, 'row')} without a number", "hours since admission: 0, 1, 2.5"
@@ -216,11 +233,16 @@ def _numbers(
     """A column as float64; NaN where nothing was measured, with a finding for what is no number."""
     counts, first = Counter[str](), dict[str, int]()
     values = np.full(table.num_rows, np.nan)
-    sentinels = set(layout.sentinels) | {_float(word) for word in layout.sentinels if _NUMBER.fullmatch(word)}
+    words = [_pointed(word, layout) for word in layout.sentinels]
+    sentinels = set(layout.sentinels) | {_float(word) for word in words if _NUMBER.fullmatch(word)}
     for row, cell in enumerate(table.columns[header]):
         if cell in layout.missing or (wanted is not None and not wanted[row]):
             continue
-        word = cell.replace(",", ".") if layout.decimal == "," and "." not in cell else cell
+        word = _pointed(cell, layout)
+        if layout.decimal == "," and "." in cell and table.is_text and cell not in sentinels:
+            counts["point"] += 1  # 1.250 may be a thousand and more
+            first.setdefault("point", row + 1)
+            continue
         if _NUMBER.fullmatch(word):
             number = _float(word)
             if number in sentinels:
@@ -252,9 +274,19 @@ def _numbers(
 _KINDS = {
     "sentinel": ("I-SERIES-SENTINEL", "declared in data.series.sentinels", "", "counted as not measured"),
     "endless": ("W-SERIES-NONFINITE", "with NaN or infinity", "", "counted as not measured"),
+    "point": (
+        "E-SERIES-DECIMAL",
+        "with a point beside a declared decimal comma",
+        "a comma, and nothing between thousands",
+        "export without them",
+    ),
     "comma": ("E-SERIES-DECIMAL", "with a decimal comma", "a point", 'declare decimal = "," if it is one'),
     "number": ("E-SERIES-NUMBER", "without a number", "numbers", "declare the words in data.series.sentinels"),
 }
+
+
+def _pointed(cell: str, layout: Layout) -> str:
+    return cell.replace(",", ".") if layout.decimal == "," and "." not in cell else cell
 
 
 def _float(word: str) -> float:
@@ -265,7 +297,7 @@ def _float(word: str) -> float:
 
 
 def _plausible(values: np.ndarray, concept: str, name: str, findings: Findings) -> np.ndarray:
-    """The values as they are; those outside of the plausible range, which the preprocessing drops, are counted."""
+    """The values as they are; those outside of the plausible range, which no hour's value is made of, are counted."""
     low, high = BY_NAME[concept].low, BY_NAME[concept].high
     outside = int(((values < low) | (values > high)).sum())
     if outside:

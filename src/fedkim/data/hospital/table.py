@@ -34,6 +34,8 @@ class Table:
     num_rows: int
     numeric: frozenset[str] = field(default_factory=frozenset)
     """Columns that the file itself holds as fractions (parquet): no place for an id."""
+    is_text: bool = True
+    """Whether numbers were typed (CSV), and not the file's own (parquet)."""
 
 
 def read_table(
@@ -202,7 +204,7 @@ def _from_parquet(content: bytes, name: str, findings: Findings) -> Table | None
         findings.add("E-TABLE-HEADER", file=name, found="one name twice, or too many columns", expected="each once")
         return None
     numeric = frozenset(column for column in names if pyarrow.types.is_floating(table.schema.field(column).type))
-    return Table(name=name, columns=columns, num_rows=table.num_rows, numeric=numeric)
+    return Table(name=name, columns=columns, num_rows=table.num_rows, numeric=numeric, is_text=False)
 
 
 def _as_text(value: object) -> str:

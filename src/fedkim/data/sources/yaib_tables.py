@@ -85,6 +85,8 @@ def read_hourly(folder: Path, source: str) -> Hourly:
             expected="numbers, empty where not measured",
             code="E-SERIES-TEXT",
         )
+    if not len(table):
+        raise FedkimError(what, found="no row", expected="a row an hour of each stay", code="E-TABLE")
     numbers = table[list(_NAMES)].to_numpy(dtype=np.float64)
     if np.isinf(numbers).any():
         raise FedkimError(what, found="an infinite value", expected="numbers, empty where not measured", code="E-VALUE")
