@@ -1,6 +1,7 @@
 """The exchange over a grid in this process: who is spoken to, what is taken, and that every wait ends."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -424,3 +425,57 @@ def test_a_worker_that_is_being_started_is_asked_again_after_a_while(world, fede
     assert len(list(make()(1, world.initial))) == 3
     assert told(events, "worker-away") == [("site-2", None)] * 2
     assert module.time.now > module.AGAIN * 2
+
+
+def test_a_worker_that_reads_its_data_for_long_is_waited_for_and_no_question_is_counted(world, federation, hospitals):
+    make, grid, _ = federation
+    asked = []
+
+    def answer(header, body):
+        asked.append(module.time.now)
+        known = {name: header[name] for name in ("run", "round", "site", "nonce")}
+        if module.time.now < 90:  # of the deadline's 100 seconds
+            return {**known, "status": "failed", "code": "E-WORKER"}, b""
+        return hospitals["site-2"].answer(header, body)
+
+    grid.answers[2] = answer
+    module_cap, module.LONGEST_WAIT = module.LONGEST_WAIT, 7.0
+    try:
+        assert len(list(make()(1, world.initial))) == 3
+    finally:
+        module.LONGEST_WAIT = module_cap
+    assert len(asked) > module.MOST_QUESTIONS
+    assert max(later - sooner for sooner, later in pairwise(asked)) < 12
+
+
+def test_a_reply_that_flower_cannot_unpack_is_its_sites_alone(world, federation):
+    make, grid, events = federation
+    whole = grid.pull_messages
+
+    def pull(identities):
+        if any(grid.pushed[int(identity.split("-")[1])][0] == 1 for identity in identities):
+            raise KeyError("an object that names a child of nobody")
+        return whole(identities)
+
+    grid.pull_messages = pull
+    assert given(make(quorum=2)(1, world.initial)) == {"site-2", "site-3"}
+    assert set(told(events, "transport-error")) == {("site-1", "pull-KeyError")}
+    with pytest.raises(FedkimError, match=r"site-1 \(E-MESSAGE\)"):
+        list(make(quorum=3)(2, world.initial))
+    asked = [number for number, header, _ in grid.pushed if header["round"] == 2 and number == 1]
+    assert len(asked) == 2 * module.MOST_UNREADABLE, "in each of two attempts"
+
+
+def test_a_question_that_cannot_be_handed_over_is_tried_again(world, federation):
+    make, grid, events = federation
+    whole, failures = grid.push_messages, []
+
+    def push(messages):
+        if messages[0].metadata.dst_node_id == 3 and len(failures) < 2:
+            failures.append(messages)
+            raise OSError("no room on the disk")
+        return whole(messages)
+
+    grid.push_messages = push
+    assert len(list(make()(1, world.initial))) == 3
+    assert told(events, "transport-error") == [("site-3", "push-OSError")] * 2

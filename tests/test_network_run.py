@@ -111,3 +111,21 @@ def test_a_networked_run_says_so_now_and_when_it_is_scored_again(federation):
     )
     with pytest.raises(FedkimError, match="a federation over a network"):
         run_recipe(replace(RECIPE), out=file.out, reveal_test=True)
+
+
+def test_another_run_folder_is_another_run_to_the_sites_and_a_resumed_one_the_same(federation):
+    file, grid = federation
+    start(file, grid)
+    name = server_app.run_name(file)
+    assert name == server_app.run_name(file)
+    file.out.rename(file.out.with_name("moved-away"))
+    assert server_app.run_name(file) != name
+
+
+def test_remedies_are_those_of_a_coordinator(federation):
+    told = server_app._networked(
+        FedkimError("run x", found="other data", remedy="give another folder (--out), or --force")
+    )
+    assert "[recipe] out of the manifest" in str(told)
+    assert "--" not in str(told)
+    assert server_app._networked(told) is told

@@ -1,6 +1,7 @@
 """Flower's list of nodes against the manifest's, with Flower's own SuperLink."""
 
 import json
+import socket
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
 from fedkim.coordinator.federation_file import load_federation_file
 from fedkim.coordinator.registering import flwr, register
-from fedkim.coordinator.starting import CONNECTION, _superlink, _write_connection
+from fedkim.coordinator.starting import CONNECTION, _superlink, _write_connection, start
 from fedkim.engines.flower.processes import Child, flower_environment, wait_for_port
 from fedkim.errors import FedkimError
 from network import Federation
@@ -38,38 +39,35 @@ def link(tmp_path):
         child.stop()
 
 
-def noted(file):
-    return json.loads((file.state / "registered.json").read_text())
-
-
 @pytest.mark.slow
 def test_who_came_is_registered_once_who_left_no_more_and_a_removed_key_never_again(link):
     file, environment, nodes = link
     said = []
     register(file, environment, CONNECTION, said.append)
-    first = noted(file)
-    assert nodes() == {note["node"] for note in first.values()}
-    register(file, environment, CONNECTION, said.append)
-    assert noted(file) == first, "nothing to do"
-
-    # the process died between Flower's answer and the note
-    (file.state / "registered.json").write_text(json.dumps(first | {"site-2": {**first["site-2"], "node": ""}}))
-    register(file, environment, CONNECTION, said.append)
-    assert noted(file) == first
+    both = nodes()
+    assert len(both) == 2
     assert said == ["site-1 is registered", "site-2 is registered"]
-
-    # it died before Flower was asked
-    left = replace(file, sites={"site-1": file.sites["site-1"]})
+    first, second = file.sites["site-1"], file.sites["site-2"]
+    noted = replace(second, public_key=second.public_key + " of the ward upstairs")  # a comment is no other key
+    register(replace(file, sites={"site-1": first, "upstairs": noted}), environment, CONNECTION, said.append)
+    assert nodes() == both, "a name isn't a key either"
+    left = replace(file, sites={"site-1": first})
     register(left, environment, CONNECTION, said.append)
-    assert set(noted(file)) == {"site-1"}
-    assert nodes() == {first["site-1"]["node"]}
-    (file.state / "registered.json").write_text(
-        json.dumps(noted(file) | {"site-3": {"public_key": file.sites["site-2"].public_key, "node": ""}})
-    )
-    register(left, environment, CONNECTION, said.append)
-    assert set(noted(file)) == {"site-1"}
-    assert said[2:] == ["site-2 is registered no more"]
-
-    with pytest.raises(FedkimError, match=r"registered here before, and removed.*new key"):
+    register(left, environment, CONNECTION, said.append)  # as after a start that died before it could tell
+    assert len(nodes()) == 1
+    assert nodes() < both
+    assert said[2:] == ["1 keys that left the manifest are registered no more"]
+    with pytest.raises(FedkimError, match=r"key of site-2, found one that was registered here before"):
         register(file, environment, CONNECTION, said.append)
-    assert set(noted(file)) == {"site-1"}
+    assert len(nodes()) == 1
+
+
+def test_a_port_of_another_program_is_told_before_anything_starts(tmp_path):
+    Federation(tmp_path, small("federation.sites=2"))
+    file = load_federation_file(tmp_path / "federation.toml")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", file.network.port))
+        other.listen()
+        with pytest.raises(FedkimError, match=rf"port {file.network.port} of 127.0.0.1, found another program"):
+            start(file, print)
+    assert file.state.stat().st_mode & 0o777 == 0o700

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from fedkim.aggregation.gate import Rejection
 from fedkim.errors import FedkimError
 from fedkim.state import State, Update
+from fedkim.store.files import make_private
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
@@ -37,7 +38,7 @@ class Spool:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private(folder)  # single sites' updates
         self.clear()
 
     def put(self, update: Update) -> Update:

@@ -1,121 +1,58 @@
-"""Flower's list of nodes, brought to the manifest's: each site's key registered once, those that left refused from then on.
-
-``registered.json`` says which of Flower's nodes is whose, for Flower's own commands show neither names nor keys. A site is
-written there before Flower is asked, so a process that dies between Flower's answer and the note loses nothing: the next start
-takes the node that no note names.
-"""
+"""Who may take part: Flower's nodes brought to the manifest's sites at every start, and Flower's commands run."""
 
 import json
 import subprocess
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import sys
+from collections.abc import Callable, Sequence
 
 from fedkim.coordinator.federation_file import FederationFile
-from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.engines.flower.processes import program
 from fedkim.errors import FedkimError
-from fedkim.store.files import write_text
 
 COMMAND_SECONDS = 120.0
-_USED = "already in use"
-_GONE = "unregistered"
 
 
 def register(file: FederationFile, environment: dict[str, str], connection: str, say: Callable[[str], None]) -> None:
-    """Register who came, unregister who left the manifest or has another key there.
+    """Register each site's key once, remove those that left the manifest; they are refused from then on.
 
     Raises:
-        FedkimError: Flower refuses; above all a key that was registered before and removed, which never comes back.
+        FedkimError: Flower can't be reached, or a key was removed here before: it never comes back.
     """
-    notes = file.state / "registered.json"
-    known: dict[str, dict[str, str]] = json.loads(notes.read_text(encoding="utf-8")) if notes.exists() else {}
-    for note in known.values():
-        if not note["node"]:
-            note["node"] = _unnamed(known, environment, connection)
-            _write(notes, known)
-    for name, note in list(known.items()):
-        if name not in file.sites or file.sites[name].public_key != note["public_key"]:
-            if note["node"]:
-                flwr(["supernode", "unregister", note["node"], connection], environment, f"removing {name}")
-                say(f"{name} is registered no more")
-            del known[name]
-            _write(notes, known)
-    for name, member in file.sites.items():
-        if known.get(name, {}).get("node"):
-            continue
-        fingerprint(member.public_key)
-        path = file.state / f"{name}.pub"
-        write_text(path, member.public_key + "\n")
-        known[name] = {"public_key": member.public_key, "node": ""}
-        _write(notes, known)
-        command = ["supernode", "register", str(path), connection, "--name", name, "--format", "json"]
-        try:
-            told = flwr(command, environment, f"registering {name}")
-        except FedkimError as error:
-            del known[name]
-            _write(notes, known)
-            if _USED in str(error):
-                raise FedkimError(
-                    f"the key of {name}",
-                    found="one that was registered here before, and removed",
-                    expected="a key of its own: one that was removed stays refused",
-                    remedy=f"`fedkim site keys` at {name}, then remove-site and add-site with the new key",
-                ) from None
-            raise
-        known[name]["node"] = _node(told, name)
-        _write(notes, known)
+    sites = {name: member.public_key for name, member in file.sites.items()}
+    command = [sys.executable, "-m", "fedkim.coordinator.nodes", connection]
+    told = _run(command, environment, "registering the sites", given=json.dumps(sites))
+    done = json.loads(told.splitlines()[-1])
+    if done["refused"]:
+        raise FedkimError(
+            f"the key of {', '.join(done['refused'])}",
+            found="one that was registered here before, and removed",
+            expected="a key of its own: one that was removed stays refused",
+            remedy="`fedkim site keys` there, then remove-site and add-site with the new key",
+        )
+    for name in done["registered"]:
         say(f"{name} is registered")
+    if done["removed"]:
+        say(f"{done['removed']} keys that left the manifest are registered no more")
 
 
-def flwr(arguments: list[str], environment: dict[str, str], what: str) -> str:
+def flwr(arguments: Sequence[str], environment: dict[str, str], what: str) -> str:
     """What one of Flower's commands prints.
 
     Raises:
         FedkimError: it failed, or didn't end.
     """
+    return _run([program("flwr"), *arguments], environment, what)
+
+
+def _run(command: Sequence[str], environment: dict[str, str], what: str, given: str = "") -> str:
+    again = "start again: it resumes"
     try:
         done = subprocess.run(
-            [program("flwr"), *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            stdin=subprocess.DEVNULL,
+            command, env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, input=given
         )
     except subprocess.TimeoutExpired:
-        raise FedkimError(what, found=f"no end after {COMMAND_SECONDS:g} s", remedy="start again: it resumes") from None
+        raise FedkimError(what, found=f"no end after {COMMAND_SECONDS:g} s", remedy=again) from None
     if done.returncode or '"success": false' in done.stdout:
-        raise FedkimError(what, found=" ".join((done.stdout + done.stderr).split())[-300:])
+        found = " ".join((done.stdout + done.stderr).split())[-300:]
+        raise FedkimError(what, found=found or f"status {done.returncode}", remedy=again)
     return done.stdout
-
-
-def _unnamed(known: dict[str, dict[str, str]], environment: dict[str, str], connection: str) -> str:
-    """The node that Flower has and no note names, if there is one: sites are registered one after the other."""
-    told = flwr(["supernode", "list", connection, "--format", "json"], environment, "Flower's list of nodes")
-    noted = {note["node"] for note in known.values()}
-    nodes = [str(node["node-id"]) for node in _read(told, "Flower's list of nodes")["nodes"] if node["status"] != _GONE]
-    unnamed = [node for node in nodes if node not in noted]
-    if len(unnamed) > 1:
-        raise FedkimError(
-            "Flower's list of nodes",
-            found=f"{len(unnamed)} that no note names",
-            expected="at most one, cut off while it was noted",
-        )
-    return unnamed[0] if unnamed else ""
-
-
-def _node(told: str, name: str) -> str:
-    record = _read(told, f"registering {name}")
-    return str(record.get("node-id") or record["node_id"])
-
-
-def _read(told: str, what: str) -> Any:
-    try:
-        return json.loads(told[told.index("{") :])
-    except ValueError:
-        raise FedkimError(what, found="an unexpected answer of Flower's") from None
-
-
-def _write(notes: Path, known: dict[str, dict[str, str]]) -> None:
-    write_text(notes, json.dumps(known, indent=1))

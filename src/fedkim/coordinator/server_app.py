@@ -39,7 +39,8 @@ def main(grid: Grid, context: Context) -> None:
     with open(file.state / "progress.log", "a", encoding="utf-8") as log:
         try:
             result = run(file, grid, Plain(log))
-        except FedkimError as error:
+        except FedkimError as raised:
+            error = _networked(raised)
             write_standing(file.state, "failed", reason=str(error), round=_round(file))
             print(f"fedkim: error: {error}", file=sys.stderr)
         except Exception as error:
@@ -108,10 +109,18 @@ def _once_connected(exchange: FlowerExchange, file: FederationFile, progress: Pl
     return asked
 
 
+def _networked(error: FedkimError) -> FedkimError:
+    """The error with a remedy that a coordinator has: its command knows neither --out nor --force."""
+    if "--force" not in error.remedy and "--out" not in error.remedy:
+        return error
+    remedy = "name another folder in [recipe] out of the manifest, or move the run's away: either begins anew"
+    return FedkimError(error.what, found=error.found, expected=error.expected, remedy=remedy, code=error.code)
+
+
 def run_name(file: FederationFile) -> str:
-    """The run's name to the sites, which count its rounds: made once, kept beside the run."""
+    """The run's name to the sites, which count its rounds: made once for a run's folder, kept beside it."""
     path = file.state / "run-name"
-    if not path.exists():
+    if not path.exists() or not (file.out / "recipe.json").is_file():
         write_text(path, f"{file.recipe.run.name[:32]}-{secrets.token_hex(8)}")
     return path.read_text(encoding="utf-8").strip()
 

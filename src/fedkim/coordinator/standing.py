@@ -1,5 +1,6 @@
 """How a federation stands: a small file that the loop writes and everybody may read, and a lock that says it is alive."""
 
+import contextlib
 import json
 import os
 import time
@@ -40,12 +41,30 @@ def read_standing(folder: Path) -> dict[str, Any]:
 
 
 def lock_holder(lock: Path) -> int | None:
-    """The living process whose number stands in a lock file; looking takes no lock, so it is in nobody's way."""
+    """The living process whose number stands in a lock file and that has the file open; looking takes no lock, so it is in
+    nobody's way. A number that is another process's by now isn't the holder's.
+    """
     try:
         process = int(lock.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return process if lives(process) else None
+    return process if lives(process) and _has_open(process, lock) else None
+
+
+def _has_open(process: int, path: Path) -> bool:
+    """Whether a process has a file open; True where another user's process doesn't show."""
+    try:
+        own = path.stat()
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                other = descriptor.stat()
+                if (other.st_dev, other.st_ino) == (own.st_dev, own.st_ino):
+                    return True
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def lives(process: int) -> bool:

@@ -11,10 +11,10 @@ from fedkim.coordinator.app import write_app
 from fedkim.coordinator.federation_file import FederationFile, require_sites
 from fedkim.coordinator.registering import flwr, register
 from fedkim.coordinator.standing import MANIFEST, TERMINAL, lives, read_standing, write_standing
-from fedkim.engines.flower.processes import Child, flower_environment, program, wait_for_port
+from fedkim.engines.flower.processes import Child, flower_environment, program, require_free_port, wait_for_port
 from fedkim.errors import FedkimError
 from fedkim.site.address import LOOPBACK
-from fedkim.store.files import write_text
+from fedkim.store.files import make_private, write_text
 from fedkim.store.lock import Lock
 
 CONNECTION = "coordinator"
@@ -29,7 +29,7 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
         FedkimError: Flower isn't there, another coordinator is, or a program died as it started.
     """
     require_sites(file)
-    file.state.mkdir(parents=True, exist_ok=True)
+    make_private(file.state)  # Flower's database holds every site's updates
     lock = Lock(
         file.state / "coordinator.lock", f"coordinator of {file.path}", remedy=f"`fedkim stop {file.path.name}` ends it"
     )
@@ -39,6 +39,7 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
     try:
         write_standing(file.state, "starting")
         write_text(file.state / "progress.log", "")
+        require_free_port(file.network.host, file.network.port)
         superlink.start()
         host = "127.0.0.1" if file.network.host in ("0.0.0.0", *LOOPBACK) else file.network.host
         wait_for_port(host, file.network.port, superlink, 60)

@@ -1,5 +1,6 @@
 """``fedkim site join``: the worker and Flower's SuperNode, started and watched until somebody ends them."""
 
+import math
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from fedkim.engines.flower.processes import Child, flower_environment, free_port
 from fedkim.errors import FedkimError
 from fedkim.site.address import split_address
 from fedkim.site.participant import Participant
+from fedkim.store.files import make_private
 from fedkim.store.lock import Lock
 
 LONGEST = 100
@@ -22,6 +24,12 @@ LOADING = 3600.0
 RESTARTS = 5
 """A program that ended so often in :data:`WITHIN` seconds isn't started again."""
 WITHIN = 120.0
+REFUSED = 300.0
+"""Seconds for which a coordinator that refuses this site is asked again: it registers the sites one after the other, and takes a site
+that was cut off for connected for a minute longer."""
+SETTLED = 60.0
+"""Seconds after which a program that ends had been running."""
+_REFUSAL = "Failed to activate SuperNode"
 
 
 def join(site: Participant, say: Callable[[str], None]) -> None:
@@ -34,7 +42,7 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
     coordinator = site.coordinator
     if coordinator is None:
         raise FedkimError(f"{site.path}", found="no table [coordinator]", expected="an address and a key")
-    site.records.mkdir(parents=True, exist_ok=True)
+    make_private(site.records)
     lock = Lock(site.records / "site.lock", f"site {site.name!r}", remedy="it takes part already: end that one first")
     lock.acquire()
     socket, elsewhere = site.records / "worker.socket", None
@@ -49,6 +57,7 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
         site.records / "worker.log",
         environment,
     )
+    watch = _Watch(say)
     node = Child("SuperNode", _supernode(site), site.records / "supernode.log", environment)
     try:
         worker.start()
@@ -59,7 +68,7 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
         while True:
             for child in (worker, node):
                 if not child.alive:
-                    _again(child, say)
+                    watch.again(child)
             time.sleep(1.0)
     finally:
         node.stop()
@@ -96,25 +105,47 @@ def _wait_for(worker: Child, socket: Path) -> None:
         time.sleep(0.1)
 
 
-def _again(child: Child, say: Callable[[str], None]) -> None:
-    now = time.monotonic()
-    recent = [moment for moment in child.started if now - moment < WITHIN]
-    unknown_key = "Failed to activate SuperNode" in child.last_words(15)
-    if unknown_key and len(recent) >= RESTARTS:
-        raise FedkimError(
-            "coordinator",
-            found="no site with this key in its manifest",
-            expected="this site's public key",
-            remedy="send it the line that `fedkim site keys` printed; it takes it in at its next start",
-        )
-    if len(recent) >= RESTARTS:
-        raise FedkimError(
-            child.name,
-            found=f"ended {len(recent)} times in {WITHIN:g} s: {child.last_words(2)}",
-            remedy=f"see {child.log}",
-        )
-    status = child.process.returncode if child.process else None
-    reason = "the coordinator doesn't know this key" if unknown_key else f"status {status}"
-    say(f"{child.name} ended: {reason}; starting it again")
-    time.sleep(min(10.0, 1.0 * 2 ** (len(recent) - 1)))
-    child.start()
+class _Watch:
+    """Starts programs again that ended, as long as that makes sense."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self.say, self.refused_since = say, math.inf
+
+    def again(self, child: Child) -> None:
+        """Start it again after a while.
+
+        Raises:
+            FedkimError: it keeps ending, or the coordinator keeps refusing this site.
+        """
+        now = time.monotonic()
+        if now - child.started[-1] > SETTLED:
+            self.refused_since = math.inf
+        recent = [moment for moment in child.started if now - moment < WITHIN]
+        status = child.process.returncode if child.process else None
+        if _REFUSAL in child.last_words(15):
+            self.refused_since = min(self.refused_since, now)
+            if now - self.refused_since > REFUSED:
+                raise FedkimError(
+                    "coordinator",
+                    found=f"this site refused for {REFUSED:g} s",
+                    expected="this site's public key in its manifest, and one process alone that joins with it",
+                    remedy="send it the line that `fedkim site keys` printed, and let it start again; end other processes that join with this key",
+                )
+            reason = (
+                "refused by the coordinator, which doesn't know its key yet, or takes it for connected: for a minute after it was cut off, "
+                "or because it joins from elsewhere too"
+            )
+        elif len(recent) >= RESTARTS:
+            raise FedkimError(
+                child.name,
+                found=f"ended {len(recent)} times in {WITHIN:g} s: {child.last_words(2)}",
+                remedy=f"see {child.log}" + (f"; {_CLOCK}" if status == 0 else ""),
+            )
+        else:
+            reason = f"status {status}" + (f"; {_CLOCK}" if status == 0 else "")
+        self.say(f"{child.name} ended: {reason}; starting it again")
+        time.sleep(min(10.0, 1.0 * 2 ** (len(recent) - 1)))
+        child.start()
+
+
+_CLOCK = "if nobody ended it, compare this machine's clock with the coordinator's: five seconds ahead are refused"

@@ -90,6 +90,12 @@ def make_folder(folder: Path) -> None:
         sync_folder(path.parent)
 
 
+def make_private(folder: Path) -> None:
+    """A folder that its owner alone may look into, made or closed if it stands there open."""
+    make_folder(folder)
+    folder.chmod(0o700)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk: without it a rename may not survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

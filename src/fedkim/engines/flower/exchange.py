@@ -27,8 +27,11 @@ ROLL_CALL = 3.0
 """Seconds between two looks at who is connected."""
 AGAIN = 3.0
 """Seconds, doubled with each question, before a site is asked again whose worker or connection failed."""
+LONGEST_WAIT = 60.0
 MOST_QUESTIONS = 5
 """So often a site is asked in one attempt at a round: when its process came back, or lacked a component."""
+MOST_UNREADABLE = 3
+"""Replies of a site that Flower couldn't unpack, in one attempt at a round: no transport fails so often at one site alone."""
 MOST_HELD = 4
 """Digests by component that a site is remembered to hold."""
 
@@ -117,7 +120,7 @@ class FlowerExchange:
         slices = {site: state.slice(self.sites[site].declared) for site in chosen}
         ours, quorum = RoundSoFar(number=round, slices=slices), self.quorum(len(chosen))
         for attempt in range(1, self.waiting.attempts + 1):
-            ours.out, ours.questions, ours.not_before = set(), {}, {}
+            ours.out, ours.questions, ours.failures, ours.not_before = set(), {}, {}, {}
             yield from self._attempt(ours, quorum)
             if len(ours.good) >= quorum:
                 for site in sorted(set(chosen) - ours.good):
@@ -148,7 +151,7 @@ class FlowerExchange:
                     if node and node != question.node:
                         del asked[message]  # another process by now
                 self._ask(ours, here, asked, end - now)
-            for reply in self.grid.pull_messages(list(asked)) if asked else ():
+            for reply in self._pulled(ours, asked):
                 answered = asked.pop(reply.metadata.reply_to_message_id, None)
                 if answered is None:
                     continue
@@ -186,9 +189,36 @@ class FlowerExchange:
             message = Message(
                 pack(to_header(request), body), node.id, "train", ttl=seconds + 60, group_id=str(ours.number)
             )
-            (identity,) = self.grid.push_messages([message]) or [None]
+            try:
+                (identity,) = self.grid.push_messages([message]) or [None]
+            except Exception as error:  # of Flower's transport or database: it may pass, and the deadline decides
+                self.tell("transport-error", round=ours.number, site=site, reason=f"push-{type(error).__name__}")
+                self._later(ours, site)
+                continue
             if identity:
                 asked[identity] = Asked(site, node, nonce, time.monotonic(), len(body))
+
+    def _pulled(self, ours: RoundSoFar, asked: dict[str, Asked]) -> list[Message]:
+        """The replies that are there. A site whose reply can't be fetched is asked again, and after some times no more."""
+        if not asked:
+            return []
+        try:
+            return list(self.grid.pull_messages(list(asked)))
+        except Exception:  # whatever a malformed object makes Flower raise; the others' replies are pulled one by one
+            found: list[Message] = []
+        for identity, question in list(asked.items()):
+            try:
+                found += self.grid.pull_messages([identity])
+            except Exception as error:
+                self.tell(
+                    "transport-error", round=ours.number, site=question.site, reason=f"pull-{type(error).__name__}"
+                )
+                ours.why[question.site] = "E-MESSAGE"
+                del asked[identity]
+                self._later(ours, question.site)
+                if ours.failures[question.site] >= MOST_UNREADABLE:
+                    ours.out.add(question.site)
+        return found
 
     def _request(self, site: str, ours: RoundSoFar, nonce: str, seconds: float) -> tuple[Request, bytes]:
         slice_ = ours.slices[site]
@@ -256,8 +286,10 @@ class FlowerExchange:
         return update
 
     def _later(self, ours: RoundSoFar, site: str) -> None:
-        """Ask again, but not at once: a worker that is being started needs a while."""
-        ours.not_before[site] = time.monotonic() + AGAIN * 2 ** ours.questions.get(site, 0)
+        """Ask again, but not at once: a worker that reads its data needs a while. Such a question isn't counted; the deadline decides."""
+        ours.questions[site] -= 1
+        ours.failures[site] = ours.failures.get(site, 0) + 1
+        ours.not_before[site] = time.monotonic() + min(LONGEST_WAIT, AGAIN * 2 ** ours.failures[site])
 
     def _update(self, base: State, site: str, number: int, reply: Reply, body: bytes) -> Update:
         declared = self.sites[site].declared

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import signal
@@ -86,9 +87,16 @@ def flower_environment(home: Path) -> dict[str, str]:
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONUNBUFFERED": "1",
+        # they speak to each other on this machine: no proxy of the house may come between
+        **{name: _not_by_proxy(name) for name in ("NO_PROXY", "no_proxy")},
         # Flower's programs start each other by name
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
     }
+
+
+def _not_by_proxy(name: str) -> str:
+    given = [host.strip() for host in os.environ.get(name, "").split(",") if host.strip()]
+    return ",".join(dict.fromkeys([*given, "127.0.0.1", "localhost", "::1"]))
 
 
 def program(name: str) -> str:
@@ -121,12 +129,32 @@ def wait_for_port(host: str, port: int, child: Child, seconds: float) -> None:
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
+        connected = False
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
-            return
+            connected = True
         if not child.alive:
             raise FedkimError(child.name, found="ended as it started", remedy=f"see {child.log}")
+        if connected:
+            return
         time.sleep(0.2)
     raise FedkimError(child.name, found=f"not listening on port {port} after {seconds:g} s", remedy=f"see {child.log}")
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Refuse a port on which another program listens: it would be taken for ours.
+
+    Raises:
+        FedkimError: it can't be bound.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            found = "another program that listens there" if error.errno == errno.EADDRINUSE else error.strerror
+            remedy = "end it, or choose another [network] host and port"
+            raise FedkimError(f"port {port} of {host}", found=found or "unusable", remedy=remedy) from None
 
 
 def free_port(host: str = "127.0.0.1") -> int:

@@ -44,6 +44,8 @@ class RoundSoFar:
     out: set[str] = field(default_factory=set)
     """Sites that refused or failed: asking again wouldn't help."""
     questions: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
+    """Questions that came to nothing because a worker or the connection failed."""
     why: dict[str, str] = field(default_factory=dict)
     """The last thing that was wrong with a site, as a code."""
     not_before: dict[str, float] = field(default_factory=dict)
