@@ -178,11 +178,15 @@ def test_other_code_of_a_plug_in_is_no_finished_run_and_no_round_to_go_on_from(t
     recipe = small("changing_plugin", "data.image_patients=40", "evaluation.blind=false", 'tasks.seen=["covid"]')
     result = run_recipe(recipe, out=tmp_path / "run")
     assert run_recipe(recipe, out=tmp_path / "run") == result
-    plugin.write_text("TASKS = 2\n")
+    plugin.write_text("TASKS = 20\n")
+    assert run_recipe(recipe, out=tmp_path / "run") == result, "this process runs the code that it has imported"
+    sys.modules.pop("changing_plugin")  # as in another process
     with pytest.raises(
         FedkimError, match=r"result of .*run, found made with other code of the plug-in 'changing_plugin'"
     ):
         run_recipe(recipe, out=tmp_path / "run")
+    with pytest.raises(FedkimError, match=r"rounds of .*made with other code of the plug-in"):
+        fedkim.load(tmp_path / "run").injector  # noqa: B018
     (tmp_path / "run" / "result.json").unlink()
     with pytest.raises(FedkimError, match="the rounds already there, found made with other code of the plug-in"):
         run_recipe(recipe, out=tmp_path / "run")

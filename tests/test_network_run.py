@@ -2,9 +2,13 @@
 
 import io
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+
+import fedkim
 
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
@@ -122,10 +126,20 @@ def test_another_run_folder_is_another_run_to_the_sites_and_a_resumed_one_the_sa
     assert server_app.run_name(file) != name
 
 
-def test_remedies_are_those_of_a_coordinator(federation):
-    told = server_app._networked(
-        FedkimError("run x", found="other data", remedy="give another folder (--out), or --force")
+def test_remedies_are_those_of_a_coordinator():
+    sources = [
+        path.read_text()
+        for part in ("run", "store")
+        for path in sorted((Path(fedkim.__file__).parent / part).glob("*.py"))
+    ]
+    remedies = [found for text in sources for found in re.findall(r'remedy ?= ?f?"([^"]*--(?:out|force)[^"]*)"', text)]
+    remedies = [remedy for remedy in remedies if not remedy.startswith("choose another")]  # of exports and folds
+    assert len(remedies) >= 6
+    for remedy in remedies:
+        told = server_app._networked(FedkimError("run x", found="y", remedy=remedy)).remedy
+        assert "--" not in told
+        assert "[recipe] out of the manifest" in told
+    told = server_app._networked(FedkimError("x", remedy="restore the folder from a copy, or start anew with --force"))
+    assert (
+        told.remedy == "restore the folder from a copy, or start anew in another folder ([recipe] out of the manifest)"
     )
-    assert "[recipe] out of the manifest" in str(told)
-    assert "--" not in str(told)
-    assert server_app._networked(told) is told

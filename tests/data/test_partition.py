@@ -64,6 +64,8 @@ def test_whatever_the_data_call_their_sites_gets_a_name_of_its_own_that_a_site_m
         "CS-12   E": "CS-12-E",
         "Süd 0": "Sud-0",
     }
+    as_they_are = {"a--b", "ward-", "site", "A-B", "A B"}  # a run that has begun keeps its sites' names
+    assert site_names(as_they_are) == {**{word: word for word in as_they_are - {"A B"}}, "A B": "A-B-1"}
     awkward = {"A B", "A-B", "A-B-1", "内科", "外科", "x" * 80, "x" * 81, "site", "-", "3", "site-3"}
     named = site_names(awkward)
     assert len(set(named.values())) == len(awkward) == len(named)

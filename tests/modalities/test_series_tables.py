@@ -135,6 +135,12 @@ def test_a_sensor_that_fell_off_is_no_half_of_an_hours_median(tmp_path, expected
     assert [line.split(":")[0] for line in series.implausible(alone, "labs")] == ["crea"]  # still told
 
 
+def test_a_row_of_nobody_in_a_long_table_is_left_out(tmp_path, expected):
+    table = long_table(hr=("bpm", 1), crea=("mg/dL", 1), urine=("mL", 1)).assign(stay_id="7")
+    nobody = table.iloc[:1].assign(stay_id=None, value=0.0)
+    assert same(series.read_table(save(tmp_path, pd.concat([table, nobody]), "t.parquet"), stay="7"), expected)
+
+
 def test_a_number_among_the_words_of_a_column_is_a_sentinel_as_well(tmp_path):
     column = [str(value) for value in np.arange(60, 84)]
     column[3], column[4] = "<10", "999"

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
+from fedkim.aggregation import ALGORITHMS
 from fedkim.cli import main
 from fedkim.data.hospital import check
 from fedkim.engines.flower.messages import Request, to_header
@@ -246,3 +247,12 @@ def test_toml_that_no_reader_survives_is_a_plain_error(ward, odd):
 def test_a_byte_order_mark_before_the_file_is_nothing(ward):
     ward.write_text(ward.read_text(encoding="utf-8"), encoding="utf-8-sig")
     assert load_participant(ward).name == "st-elsewhere"
+
+
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_a_site_takes_part_under_every_algorithm_of_its_coordinator(ward, algorithm):
+    recipe = small('tasks.seen=["covid"]', "tasks.unseen=[]", f"federation.algorithm={algorithm}")
+    (ward.parent / "recipe.toml").write_text(recipe.to_toml())
+    edit(ward, RECIPE.digest(), recipe.digest())
+    site = load_participant(ward)
+    assert Answering(site, None).algorithm.name == algorithm

@@ -24,7 +24,6 @@ from safetensors.torch import save_file
 from fedkim.aggregation.gate import Rejection
 from fedkim.errors import FedkimError
 from fedkim.state import State, Update
-from fedkim.store.files import make_private
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
@@ -38,7 +37,12 @@ class Spool:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        make_private(folder)  # single sites' updates
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)  # single sites' updates are nobody else's
+        except OSError as error:
+            remedy = "use a folder of this account's own"
+            raise FedkimError(f"spool {folder}", found=error.strerror or "unusable", remedy=remedy) from None
         self.clear()
 
     def put(self, update: Update) -> Update:

@@ -109,11 +109,19 @@ def _once_connected(exchange: FlowerExchange, file: FederationFile, progress: Pl
     return asked
 
 
+_REMEDIES = {
+    "(--out)": "([recipe] out of the manifest)",
+    "with --out": "with [recipe] out of the manifest",
+    "with --force": "in another folder ([recipe] out of the manifest)",
+    "--force begins anew": "another [recipe] out of the manifest begins anew",
+}
+
+
 def _networked(error: FedkimError) -> FedkimError:
     """The error with a remedy that a coordinator has: its command knows neither --out nor --force."""
-    if "--force" not in error.remedy and "--out" not in error.remedy:
-        return error
-    remedy = "name another folder in [recipe] out of the manifest, or move the run's away: either begins anew"
+    remedy = error.remedy
+    for theirs, ours in _REMEDIES.items():
+        remedy = remedy.replace(theirs, ours)
     return FedkimError(error.what, found=error.found, expected=error.expected, remedy=remedy, code=error.code)
 
 

@@ -1,4 +1,4 @@
-"""How a federation stands: a small file that the loop writes and everybody may read, and a lock that says it is alive."""
+"""How a federation stands: a small file that the loop writes, and a lock that says it is alive; for the coordinator's account alone."""
 
 import contextlib
 import json

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedkim.data import partitioners
+from fedkim.data.hospital.site_file import SITE_NAME
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.randomness import numpy_generator_for
@@ -96,18 +97,14 @@ def site_names(words: Collection[str]) -> dict[str, str]:
     """Names that sites may have, by the words that data have for them: ``CS-12   E`` is ``CS-12-E``, ward ``0`` is ``site-0``.
 
     A name begins with a letter and has letters, digits, ``_``, ``-`` and ``.``, at most 64: it stands in files and commands.
-    Accents are dropped. Words that would share a name are numbered in their order.
+    A word that may be a name is one. Accents are dropped; where a name is taken already, it gets the first number that is free.
     """
-    plain = {word: _plain(word) for word in sorted(words)}
-    shared: dict[str, list[str]] = defaultdict(list)
-    for word, name in plain.items():
-        shared[name].append(word)
-    named: dict[str, str] = {}
-    for name, those in shared.items():
-        for number, word in enumerate(those, 1):
-            named[word] = name if len(those) == 1 and name != "site" else f"{name[:58]}-{number}"
-    if len(set(named.values())) < len(named):  # a number ran into another's name
-        named = {word: f"site-{number}" for number, word in enumerate(plain, 1)}
+    named = {word: word for word in sorted(words) if SITE_NAME.fullmatch(word)}
+    for word in sorted(words):
+        if word not in named:
+            taken, plain = set(named.values()), _plain(word)
+            tried = (plain, *(f"{plain[:58]}-{number}" for number in range(1, len(words) + 2)))
+            named[word] = next(name for name in tried if name not in taken)
     return named
 
 

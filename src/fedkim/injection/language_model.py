@@ -29,8 +29,9 @@ class LanguageModel:
         for part in self.model.modules():
             if isinstance(part, nn.Dropout):
                 part.p = 0.0
-            elif getattr(part, "attention_dropout", None):
-                part.attention_dropout = 0.0  # type: ignore[assignment]  # a plain number, not a module
+            for name, value in vars(part).items():  # rates that a family hands to functional dropout; never a module
+                if "drop" in name and isinstance(value, float):
+                    setattr(part, name, 0.0)
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ counts. Errors carry a code: ``E-IMG-MISSING`` · ``E-IMG-FORMAT`` · ``E-IMG-UN
 import io
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,7 +72,7 @@ def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
             if picture.format == "TIFF":  # its orientation is Pillow's own matter
                 dark_is_high = picture.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
                 return _turned(_grey(picture), picture.mode) if dark_is_high else _grey(picture)
-            return _grey(ImageOps.exif_transpose(picture))
+            return _grey(_upright(picture))
     except UnidentifiedImageError:
         expected, remedy = "PNG, JPEG, TIFF or DICOM", "convert the file"
         raise FedkimError(
@@ -95,6 +96,14 @@ def _frame(num: int, frames: str, what: str) -> int:
 def _unreadable(what: str, error: Exception) -> FedkimError:
     found, remedy = f"unreadable ({type(error).__name__})", "copy the file again from its source"
     return FedkimError(what, found=found, remedy=remedy, code="E-IMG-UNREADABLE")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as its file says; as it stands where what the file says can't be read (de-identified files have zeros there)."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except (SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return picture
 
 
 def _turned(grey: Image.Image, mode: str) -> Image.Image:

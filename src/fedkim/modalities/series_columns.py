@@ -79,7 +79,8 @@ def widened(table: "pandas.DataFrame", given: Mapping[str, str], own: bool, what
     # a zero of a sensor that fell off is no half of a median; where an hour has nothing else it stays, and is told
     hourly = [table[key] for key in ("concept", "stay_id", "hour") if key in table.columns]
     table = table.loc[
-        plausible | ~table.assign(plausible=plausible).groupby(hourly)["plausible"].transform("any").to_numpy()
+        plausible
+        | ~table.assign(plausible=plausible).groupby(hourly, dropna=False)["plausible"].transform("any").to_numpy()
     ]
     for concept, rows in table.groupby("concept", sort=True):
         cells = rows.groupby(keys)["value"]

@@ -2,7 +2,7 @@
 
 from fedkim.recipe.evaluation_table import Evaluation
 from fedkim.recipe.loading import from_dict, load
-from fedkim.recipe.plugins import import_plugins
+from fedkim.recipe.plugins import import_plugins, plugin_digests
 from fedkim.recipe.presets import PRESETS
 from fedkim.recipe.question_tables import Data, Run, Tasks
 from fedkim.recipe.recipe import Recipe
@@ -24,4 +24,5 @@ __all__ = [
     "from_dict",
     "import_plugins",
     "load",
+    "plugin_digests",
 ]

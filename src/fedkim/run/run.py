@@ -24,7 +24,7 @@ from fedkim.run.export import export_run
 from fedkim.run.inputs import require_units
 from fedkim.run.pipeline import refuse_uninjected, score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
-from fedkim.store import Committed, RunStore
+from fedkim.store import Committed, RunStore, environment, require_same_plugins
 from fedkim.tasks import TASKS, Task
 
 
@@ -69,6 +69,9 @@ class Run:
             raise FedkimError(
                 f"run {self.folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
             )
+        now = environment(self.recipe.run.plugins)
+        remedy = "undo the change, or run its recipe anew"
+        require_same_plugins(committed.manifest.get("environment", {}), now, f"rounds of {self.folder}", remedy)
         return committed
 
     @cached_property

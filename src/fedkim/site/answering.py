@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from fedkim.aggregation import ALGORITHMS
+from fedkim.aggregation import make_algorithm
 from fedkim.aggregation import objection as gate_objection
 from fedkim.engines.flower.messages import Reply, Request, request_from, to_header
 from fedkim.engines.wire import component_digests, encode, state_from
@@ -45,8 +45,7 @@ class Answering:
         self.recipe: Recipe = site.recipe()
         torch.set_num_threads(self.recipe.run.threads)
         self.shard: Shard = load_shard(site, self.recipe)
-        federation = self.recipe.federation
-        self.algorithm = ALGORITHMS[federation.algorithm](proximal_mu=federation.proximal_mu)
+        self.algorithm = make_algorithm(self.recipe.federation)
         shapes = {n: s for n, s in self.shard.dataset.shapes().items() if f"encoder.{n}" in self.shard.examples}
         held = [task for task in self.shard.tasks if f"decoder.{task.name}" in self.shard.examples]
         self.shape = Extractor(

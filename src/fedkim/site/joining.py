@@ -1,6 +1,5 @@
 """``fedkim site join``: the worker and Flower's SuperNode, started and watched until somebody ends them."""
 
-import math
 import os
 import shutil
 import sys
@@ -27,8 +26,6 @@ WITHIN = 120.0
 REFUSED = 300.0
 """Seconds for which a coordinator that refuses this site is asked again: it registers the sites one after the other, and takes a site
 that was cut off for connected for a minute longer."""
-SETTLED = 60.0
-"""Seconds after which a program that ends had been running."""
 _REFUSAL = "Failed to activate SuperNode"
 
 
@@ -109,7 +106,7 @@ class _Watch:
     """Starts programs again that ended, as long as that makes sense."""
 
     def __init__(self, say: Callable[[str], None]):
-        self.say, self.refused_since = say, math.inf
+        self.say, self.refused_since = say, dict[str, float]()
 
     def again(self, child: Child) -> None:
         """Start it again after a while.
@@ -118,13 +115,11 @@ class _Watch:
             FedkimError: it keeps ending, or the coordinator keeps refusing this site.
         """
         now = time.monotonic()
-        if now - child.started[-1] > SETTLED:
-            self.refused_since = math.inf
         recent = [moment for moment in child.started if now - moment < WITHIN]
         status = child.process.returncode if child.process else None
         if _REFUSAL in child.last_words(15):
-            self.refused_since = min(self.refused_since, now)
-            if now - self.refused_since > REFUSED:
+            since = self.refused_since.setdefault(child.name, now)
+            if now - since > REFUSED:
                 raise FedkimError(
                     "coordinator",
                     found=f"this site refused for {REFUSED:g} s",
@@ -143,6 +138,8 @@ class _Watch:
             )
         else:
             reason = f"status {status}" + (f"; {_CLOCK}" if status == 0 else "")
+        if _REFUSAL not in child.last_words(15):
+            self.refused_since.pop(child.name, None)
         self.say(f"{child.name} ended: {reason}; starting it again")
         time.sleep(min(10.0, 1.0 * 2 ** (len(recent) - 1)))
         child.start()

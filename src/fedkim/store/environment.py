@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from fedkim import __version__
 from fedkim.errors import FedkimError
+from fedkim.recipe import plugin_digests
 
 _DECISIVE = ("threads", "device", "dtype")
 
@@ -26,7 +26,7 @@ def environment(plugins: Iterable[str] = (), **resolved: str | int) -> dict[str,
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         **resolved,
-        **({"plugins": digests} if (digests := {name: plugin_digest(name) for name in plugins}) else {}),
+        **({"plugins": digests} if (digests := plugin_digests(plugins)) else {}),
     }
 
 
@@ -38,18 +38,6 @@ def code_digest() -> str:
     for path in sorted(package.rglob("*.py")):
         hasher.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return hasher.hexdigest()[:32]
-
-
-def plugin_digest(name: str) -> str:
-    """sha256 of an imported plug-in's file, of a package's every module; what it imports besides isn't looked at."""
-    origin = getattr(sys.modules.get(name), "__file__", None)
-    if not origin:
-        return ""
-    path = Path(origin)
-    hasher = hashlib.sha256()
-    for part in sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]:
-        hasher.update(part.relative_to(path.parent).as_posix().encode() + b"\0" + part.read_bytes())
-    return hasher.hexdigest()
 
 
 def require_same_plugins(before: Mapping[str, Any], now: Mapping[str, Any], what: str, remedy: str) -> None:

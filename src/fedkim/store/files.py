@@ -91,9 +91,18 @@ def make_folder(folder: Path) -> None:
 
 
 def make_private(folder: Path) -> None:
-    """A folder that its owner alone may look into, made or closed if it stands there open."""
-    make_folder(folder)
-    folder.chmod(0o700)
+    """A folder that its owner alone may look into, made or closed if it stands there open.
+
+    Raises:
+        FedkimError: it can't be made, or is somebody else's.
+    """
+    try:
+        make_folder(folder)
+        folder.chmod(0o700)
+    except OSError as error:
+        found = error.strerror or type(error).__name__
+        remedy = "use a folder of this account's own: nobody else may look into it"
+        raise FedkimError(f"folder {folder}", found=found, remedy=remedy) from None
 
 
 def sync_folder(folder: Path) -> None:

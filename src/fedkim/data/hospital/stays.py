@@ -239,7 +239,7 @@ def _numbers(
         if cell in layout.missing or (wanted is not None and not wanted[row]):
             continue
         word = _pointed(cell, layout)
-        if layout.decimal == "," and "." in cell and table.is_text and cell not in sentinels:
+        if layout.decimal == "," and "." in cell and header not in table.native and cell not in sentinels:
             counts["point"] += 1  # 1.250 may be a thousand and more
             first.setdefault("point", row + 1)
             continue

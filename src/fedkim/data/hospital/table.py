@@ -34,8 +34,8 @@ class Table:
     num_rows: int
     numeric: frozenset[str] = field(default_factory=frozenset)
     """Columns that the file itself holds as fractions (parquet): no place for an id."""
-    is_text: bool = True
-    """Whether numbers were typed (CSV), and not the file's own (parquet)."""
+    native: frozenset[str] = field(default_factory=frozenset)
+    """Columns of numbers that are the file's own (parquet) and not typed."""
 
 
 def read_table(
@@ -204,7 +204,9 @@ def _from_parquet(content: bytes, name: str, findings: Findings) -> Table | None
         findings.add("E-TABLE-HEADER", file=name, found="one name twice, or too many columns", expected="each once")
         return None
     numeric = frozenset(column for column in names if pyarrow.types.is_floating(table.schema.field(column).type))
-    return Table(name=name, columns=columns, num_rows=table.num_rows, numeric=numeric, is_text=False)
+    kinds = (pyarrow.types.is_floating, pyarrow.types.is_integer, pyarrow.types.is_decimal)
+    native = frozenset(column for column in names if any(kind(table.schema.field(column).type) for kind in kinds))
+    return Table(name=name, columns=columns, num_rows=table.num_rows, numeric=numeric, native=native)
 
 
 def _as_text(value: object) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from flwr.app import Message
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from fedkim.aggregation import Rejection
@@ -30,6 +31,8 @@ AGAIN = 3.0
 LONGEST_WAIT = 60.0
 MOST_QUESTIONS = 5
 """So often a site is asked in one attempt at a round: when its process came back, or lacked a component."""
+_PASSING = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
+"""Flower's errors that say nothing about the site's program."""
 MOST_UNREADABLE = 3
 """Replies of a site that Flower couldn't unpack, in one attempt at a round: no transport fails so often at one site alone."""
 MOST_HELD = 4
@@ -120,7 +123,7 @@ class FlowerExchange:
         slices = {site: state.slice(self.sites[site].declared) for site in chosen}
         ours, quorum = RoundSoFar(number=round, slices=slices), self.quorum(len(chosen))
         for attempt in range(1, self.waiting.attempts + 1):
-            ours.out, ours.questions, ours.failures, ours.not_before = set(), {}, {}, {}
+            ours.begin()
             yield from self._attempt(ours, quorum)
             if len(ours.good) >= quorum:
                 for site in sorted(set(chosen) - ours.good):
@@ -199,25 +202,23 @@ class FlowerExchange:
                 asked[identity] = Asked(site, node, nonce, time.monotonic(), len(body))
 
     def _pulled(self, ours: RoundSoFar, asked: dict[str, Asked]) -> list[Message]:
-        """The replies that are there. A site whose reply can't be fetched is asked again, and after some times no more."""
-        if not asked:
-            return []
-        try:
-            return list(self.grid.pull_messages(list(asked)))
-        except Exception:  # whatever a malformed object makes Flower raise; the others' replies are pulled one by one
-            found: list[Message] = []
+        """The replies that are there, each fetched by itself: Flower deletes what it hands out, whether or not it can be unpacked.
+
+        A site whose reply can't be unpacked is asked again, and after some times no more.
+        """
+        found: list[Message] = []
         for identity, question in list(asked.items()):
             try:
                 found += self.grid.pull_messages([identity])
-            except Exception as error:
-                self.tell(
-                    "transport-error", round=ours.number, site=question.site, reason=f"pull-{type(error).__name__}"
-                )
-                ours.why[question.site] = "E-MESSAGE"
+            except Exception as error:  # whatever a malformed object makes Flower raise
+                site = question.site
+                self.tell("transport-error", round=ours.number, site=site, reason=f"pull-{type(error).__name__}")
+                ours.why[site] = "E-MESSAGE"
+                ours.unreadable[site] = ours.unreadable.get(site, 0) + 1
                 del asked[identity]
-                self._later(ours, question.site)
-                if ours.failures[question.site] >= MOST_UNREADABLE:
-                    ours.out.add(question.site)
+                self._later(ours, site)
+                if ours.unreadable[site] >= MOST_UNREADABLE:
+                    ours.out.add(site)
         return found
 
     def _request(self, site: str, ours: RoundSoFar, nonce: str, seconds: float) -> tuple[Request, bytes]:
@@ -244,7 +245,7 @@ class FlowerExchange:
         site, number = question.site, ours.number
         if message.has_error():
             self.tell("transport-error", round=number, site=site, reason=f"flower-{message.error.code}")
-            self._later(ours, site)
+            self._later(ours, site, counted=message.error.code not in _PASSING)
             return None
         try:
             header, body = unpack(message.content)
@@ -285,9 +286,9 @@ class FlowerExchange:
         )
         return update
 
-    def _later(self, ours: RoundSoFar, site: str) -> None:
+    def _later(self, ours: RoundSoFar, site: str, *, counted: bool = False) -> None:
         """Ask again, but not at once: a worker that reads its data needs a while. Such a question isn't counted; the deadline decides."""
-        ours.questions[site] -= 1
+        ours.questions[site] -= not counted
         ours.failures[site] = ours.failures.get(site, 0) + 1
         ours.not_before[site] = time.monotonic() + min(LONGEST_WAIT, AGAIN * 2 ** ours.failures[site])
 

@@ -46,7 +46,15 @@ class RoundSoFar:
     questions: dict[str, int] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     """Questions that came to nothing because a worker or the connection failed."""
+    unreadable: dict[str, int] = field(default_factory=dict)
+    """Replies that couldn't be unpacked."""
     why: dict[str, str] = field(default_factory=dict)
     """The last thing that was wrong with a site, as a code."""
     not_before: dict[str, float] = field(default_factory=dict)
     """When a site whose worker or connection failed may be asked again."""
+
+    def begin(self) -> None:
+        """Begin an attempt: who failed in the one before may be asked again."""
+        self.out = set()
+        for counted in (self.questions, self.failures, self.unreadable, self.not_before):
+            counted.clear()
