@@ -205,7 +205,7 @@ def png(folder):
     return whole, into(folder / f"{PATIENT}.png", lambda path: read_image_input(path, size=32))
 
 
-ECG = {"sampling_rate": 100, "unit": "mV", "start": 0.0}
+ECG = {"sampling_rate": 100, "unit": "mV", "start": 0.0, "leads": ["II", "I"]}
 
 
 def ecg_csv(folder):

@@ -75,7 +75,7 @@ class Subject:
 
     def run(self, folder: Path, pipe: int) -> None:
         """Run or resume to the end, in this process; C on the pipe for each commit, then the digest."""
-        with RunStore.open(folder, self.recipe, environment=environment_of(self.parts[1])) as store:
+        with RunStore.open(folder, self.recipe, environment=environment_of(self.parts[1], self.recipe)) as store:
             rounds = Rounds(*self.parts, store=store, progress=Telling(pipe))
             for _ in rounds:
                 os.write(pipe, b"C")
