@@ -31,41 +31,39 @@ def test_no_proxy_of_the_house_comes_between_programs_of_one_machine(tmp_path, m
     assert {"127.0.0.1", "localhost", "::1"} <= set(told["no_proxy"].split(","))
 
 
-def refusing(tmp_path, text, status):
-    log = tmp_path / "supernode.log"
-    command = [sys.executable, "-c", f"import sys; print({text!r}); sys.exit({status})"]
-    child = Child("SuperNode", command, log, dict(os.environ))
-    child.start()
-    child.process.wait(30)
-    return child
-
-
-def watched(watch, child, clock):
-    """The program is started again whenever it has ended, until the watch gives it up."""
-    for _ in range(100):
-        watch.again(child)
-        child.process.wait(30)
-        child.started[-1] = clock.now
-
-
-def test_a_coordinator_that_refuses_is_asked_for_minutes_before_anybody_is_blamed(tmp_path, monkeypatch):
+@pytest.fixture
+def given_up(tmp_path, monkeypatch):
+    """``given_up(text, status, why) -> (seconds, said)``: a SuperNode that says so and ends is started again until it is given up."""
     clock = Clock()
     monkeypatch.setattr(joining, "time", clock)
-    said, child = [], refusing(tmp_path, "Failed to activate SuperNode", 1)
-    child.started = [0.0]
-    with pytest.raises(FedkimError, match=r"this site refused for 300 s.*one process alone"):
-        watched(joining._Watch(said.append), child, clock)
-    assert 300 < clock.now < 330
+
+    def give_up(text, status, why):
+        command = [sys.executable, "-c", f"import sys; print({text!r}); sys.exit({status})"]
+        child, said = Child("SuperNode", command, tmp_path / "supernode.log", dict(os.environ)), []
+        watch = joining._Watch(said.append)
+
+        def keep_starting():
+            child.start()
+            for _ in range(100):
+                child.process.wait(30)
+                child.started[-1] = clock.now
+                watch.again(child)
+
+        with pytest.raises(FedkimError, match=why):
+            keep_starting()
+        return clock.now, said
+
+    return give_up
+
+
+def test_a_coordinator_that_refuses_is_asked_for_minutes_before_anybody_is_blamed(given_up):
+    seconds, said = given_up("Failed to activate SuperNode", 1, r"this site refused for 300 s.*one process alone")
+    assert 300 < seconds < 330
     assert all("takes it for connected" in line for line in said)
 
 
-def test_a_program_that_keeps_ending_by_itself_is_given_up_and_clocks_are_named(tmp_path, monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(joining, "time", clock)
-    said, child = [], refusing(tmp_path, "SuperNode terminated gracefully", 0)
-    child.started = [0.0]
-    with pytest.raises(FedkimError, match=r"ended 5 times in 120 s.*clock"):
-        watched(joining._Watch(said.append), child, clock)
+def test_a_program_that_keeps_ending_by_itself_is_given_up_and_clocks_are_named(given_up):
+    _, said = given_up("SuperNode terminated gracefully", 0, r"ended 5 times in 120 s.*clock")
     assert len(said) == 4
 
 

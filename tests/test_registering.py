@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
 from fedkim.coordinator.federation_file import load_federation_file
-from fedkim.coordinator.registering import flwr, register
+from fedkim.coordinator.registering import register
 from fedkim.coordinator.starting import CONNECTION, _superlink, _write_connection, start
-from fedkim.engines.flower.processes import Child, flower_environment, wait_for_port
+from fedkim.engines.flower.processes import Child, flower_environment, program, run_to_end, wait_for_port
 from fedkim.errors import FedkimError
 from network import Federation
 from small_recipe import small
@@ -31,7 +31,8 @@ def link(tmp_path):
         _write_connection(file, environment, "127.0.0.1")
 
         def nodes():
-            told = flwr(["supernode", "list", CONNECTION, "--format", "json"], environment, "listing")
+            listing = [program("flwr"), "supernode", "list", CONNECTION, "--format", "json"]
+            told = run_to_end(listing, environment, "listing")
             return {node["node-id"] for node in json.loads(told)["nodes"] if node["status"] != "unregistered"}
 
         yield file, environment, nodes

@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedkim.data.hospital.site_file import SITE_NAME
-from fedkim.data.partition import partition, site_names
+from fedkim.data.partition import partition
 from fedkim.data.sample import Dataset, Sample
+from fedkim.data.site_names import SITE_NAME, site_names
 from fedkim.errors import FedkimError
 
 ICU = ("vitals", "labs", "inputs", "outputs")

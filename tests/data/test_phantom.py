@@ -186,7 +186,7 @@ def test_stays_pass_through_the_preprocessing_of_real_tables():
     for modality, concepts in CONCEPTS.items():
         table = pandas.DataFrame(values[modality][5], columns=[concept.name for concept in concepts])
         table["hour"] = range(24)
-        assert torch.equal(rendered[modality][5], series.prepare(table, concepts))
+        assert torch.equal(rendered[modality][5], series.read_table(table)[modality])
 
 
 def test_ecgs_beat_at_the_rate_they_were_given():

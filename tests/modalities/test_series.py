@@ -17,6 +17,12 @@ def table(**columns) -> pd.DataFrame:
     return pd.DataFrame({"hour": range(24), **columns})
 
 
+def prepare(frame: pd.DataFrame, concepts) -> torch.Tensor:
+    """By hand: one row an hour, one column a concept, then the preprocessing."""
+    hourly = (frame.set_index("hour") if "hour" in frame else frame).reindex(range(24))
+    return series.prepare_values(hourly.reindex(columns=[c.name for c in concepts]).to_numpy(np.float64), concepts)
+
+
 def test_every_measurement_has_one_place_and_an_order_of_magnitude_that_makes_sense():
     names = [concept.name for group in CONCEPTS.values() for concept in group]
     assert len(names) == len(set(names)) == 48
@@ -32,7 +38,7 @@ def test_every_measurement_has_one_place_and_an_order_of_magnitude_that_makes_se
 def test_values_are_standardised_forward_filled_and_flagged():
     hr = [np.nan] * 24
     hr[3], hr[10] = 103.0, 67.0
-    tensor = series.prepare(table(hr=hr), VITALS)
+    tensor = prepare(table(hr=hr), VITALS)
     assert tensor.shape == (24, 14)
     values, flags = tensor[:, COLUMN["hr"]], tensor[:, 7 + COLUMN["hr"]]
     assert values.tolist() == [0.0] * 3 + [1.0] * 7 + [-1.0] * 14  # (103 − 85) / 18 and (67 − 85) / 18
@@ -42,7 +48,7 @@ def test_values_are_standardised_forward_filled_and_flagged():
 
 def test_skewed_quantities_are_scaled_by_their_logarithm():
     urine = OUTPUTS[0]
-    tensor = series.prepare(table(urine=[90.0] * 12 + [91 * 2.8 - 1] * 12), OUTPUTS)
+    tensor = prepare(table(urine=[90.0] * 12 + [91 * 2.8 - 1] * 12), OUTPUTS)
     torch.testing.assert_close(tensor[:, 0], torch.tensor([0.0] * 12 + [1.0] * 12), rtol=0, atol=1e-6)
     assert urine.log
 
@@ -51,33 +57,31 @@ def test_implausible_values_count_as_not_observed():
     hr = [80.0] * 24
     hr[5], hr[6] = 0.0, 9999.0
     frame = table(hr=hr, sbp=[120.0] * 24)
-    tensor = series.prepare(frame, VITALS)
+    tensor = prepare(frame, VITALS)
     assert (tensor[:, 7] == 0).nonzero().flatten().tolist() == [5, 6]
     assert len(tensor[:, 0].unique()) == 1
 
 
 def test_extremes_are_clipped_at_five():
-    tensor = series.prepare(table(o2sat=[30.0] * 24), VITALS)
+    tensor = prepare(table(o2sat=[30.0] * 24), VITALS)
     assert tensor[:, COLUMN["o2sat"]].unique().tolist() == [-5.0]
 
 
 def test_order_of_rows_and_columns_and_index_or_column_hour_do_not_matter():
     rng = np.random.default_rng(0)
     frame = table(hr=rng.normal(85, 10, 24), temp=rng.normal(37, 0.5, 24), sbp=rng.normal(120, 9, 24))
-    expected = series.prepare(frame, VITALS)
-    assert torch.equal(
-        series.prepare(frame.sample(frac=1, random_state=1)[["sbp", "hour", "temp", "hr"]], VITALS), expected
-    )
-    assert torch.equal(series.prepare(frame.set_index("hour"), VITALS), expected)
+    expected = prepare(frame, VITALS)
+    assert torch.equal(prepare(frame.sample(frac=1, random_state=1)[["sbp", "hour", "temp", "hr"]], VITALS), expected)
+    assert torch.equal(prepare(frame.set_index("hour"), VITALS), expected)
 
 
 def test_a_window_ends_at_the_last_row_whatever_its_hour():
     frame = pd.DataFrame({"hour": range(40), "hr": np.arange(60.0, 100.0)})
-    day = series.prepare(series.window(frame, 24), VITALS)
+    day = prepare(series.window(frame, 24), VITALS)
     assert day[23, 0] == pytest.approx((83 - HR.mean) / HR.sd)
-    late = series.prepare(series.window(frame, 36), VITALS)
+    late = prepare(series.window(frame, 36), VITALS)
     assert late[23, 0] == pytest.approx((95 - HR.mean) / HR.sd)
-    early = series.prepare(series.window(frame, 6), VITALS)
+    early = prepare(series.window(frame, 6), VITALS)
     assert early[23, 0] == pytest.approx((65 - HR.mean) / HR.sd)
     assert not early[:18].any()
     assert early[18:, 7].all()
@@ -100,9 +104,7 @@ def test_values_that_nobody_can_show_are_told_by_concept_and_never_repeated(tmp_
 def test_a_window_never_sees_the_hours_after_its_end():
     frame = pd.DataFrame({"hour": range(40), "hr": np.arange(60.0, 100.0)})
     changed = frame.assign(hr=frame["hr"].where(frame["hour"] < 20, 200.0))
-    assert torch.equal(
-        series.prepare(series.window(frame, 20), VITALS), series.prepare(series.window(changed, 20), VITALS)
-    )
+    assert torch.equal(prepare(series.window(frame, 20), VITALS), prepare(series.window(changed, 20), VITALS))
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
@@ -123,7 +125,7 @@ def test_reading_a_table_equals_preparing_its_stay(tmp_path, ending):
     assert list(tensors) == ["vitals", "labs", "inputs"]  # no urine column: the caller must miss 'outputs'
     eighth = frame[frame["stay_id"] == 8]
     for name, tensor in tensors.items():
-        expected = series.prepare(series.window(eighth), CONCEPTS[name])
+        expected = prepare(series.window(eighth), CONCEPTS[name])
         torch.testing.assert_close(tensor, expected, rtol=0, atol=1e-6)
 
 

@@ -37,12 +37,7 @@ class Spool:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o700)  # single sites' updates are nobody else's
-        except OSError as error:
-            remedy = "use a folder of this account's own"
-            raise FedkimError(f"spool {folder}", found=error.strerror or "unusable", remedy=remedy) from None
+        folder.mkdir(parents=True, exist_ok=True)
         self.clear()
 
     def put(self, update: Update) -> Update:

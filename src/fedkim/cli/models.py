@@ -44,7 +44,7 @@ def predict(
         as_json: Print JSON.
     """
     from fedkim.recipe import import_plugins
-    from fedkim.run.inputs import read_inputs
+    from fedkim.run.inputs import read_inputs, table_warnings
     from fedkim.store import RunStore
 
     recipe = RunStore(run).recipe()
@@ -58,7 +58,7 @@ def predict(
     if TASKS[task].answers is None and not question:
         raise FedkimError(f"task {task!r}", found="no question", remedy="put it with --question")
     import fedkim
-    from fedkim.modalities.series import CONCEPTS, hours_beyond, implausible
+    from fedkim.modalities.series import CONCEPTS
     from fedkim.modalities.signal_files import leads_of
 
     opened = fedkim.load(run)
@@ -68,13 +68,10 @@ def predict(
         units=units, leads=leads_of(shapes["signal"][0]) if "signal" in shapes else None,
     )  # fmt: skip
     answer = opened.answer(task=task, question=question, **inputs)
-    for modality in [name for name in needed if name in CONCEPTS and table]:
-        doubts = implausible(table, modality, stay=stay, until_hour=until_hour, units=units or "")
+    groups = [name for name in needed if name in CONCEPTS]
+    if table and groups:
+        doubts = table_warnings(table, groups, stay=stay, until_hour=until_hour, units=units, option="--until-hour")
         answer = replace(answer, warnings=(*answer.warnings, *doubts))
-    if table and until_hour is None and set(needed) & set(CONCEPTS):
-        later = hours_beyond(table, stay=stay, units=units or "")
-        told = f"the table goes on for {later} hours after the first day, which are left out; --until-hour chooses another day"
-        answer = replace(answer, warnings=(*answer.warnings, told)) if later else answer
     print(_answer_json(task, answer) if as_json else _answer_text(task, answer))
 
 

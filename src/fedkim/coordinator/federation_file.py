@@ -36,7 +36,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fedkim.data.hospital.site_file import SITE_NAME
+from fedkim.data.site_names import SITE_NAME
 from fedkim.engines.flower.messages import UPLOADS
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities import MODALITIES

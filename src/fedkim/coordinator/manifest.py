@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkim.coordinator.federation_file import load_federation_file
-from fedkim.data.hospital.site_file import SITE_NAME
+from fedkim.data.site_names import SITE_NAME
 from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.errors import FedkimError, unknown
 from fedkim.store.files import write_text

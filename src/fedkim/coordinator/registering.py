@@ -1,15 +1,12 @@
-"""Who may take part: Flower's nodes brought to the manifest's sites at every start, and Flower's commands run."""
+"""Who may take part: Flower's nodes brought to the manifest's sites at every start."""
 
 import json
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from fedkim.coordinator.federation_file import FederationFile
-from fedkim.engines.flower.processes import program
+from fedkim.engines.flower.processes import run_to_end
 from fedkim.errors import FedkimError
-
-COMMAND_SECONDS = 120.0
 
 
 def register(file: FederationFile, environment: dict[str, str], connection: str, say: Callable[[str], None]) -> None:
@@ -20,7 +17,7 @@ def register(file: FederationFile, environment: dict[str, str], connection: str,
     """
     sites = {name: member.public_key for name, member in file.sites.items()}
     command = [sys.executable, "-m", "fedkim.coordinator.nodes", connection]
-    told = _run(command, environment, "registering the sites", given=json.dumps(sites))
+    told = run_to_end(command, environment, "registering the sites", given=json.dumps(sites))
     done = json.loads(told.splitlines()[-1])
     if done["refused"]:
         raise FedkimError(
@@ -33,26 +30,3 @@ def register(file: FederationFile, environment: dict[str, str], connection: str,
         say(f"{name} is registered")
     if done["removed"]:
         say(f"{done['removed']} keys that left the manifest are registered no more")
-
-
-def flwr(arguments: Sequence[str], environment: dict[str, str], what: str) -> str:
-    """What one of Flower's commands prints.
-
-    Raises:
-        FedkimError: it failed, or didn't end.
-    """
-    return _run([program("flwr"), *arguments], environment, what)
-
-
-def _run(command: Sequence[str], environment: dict[str, str], what: str, given: str = "") -> str:
-    again = "start again: it resumes"
-    try:
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, input=given
-        )
-    except subprocess.TimeoutExpired:
-        raise FedkimError(what, found=f"no end after {COMMAND_SECONDS:g} s", remedy=again) from None
-    if done.returncode or '"success": false' in done.stdout:
-        found = " ".join((done.stdout + done.stderr).split())[-300:]
-        raise FedkimError(what, found=found or f"status {done.returncode}", remedy=again)
-    return done.stdout

@@ -9,9 +9,16 @@ from typing import Any
 
 from fedkim.coordinator.app import write_app
 from fedkim.coordinator.federation_file import FederationFile, require_sites
-from fedkim.coordinator.registering import flwr, register
+from fedkim.coordinator.registering import register
 from fedkim.coordinator.standing import MANIFEST, TERMINAL, lives, read_standing, write_standing
-from fedkim.engines.flower.processes import Child, flower_environment, program, require_free_port, wait_for_port
+from fedkim.engines.flower.processes import (
+    Child,
+    flower_environment,
+    program,
+    require_free_port,
+    run_to_end,
+    wait_for_port,
+)
 from fedkim.errors import FedkimError
 from fedkim.site.address import LOOPBACK
 from fedkim.store.files import make_private, write_text
@@ -47,7 +54,7 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
         _write_connection(file, environment, host)
         register(file, environment, CONNECTION, say)
         app = write_app(file.state / "app")
-        flwr(["run", str(app), CONNECTION], environment, "starting the run")
+        run_to_end([program("flwr"), "run", str(app), CONNECTION], environment, "starting the run")
         say(f"the run has begun; {len(file.sites)} sites are in the manifest")
         return _watch(file, superlink, say)
     except BaseException as error:

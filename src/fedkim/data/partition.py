@@ -1,16 +1,14 @@
 """The partition: which site holds which private patients. Dealt once; a site keeps its shard for the whole run."""
 
-import re
-import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from fedkim.data import partitioners
-from fedkim.data.hospital.site_file import SITE_NAME
 from fedkim.data.sample import Dataset, Sample
+from fedkim.data.site_names import site_names
 from fedkim.errors import FedkimError, unknown
 from fedkim.randomness import numpy_generator_for
 from fedkim.tasks import TASKS
@@ -91,27 +89,6 @@ def partition(
             )
     order = sorted(shards, key=lambda name: (len(name), name)) if kind in ("natural", "table") else names
     return {name: Dataset(shards[name], name=dataset.name, synthetic=dataset.synthetic) for name in order}
-
-
-def site_names(words: Collection[str]) -> dict[str, str]:
-    """Names that sites may have, by the words that data have for them: ``CS-12   E`` is ``CS-12-E``, ward ``0`` is ``site-0``.
-
-    A name begins with a letter and has letters, digits, ``_``, ``-`` and ``.``, at most 64: it stands in files and commands.
-    A word that may be a name is one. Accents are dropped; where a name is taken already, it gets the first number that is free.
-    """
-    named = {word: word for word in sorted(words) if SITE_NAME.fullmatch(word)}
-    for word in sorted(words):
-        if word not in named:
-            taken, plain = set(named.values()), _plain(word)
-            tried = (plain, *(f"{plain[:58]}-{number}" for number in range(1, len(words) + 2)))
-            named[word] = next(name for name in tried if name not in taken)
-    return named
-
-
-def _plain(word: str) -> str:
-    ascii_ = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode()
-    kept = re.sub(r"[^A-Za-z0-9_.]+", "-", ascii_).strip("-")
-    return (kept if kept[:1].isalpha() else f"site-{kept}" if kept else "site")[:64]
 
 
 def _iid(private: Dataset, names: list[str], seed: int) -> dict[str, str]:

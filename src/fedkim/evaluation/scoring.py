@@ -97,9 +97,8 @@ def score_rows(
             known.setdefault("majority_per_template", majority_per_template(main))
     scored = {name: score_task(p, development.get(name), draws=draws, seed=seed) for name, p in known.items()}
     part = main.primary()
-    if (
-        main.within is not None and "majority" not in rows and len(part)
-    ):  # inside the group the commonest answer may be another
+    if main.within is not None and "majority" not in rows and len(part):
+        # inside the group the commonest answer may be another
         inside = score_task(majority(part), draws=draws, seed=seed)
         scored["majority"]["group"], scored["majority"]["primary"] = inside["group"], inside["primary"]
     return {

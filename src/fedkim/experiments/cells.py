@@ -25,8 +25,8 @@ from fedkim.experiments.keeping import keep_cell, read_kept
 from fedkim.experiments.matrix import Cell, Matrix, choice_method
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.progress import Progress, Silent
-from fedkim.recipe import from_dict
-from fedkim.store import environment, require_same_plugins
+from fedkim.recipe import from_dict, plugin_digests
+from fedkim.store import require_same_plugins
 
 _AGAIN = "delete it, and it is run again"
 KEPT = "kept"
@@ -193,7 +193,7 @@ def is_done(results: Path, matrix: Matrix, cell: Cell, chosen: Mapping[str, int]
             found="made with other settings than the matrix or its choice give now",
             remedy=_AGAIN,
         )
-    require_same_plugins(about.get("environment", {}), environment(recipe.run.plugins), f"result {path}", _AGAIN)
+    require_same_plugins(about.get("environment", {}), plugin_digests(recipe.run.plugins), f"result {path}", _AGAIN)
     return True
 
 

@@ -89,11 +89,6 @@ def window(table: "pandas.DataFrame", until_hour: int = HOURS) -> "pandas.DataFr
     return table.loc[inside].drop(columns="hour", errors="ignore").set_axis(hours[inside], axis=0)
 
 
-def prepare(table: "pandas.DataFrame", concepts: Sequence[Concept]) -> Tensor:
-    """An hourly table (column or index ``hour``, 0–23) as ``[24, 2F]``; concepts without a column are unobserved."""
-    return prepare_values(_grid(table, concepts), concepts)
-
-
 def prepare_values(values: np.ndarray, concepts: Sequence[Concept]) -> Tensor:
     """Raw values ``[24, F]`` in the concepts' units, NaN where not measured, as ``[24, 2F]``."""
     low, high, mean, sd = (np.array([getattr(c, key) for c in concepts]) for key in ("low", "high", "mean", "sd"))
@@ -146,17 +141,6 @@ def augment(series: Tensor, generator: torch.Generator) -> Tensor:
     """Blank a fifth of the inputs of ``[B, 24, 2F]`` (dropout on the input, scaled so that the mean stays)."""
     keep = torch.rand(series.shape, generator=generator) >= 0.2
     return series * keep / 0.8
-
-
-def _grid(table: "pandas.DataFrame", concepts: Sequence[Concept]) -> np.ndarray:
-    """Hourly values ``[24, F]``, NaN where there is none."""
-    hours = _hours(table)
-    values = np.full((HOURS, len(concepts)), np.nan)
-    inside = (hours >= 0) & (hours < HOURS)
-    for column, concept in enumerate(concepts):
-        if concept.name in table.columns:
-            values[hours[inside], column] = table[concept.name].to_numpy(dtype=np.float64)[inside]
-    return values
 
 
 def _hours(table: "pandas.DataFrame") -> np.ndarray:

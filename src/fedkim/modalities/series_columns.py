@@ -72,16 +72,13 @@ def widened(table: "pandas.DataFrame", given: Mapping[str, str], own: bool, what
     table = table.assign(value=values, hour=whole_hours(table, what))
     keys = [key for key in ("stay_id", "hour") if key in table.columns]
     parts = []
-    plausible = np.zeros(len(table), dtype=bool)
-    for concept, rows in table.groupby("concept", sort=True):
-        low, high = BY_NAME[str(concept)].low, BY_NAME[str(concept)].high
-        plausible[table["concept"] == concept] = rows["value"].between(low, high)
+    low, high = (
+        table["concept"].map({name: getattr(c, end) for name, c in BY_NAME.items()}) for end in ("low", "high")
+    )
+    table = table.assign(plausible=table["value"].between(low, high))
     # a zero of a sensor that fell off is no half of a median; where an hour has nothing else it stays, and is told
-    hourly = [table[key] for key in ("concept", "stay_id", "hour") if key in table.columns]
-    table = table.loc[
-        plausible
-        | ~table.assign(plausible=plausible).groupby(hourly, dropna=False)["plausible"].transform("any").to_numpy()
-    ]
+    some = table.groupby(["concept", *keys], dropna=False)["plausible"].transform("any")
+    table = table[table["plausible"] | ~some]
     for concept, rows in table.groupby("concept", sort=True):
         cells = rows.groupby(keys)["value"]
         parts.append((cells.sum(min_count=1) if concept in SUMMED else cells.median()).rename(concept))

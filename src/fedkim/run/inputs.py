@@ -60,6 +60,32 @@ def read_inputs(
     return inputs
 
 
+def table_warnings(
+    table: Any, modalities: Iterable[str], *, stay: Any, until_hour: int | None, units: str | None, option: str
+) -> list[str]:
+    """What of an ICU table (a file or a DataFrame) isn't read as it might be meant: values that nobody can show, hours left out.
+
+    Args:
+        table: as :func:`fedkim.modalities.series.read_table` takes it.
+        modalities: those that were read from it.
+        stay: which stay.
+        until_hour: the window's end; None: the first day.
+        units: of headers that carry none.
+        option: what the caller says for ``until_hour``.
+    """
+    from fedkim.modalities.series import hours_beyond, implausible
+
+    told = []
+    for modality in modalities:
+        told += implausible(table, modality, stay=stay, until_hour=until_hour, units=units or "")
+    later = hours_beyond(table, stay=stay, units=units or "") if until_hour is None else 0
+    if later:
+        told.append(
+            f"the table goes on for {later} hours after the first day, which are left out; {option} chooses another day"
+        )
+    return told
+
+
 def require_units(table: Path, units: str | None) -> None:
     """Refuse a table whose units nobody has stated: a value in another unit looks like another patient.
 

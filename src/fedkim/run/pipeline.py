@@ -17,7 +17,7 @@ from fedkim.injection import InjectionTrainer, Injector
 from fedkim.injection.llms import choose_device, choose_dtype
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
-from fedkim.recipe import Recipe, import_plugins
+from fedkim.recipe import Recipe, import_plugins, plugin_digests
 from fedkim.run.network import Network, recall_declared, remember_declared
 from fedkim.run.predictions_file import write_predictions
 from fedkim.run.result import Clock, describe_run, write_report_beside
@@ -68,9 +68,8 @@ def run_recipe(
         stored = store.result()
         if stored and stored["run_info"]["split"] == split:
             import_plugins(recipe.run.plugins)
-            made = stored["run_info"]["environment"]
-            now = environment(recipe.run.plugins)
-            require_same_plugins(made, now, f"result of {store.folder}", "run it anew with --force, or undo the change")
+            made, own = stored["run_info"]["environment"], plugin_digests(recipe.run.plugins)
+            require_same_plugins(made, own, f"result of {store.folder}", "run it anew with --force, or undo the change")
             if not network and (recipe.data.source == "hospital" or not same_folders(recipe, store.recipe())):
                 require_same_data(store.folder, load_data(recipe))
             return stored

@@ -14,17 +14,17 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.evaluation.answers import generate, score
 from fedkim.injection import Injector, Route
 from fedkim.modalities.image import read_image
-from fedkim.modalities.series import CONCEPTS, hours_beyond, implausible, read_table
+from fedkim.modalities.series import CONCEPTS, read_table
 from fedkim.modalities.signal import read_record
 from fedkim.modalities.signal_files import leads_of
 from fedkim.modalities.text import safe_question
 from fedkim.progress import Progress, Silent
-from fedkim.recipe import Recipe, import_plugins
+from fedkim.recipe import Recipe, import_plugins, plugin_digests
 from fedkim.run.export import export_run
-from fedkim.run.inputs import require_units
+from fedkim.run.inputs import require_units, table_warnings
 from fedkim.run.pipeline import refuse_uninjected, score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
-from fedkim.store import Committed, RunStore, environment, require_same_plugins
+from fedkim.store import Committed, RunStore, require_same_plugins
 from fedkim.tasks import TASKS, Task
 
 
@@ -69,9 +69,8 @@ class Run:
             raise FedkimError(
                 f"run {self.folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
             )
-        now = environment(self.recipe.run.plugins)
-        remedy = "undo the change, or run its recipe anew"
-        require_same_plugins(committed.manifest.get("environment", {}), now, f"rounds of {self.folder}", remedy)
+        own, remedy = plugin_digests(self.recipe.run.plugins), "undo the change, or run its recipe anew"
+        require_same_plugins(committed.manifest.get("environment", {}), own, f"rounds of {self.folder}", remedy)
         return committed
 
     @cached_property
@@ -263,12 +262,11 @@ class Run:
         warnings: list[str] = []
         for modality, value in given.items():
             if modality in CONCEPTS and not isinstance(value, Tensor):
-                place: dict[str, Any] = {"stay": window.stay, "units": window.units or ""}
-                warnings += implausible(value, modality, until_hour=window.until_hour, **place)
-                later = hours_beyond(value, **place) if window.until_hour is None else 0
-                if later:
-                    told = f"the table goes on for {later} hours after the first day, which are left out; until_hour chooses another day"
-                    warnings += [told] if told not in warnings else []
+                doubts = table_warnings(
+                    value, [modality], stay=window.stay, until_hour=window.until_hour, units=window.units,
+                    option="until_hour",
+                )  # fmt: skip
+                warnings += [doubt for doubt in doubts if doubt not in warnings]
         if task.name not in self.recipe.tasks.seen:
             warnings.append("no hospital trained for this task: the answer may be that of the nearest trained question")
         total, done = self.recipe.federation.rounds, self.committed.round

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedkim.aggregation import Algorithm, check_owners, make_algorithm
-from fedkim.data.hospital.site_file import SITE_NAME
 from fedkim.data.partition import partition
 from fedkim.data.registry import SOURCES
 from fedkim.data.sample import Dataset, Sample
 from fedkim.data.shifts import check_shifts, shifted
+from fedkim.data.site_names import SITE_NAME
 from fedkim.engines.inprocess import participants
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor, owned_components

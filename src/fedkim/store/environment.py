@@ -40,21 +40,21 @@ def code_digest() -> str:
     return hasher.hexdigest()[:32]
 
 
-def require_same_plugins(before: Mapping[str, Any], now: Mapping[str, Any], what: str, remedy: str) -> None:
+def require_same_plugins(before: Mapping[str, Any], digests: Mapping[str, str], what: str, remedy: str) -> None:
     """Refuse what other code of a plug-in has made: a recipe names the plug-in and says nothing of its code.
 
     Args:
-        before: the environment of the rounds or result already there.
-        now: this process's; both as :func:`environment` gives them.
+        before: the environment of the rounds or result already there, as :func:`environment` gives it.
+        digests: of the plug-ins as this process has imported them.
         what: the rounds or result, for the message.
         remedy: what to do instead.
 
     Raises:
         FedkimError: a plug-in that both know has changed.
     """
-    old, new = before.get("plugins", {}), now.get("plugins", {})
-    for name in sorted(old.keys() & new.keys()):
-        if old[name] != new[name]:
+    old = before.get("plugins", {})
+    for name in sorted(old.keys() & digests.keys()):
+        if old[name] != digests[name]:
             found = f"made with other code of the plug-in {name!r} than it has now"
             raise FedkimError(what, found=found, remedy=remedy)
 
@@ -70,7 +70,9 @@ def refuse_other_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
     Raises:
         FedkimError: other threads, device, dtype or code of a plug-in than the rounds already there.
     """
-    require_same_plugins(before, now, "the rounds already there", "start anew with --force, or undo the change")
+    require_same_plugins(
+        before, now.get("plugins", {}), "the rounds already there", "start anew with --force, or undo the change"
+    )
     for name in differences(before, now):
         if name in _DECISIVE:
             raise FedkimError(

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from fedkim.data.hospital.stays import Layout, read_stays
+from fedkim.data.hospital.layout import Layout
+from fedkim.data.hospital.stays import read_stays
 from fedkim.errors import FedkimError
 from fedkim.modalities.image import read_image
 from fedkim.modalities.signal import SECONDS, prepare
@@ -70,11 +71,12 @@ def layout_of(settings: Mapping[str, Any]) -> Layout:
 
 def _known_order(wave: Wave) -> Wave:
     """The standard twelve in their order, or a single lead: of any others nobody knows that all files have them alike."""
-    if len(wave.leads) > 1 and {lead.lower() for lead in wave.leads} != {lead.lower() for lead in STANDARD_LEADS}:
+    wave = standard_order(wave)
+    if len(wave.leads) > 1 and wave.leads != STANDARD_LEADS:
         found, expected = f"{len(wave.leads)} leads in an order of the file's own", "the standard twelve, or one"
         remedy = "declare data.ecg.leads"
         raise FedkimError("an ECG", found=found, expected=expected, remedy=remedy, code="E-ECG-LEADS")
-    return standard_order(wave)
+    return wave
 
 
 def _quiet(error: FedkimError, path: Path, what: str, code: str) -> FedkimError:

@@ -32,7 +32,6 @@ Nothing is guessed: an unknown key is an error with a hint, and a column without
 tables ``[policy]`` and ``[coordinator]`` are passed on as they are; a federation reads them.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,11 +41,11 @@ from typing import Any, Literal
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import open_regular
 from fedkim.data.hospital.typed_tables import broken_toml, filled, kind_of, short
+from fedkim.data.site_names import SITE_NAME
 from fedkim.errors import unknown
 
 LARGEST = 1 << 20
 """Bytes of a site.toml; a larger one is something else."""
-SITE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
 """What a site may be called: names go into events, files and messages."""
 
 

@@ -14,10 +14,8 @@ Of several plausible values in one hour the median counts, of urine the sum, as 
 :mod:`fedkim.modalities.series_tables`, which reads one patient's table, this notes everything that is wrong.
 """
 
-import math
 import re
 import threading
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +24,8 @@ import numpy as np
 from torch import Tensor
 
 from fedkim.data.findings import Findings
+from fedkim.data.hospital.layout import Layout
+from fedkim.data.hospital.measurements import as_numbers
 from fedkim.data.hospital.table import Table, read_table
 from fedkim.data.hospital.words import counted
 from fedkim.errors import FedkimError
@@ -35,28 +35,6 @@ from fedkim.modalities.series_tables import SUMMED
 from fedkim.modalities.units import BY_NAME, Conversion, conversion, suspicion
 
 _HEADER = re.compile(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]")
-_NUMBER = re.compile(r"[-+]?(?:\d{1,40}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?", re.ASCII)
-_COMMA = re.compile(r"[-+]?\d{1,40},\d{1,40}", re.ASCII)
-_NO_NUMBER = ("nan", "inf", "-inf", "+inf", "infinity", "-infinity")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How a table of stays is laid out: ``[data.series]`` with what the tables have in common, hashable."""
-
-    form: str = "wide"
-    stay: str = ""
-    """Column of the stay's id; empty: the file holds one stay."""
-    hour: str = "hour"
-    concept: str = "concept"
-    value: str = "value"
-    columns: tuple[tuple[str, str], ...] = ()
-    units: tuple[tuple[str, str], ...] = ()
-    sentinels: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ("",)
-    encoding: str = "utf-8"
-    delimiter: str = ","
-    decimal: str = "."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,14 +58,13 @@ class Stays:
         for modality, concepts in CONCEPTS.items():
             values = np.full((HOURS, len(concepts)), np.nan)
             for column, concept in enumerate(concepts):
-                hours, numbers = self.by_stay[stay].get(concept.name, (np.empty(0), np.empty(0)))
-                shown = (numbers >= concept.low) & (
-                    numbers <= concept.high
-                )  # a zero of a sensor that fell off is no half of a median
-                hours, numbers = hours[shown], numbers[shown]
+                hours, measured = self.by_stay[stay].get(concept.name, (np.empty(0), np.empty(0)))
+                # a zero of a sensor that fell off is no half of a median
+                plausible = (measured >= concept.low) & (measured <= concept.high)
+                hours, measured = hours[plausible], measured[plausible]
                 places = np.floor(hours).astype(int) - (until_hour - HOURS)
                 for place in np.unique(places[(places >= 0) & (places < HOURS) & (hours >= 0)]):
-                    inside = numbers[places == place]
+                    inside = measured[places == place]
                     values[place, column] = inside.sum() if concept.name in SUMMED else np.median(inside)
             tensors[modality] = prepare_values(values, concepts)
         if not any(tensor.any() for tensor in tensors.values()):
@@ -133,7 +110,9 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> dict[str, dict[
         findings.add("E-SERIES-COLUMN", file=table.name, field=header, found=found, remedy="correct [data.series]")
     if absent:
         return {}
-    hours = _numbers(table, layout.hour, replace(layout, sentinels=()), findings)  # hour 0 may be, where a 0 means off
+    hours = as_numbers(
+        table, layout.hour, replace(layout, sentinels=()), findings
+    )  # hour 0 may be, where a 0 means off
     wrong = int((~np.isfinite(hours)).sum())
     if wrong:
         found, expected = f"{counted(wrong, 'row')} without a number", "hours since admission: 0, 1, 2.5"
@@ -171,7 +150,7 @@ def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
             continue
         unit = match[2] if match and header not in theirs_to_ours else units.get(concept)
         rule = _rule(concept, unit, table.name, findings)
-        values = _numbers(table, header, layout, findings)
+        values = as_numbers(table, header, layout, findings)
         if rule is not None:
             rows = np.flatnonzero(np.isfinite(values))
             cells[concept] = (rows, _plausible(values[rows] * rule.factor + rule.offset, concept, table.name, findings))
@@ -191,7 +170,7 @@ def _long(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
     theirs_to_ours = {named.get(concept, concept): concept for concept in BY_NAME}
     concepts = [theirs_to_ours.get(word) for word in table.columns[layout.concept]]
     wanted = np.array([concept is not None for concept in concepts], dtype=bool)
-    values = _numbers(table, layout.value, layout, findings, wanted)
+    values = as_numbers(table, layout.value, layout, findings, wanted)
     other = int((~wanted).sum())
     if other:
         found, remedy = (
@@ -225,75 +204,6 @@ def _rule(concept: str, unit: str | None, name: str, findings: Findings) -> Conv
         found = "a unit without a conversion"
         findings.add(error.code, file=name, field=concept, found=found, expected=error.expected, remedy="convert it")
         return None
-
-
-def _numbers(
-    table: Table, header: str, layout: Layout, findings: Findings, wanted: np.ndarray | None = None
-) -> np.ndarray:
-    """A column as float64; NaN where nothing was measured, with a finding for what is no number."""
-    counts, first = Counter[str](), dict[str, int]()
-    values = np.full(table.num_rows, np.nan)
-    words = [_pointed(word, layout) for word in layout.sentinels]
-    sentinels = set(layout.sentinels) | {_float(word) for word in words if _NUMBER.fullmatch(word)}
-    for row, cell in enumerate(table.columns[header]):
-        if cell in layout.missing or (wanted is not None and not wanted[row]):
-            continue
-        word = _pointed(cell, layout)
-        if layout.decimal == "," and "." in cell and header not in table.native and cell not in sentinels:
-            counts["point"] += 1  # 1.250 may be a thousand and more
-            first.setdefault("point", row + 1)
-            continue
-        if _NUMBER.fullmatch(word):
-            number = _float(word)
-            if number in sentinels:
-                counts["sentinel"] += 1
-            elif math.isfinite(number):
-                values[row] = number
-            else:
-                counts["endless"] += 1
-            continue
-        kind = "number"
-        if cell in sentinels:
-            kind = "sentinel"
-        elif cell.lower() in _NO_NUMBER:
-            kind = "endless"
-        elif _COMMA.fullmatch(cell):
-            kind = "comma"
-        counts[kind] += 1
-        first.setdefault(kind, row + 1)
-    for kind, (code, found, expected, remedy) in _KINDS.items():
-        if counts[kind]:
-            row_number = first.get(kind) if code.startswith("E-") else None
-            findings.add(
-                code, file=table.name, row=row_number, field=header, found=f"{counted(counts[kind], 'cell')} {found}", expected=expected,
-                remedy=remedy,
-            )  # fmt: skip
-    return values
-
-
-_KINDS = {
-    "sentinel": ("I-SERIES-SENTINEL", "declared in data.series.sentinels", "", "counted as not measured"),
-    "endless": ("W-SERIES-NONFINITE", "with NaN or infinity", "", "counted as not measured"),
-    "point": (
-        "E-SERIES-DECIMAL",
-        "with a point beside a declared decimal comma",
-        "a comma, and nothing between thousands",
-        "export without them",
-    ),
-    "comma": ("E-SERIES-DECIMAL", "with a decimal comma", "a point", 'declare decimal = "," if it is one'),
-    "number": ("E-SERIES-NUMBER", "without a number", "numbers", "declare the words in data.series.sentinels"),
-}
-
-
-def _pointed(cell: str, layout: Layout) -> str:
-    return cell.replace(",", ".") if layout.decimal == "," and "." not in cell else cell
-
-
-def _float(word: str) -> float:
-    try:
-        return float(word)
-    except (ValueError, OverflowError):
-        return math.nan
 
 
 def _plausible(values: np.ndarray, concept: str, name: str, findings: Findings) -> np.ndarray:

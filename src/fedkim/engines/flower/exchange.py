@@ -14,11 +14,12 @@ from flwr.serverapp import Grid
 
 from fedkim.aggregation import Rejection
 from fedkim.engines.flower.content import pack, unpack
-from fedkim.engines.flower.messages import Reply, Request, reply_from, to_header
+from fedkim.engines.flower.messages import Request, reply_from, to_header
 from fedkim.engines.flower.roster import Node, Registered, online
+from fedkim.engines.flower.updates import update_from
 from fedkim.engines.flower.waiting import Asked, RoundSoFar, Waiting
 from fedkim.engines.inprocess import participants
-from fedkim.engines.wire import component_digests, decode, state_from, upload_form
+from fedkim.engines.wire import component_digests
 from fedkim.errors import FedkimError
 from fedkim.state import State, Update
 
@@ -26,9 +27,6 @@ POLL = 0.3
 """Seconds between two looks for replies."""
 ROLL_CALL = 3.0
 """Seconds between two looks at who is connected."""
-AGAIN = 3.0
-"""Seconds, doubled with each question, before a site is asked again whose worker or connection failed."""
-LONGEST_WAIT = 60.0
 MOST_QUESTIONS = 5
 """So often a site is asked in one attempt at a round: when its process came back, or lacked a component."""
 _PASSING = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
@@ -196,7 +194,7 @@ class FlowerExchange:
                 (identity,) = self.grid.push_messages([message]) or [None]
             except Exception as error:  # of Flower's transport or database: it may pass, and the deadline decides
                 self.tell("transport-error", round=ours.number, site=site, reason=f"push-{type(error).__name__}")
-                self._later(ours, site)
+                ours.later(site, time.monotonic())
                 continue
             if identity:
                 asked[identity] = Asked(site, node, nonce, time.monotonic(), len(body))
@@ -216,7 +214,7 @@ class FlowerExchange:
                 ours.why[site] = "E-MESSAGE"
                 ours.unreadable[site] = ours.unreadable.get(site, 0) + 1
                 del asked[identity]
-                self._later(ours, site)
+                ours.later(site, time.monotonic())
                 if ours.unreadable[site] >= MOST_UNREADABLE:
                     ours.out.add(site)
         return found
@@ -245,7 +243,7 @@ class FlowerExchange:
         site, number = question.site, ours.number
         if message.has_error():
             self.tell("transport-error", round=number, site=site, reason=f"flower-{message.error.code}")
-            self._later(ours, site, counted=message.error.code not in _PASSING)
+            ours.later(site, time.monotonic(), counted=message.error.code not in _PASSING)
             return None
         try:
             header, body = unpack(message.content)
@@ -259,14 +257,14 @@ class FlowerExchange:
                 return None
             if reply.code == "E-WORKER":
                 self.tell("worker-away", round=number, site=site)
-                self._later(ours, site)
+                ours.later(site, time.monotonic())
                 return None
             if reply.status != "ok":
                 ours.out.add(site)
                 ours.why[site] = reply.code or reply.status
                 self.tell("refused", round=number, site=site, reason=ours.why[site])
                 return None
-            update = self._update(ours.slices[site], site, number, reply, body)
+            update = update_from(reply, body, ours.slices[site], self.sites[site], uploads=self.uploads)
         except (FedkimError, ValueError) as error:
             ours.out.add(site)
             ours.why[site] = str(getattr(error, "code", "")) or "E-MESSAGE"
@@ -285,29 +283,6 @@ class FlowerExchange:
             digest=reply.audit or None,
         )
         return update
-
-    def _later(self, ours: RoundSoFar, site: str, *, counted: bool = False) -> None:
-        """Ask again, but not at once: a worker that reads its data needs a while. Such a question isn't counted; the deadline decides."""
-        ours.questions[site] -= not counted
-        ours.failures[site] = ours.failures.get(site, 0) + 1
-        ours.not_before[site] = time.monotonic() + min(LONGEST_WAIT, AGAIN * 2 ** ours.failures[site])
-
-    def _update(self, base: State, site: str, number: int, reply: Reply, body: bytes) -> Update:
-        declared = self.sites[site].declared
-        form = upload_form(base, unchanged=reply.unchanged, uploads=self.uploads)
-        sent = state_from(body, most=base.num_bytes, expected=form)
-        if not set(reply.num_examples) | set(reply.unchanged) <= set(declared):
-            raise FedkimError("an update", found="a component that isn't the site's")
-        if any(count > declared[name] for name, count in reply.num_examples.items()):
-            raise FedkimError("an update", found="more examples than the site declared")
-        return Update(
-            site=site,
-            round=number,
-            base_digest=reply.base,
-            state=decode(sent, base, unchanged=reply.unchanged, uploads=self.uploads),
-            num_examples=dict(reply.num_examples),
-            metrics={"loss": 0.0, "seconds": reply.seconds, **reply.metrics},
-        )
 
 
 def _components(sites: Mapping[str, Registered]) -> list[str]:

@@ -20,6 +20,9 @@ from fedkim.errors import FedkimError
 _DEATH_SIGNAL = 1
 """``PR_SET_PDEATHSIG`` of prctl(2)."""
 
+COMMAND_SECONDS = 120.0
+"""For a program that is to end by itself."""
+
 TESTED = ((1, 41), (1, 43))
 """From this version of Flower up to, not including, that one."""
 
@@ -119,6 +122,25 @@ def program(name: str) -> str:
     if not found:
         raise FedkimError(f"program {name}", found="nowhere", remedy=remedy)
     return found
+
+
+def run_to_end(command: Sequence[str], environment: Mapping[str, str], what: str, *, given: str = "") -> str:
+    """What a program prints that ends by itself; ``given`` stands on its stdin.
+
+    Raises:
+        FedkimError: it failed, or didn't end in :data:`COMMAND_SECONDS`.
+    """
+    again = "start again: it resumes"
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=COMMAND_SECONDS, input=given
+        )
+    except subprocess.TimeoutExpired:
+        raise FedkimError(what, found=f"no end after {COMMAND_SECONDS:g} s", remedy=again) from None
+    if done.returncode or '"success": false' in done.stdout:
+        found = " ".join((done.stdout + done.stderr).split())[-300:]
+        raise FedkimError(what, found=found or f"status {done.returncode}", remedy=again)
+    return done.stdout
 
 
 def wait_for_port(host: str, port: int, child: Child, seconds: float) -> None:

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from fedkim.engines.flower.roster import Node
 from fedkim.state import State
 
+AGAIN = 3.0
+"""Seconds, doubled with each failure, before a site is asked again whose worker or connection failed."""
+LONGEST_WAIT = 60.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Waiting:
@@ -52,6 +56,14 @@ class RoundSoFar:
     """The last thing that was wrong with a site, as a code."""
     not_before: dict[str, float] = field(default_factory=dict)
     """When a site whose worker or connection failed may be asked again."""
+
+    def later(self, site: str, now: float, *, counted: bool = False) -> None:
+        """Ask a site again, but not at once: a worker that reads its data needs a while. Unless ``counted`` the question counts for
+        nothing, and the deadline decides.
+        """
+        self.questions[site] -= not counted
+        self.failures[site] = self.failures.get(site, 0) + 1
+        self.not_before[site] = now + min(LONGEST_WAIT, AGAIN * 2 ** self.failures[site])
 
     def begin(self) -> None:
         """Begin an attempt: who failed in the one before may be asked again."""
