@@ -45,12 +45,30 @@ def test_a_site_owns_what_its_tasks_and_modalities_make(manifest):
     file = load_federation_file(manifest)
     with pytest.raises(FedkimError, match="checked over TLS alone"):
         require_sites(file)
-    make_certificates(manifest.parent / "tls", ["127.0.0.1"])
-    names = 'authority = "tls/ca.crt"\ncertificate = "tls/server.pem"\nkey = "tls/server.key"\n'
-    manifest.write_text(manifest.read_text() + "[tls]\n" + names)
+    sealed(manifest)
     require_sites(load_federation_file(manifest))
     assert file.declared()["site-1"] == {"decoder.lung_opacity": 9, "encoder.image": 9}
     assert file.run_recipe.digest() == file.recipe.digest() == RECIPE.digest()
+
+
+def sealed(manifest):
+    """The manifest with certificates, so that it could be run."""
+    make_certificates(manifest.parent / "tls", ["127.0.0.1"])
+    names = 'authority = "tls/ca.crt"\ncertificate = "tls/server.pem"\nkey = "tls/server.key"\n'
+    manifest.write_text(manifest.read_text() + "[tls]\n" + names)
+
+
+def test_a_key_that_was_mistyped_or_stands_twice_is_told_by_its_sites_name(manifest):
+    sealed(manifest)
+    sites = tomllib.loads(manifest.read_text())["sites"]
+    first, second = (sites[name]["public_key"] for name in ("site-1", "site-2"))
+    whole = manifest.read_text()
+    manifest.write_text(whole.replace(second, first + " of the ward upstairs"))
+    with pytest.raises(FedkimError, match=r"\[sites.site-2\] public_key, found the key of site 'site-1'"):
+        require_sites(load_federation_file(manifest))
+    manifest.write_text(whole.replace(first, first[:60]))
+    with pytest.raises(FedkimError, match=r"\[sites.site-1\] public_key, found something else.*fedkim site keys"):
+        require_sites(load_federation_file(manifest))
 
 
 def test_adding_and_removing_leave_the_rest_as_it_was(manifest):
@@ -92,6 +110,23 @@ def test_a_site_that_cant_be_removed_without_its_neighbour_is_no_success(manifes
     with pytest.raises(FedkimError, match="by hand"):
         remove_site(manifest, name="site-1")
     assert manifest.read_text() == text
+
+
+def test_a_change_that_wouldnt_be_understood_never_stands_in_the_manifest(manifest, monkeypatch):
+    before = manifest.stat()
+    line = make_site_keys(manifest.parent / "more.key")
+    with pytest.raises(FedkimError, match=r"federation.toml: \[sites.more\]: unknown task 'ecg'"):
+        add_site(manifest, name="more", key=line, modalities=["signal"], tasks=["ecg"], max_examples=5)
+    after = manifest.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_manifest_behind_a_link_is_changed_where_it_lies(manifest):
+    link = manifest.parent / "here.toml"
+    link.symlink_to(manifest)
+    remove_site(link, name="site-1")
+    assert link.is_symlink()
+    assert list(load_federation_file(manifest).sites) == ["site-2"]
 
 
 def test_two_sites_never_share_a_key(manifest):

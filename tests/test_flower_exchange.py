@@ -9,6 +9,7 @@ import torch
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
 import flwr.app
+import httpx
 
 from fedkim.aggregation import Rejection
 from fedkim.data.hospital.site_file import HospitalData
@@ -18,7 +19,7 @@ from fedkim.engines.flower import waiting
 from fedkim.engines.flower.content import CODEC, pack, unpack
 from fedkim.engines.flower.exchange import FlowerExchange
 from fedkim.engines.flower.roster import Registered
-from fedkim.engines.flower.waiting import Waiting
+from fedkim.engines.flower.waiting import RoundSoFar, Waiting
 from fedkim.errors import FedkimError
 from fedkim.extraction.training import DivergedError
 from fedkim.run.world import build_world
@@ -28,6 +29,7 @@ from fedkim.site.keys import make_site_keys
 from fedkim.site.participant import Participant
 from fedkim.site.policy import Policy
 from fedkim.state import State, Update
+from fedkim.store.files import file_digest
 from flower_grid import Clock, Grid
 from small_recipe import small
 
@@ -65,6 +67,7 @@ def hospitals(world, tmp_path_factory):
             policy=policy,
             coordinator=None,
             records=folder / name,
+            read=("", file_digest(folder / "recipe.toml")),
         )
         found[name] = Answering(site, AuditLog(site.audit))
     KEYS["stranger"] = make_site_keys(folder / "stranger.key")
@@ -199,7 +202,7 @@ def test_error_replies_dont_count_and_the_site_is_asked_again_a_bounded_number_o
     grid.answers[1] = lambda header, body: 5
     got = given(make(quorum=2)(1, world.initial))
     assert got == {"site-2", "site-3"}
-    assert len([number for number, *_ in grid.pushed if number == 1]) <= module.MOST_QUESTIONS
+    assert len([number for number, *_ in grid.pushed if number == 1]) <= waiting.MOST_QUESTIONS
     assert set(told(events, "transport-error")) == {("site-1", "flower-5")}
 
 
@@ -444,7 +447,7 @@ def test_a_worker_that_reads_its_data_for_long_is_waited_for_and_no_question_is_
     grid.answers[2] = answer
     monkeypatch.setattr(waiting, "LONGEST_WAIT", 7.0)
     assert len(list(make()(1, world.initial))) == 3
-    assert len(asked) > module.MOST_QUESTIONS
+    assert len(asked) > waiting.MOST_QUESTIONS
     assert max(later - sooner for sooner, later in pairwise(asked)) < 12
 
 
@@ -464,7 +467,7 @@ def test_a_reply_that_flower_cannot_unpack_is_its_sites_alone(world, federation)
     with pytest.raises(FedkimError, match=r"site-1 \(E-MESSAGE\)"):
         list(make(quorum=3)(2, world.initial))
     asked = [number for number, header, _ in grid.pushed if header["round"] == 2 and number == 1]
-    assert len(asked) == 2 * module.MOST_UNREADABLE, "in each of two attempts"
+    assert len(asked) == 2 * waiting.MOST_UNREADABLE, "in each of two attempts"
 
 
 def test_a_question_that_cannot_be_handed_over_is_tried_again(world, federation):
@@ -480,3 +483,116 @@ def test_a_question_that_cannot_be_handed_over_is_tried_again(world, federation)
     grid.push_messages = push
     assert len(list(make()(1, world.initial))) == 3
     assert told(events, "transport-error") == [("site-3", "push-OSError")] * 2
+
+
+def http_500():
+    """What Flower's Grid raises when the SuperLink has an error of its own."""
+    request = httpx.Request("POST", "https://127.0.0.1")
+    return httpx.HTTPStatusError("500", request=request, response=httpx.Response(500, request=request))
+
+
+def reasons(answers):
+    return {answer.site: (answer.code, answer.reason) for answer in answers if isinstance(answer, Rejection)}
+
+
+def known(header):
+    return {name: header[name] for name in ("run", "round", "site", "nonce")}
+
+
+def test_where_flower_cannot_say_who_is_connected_it_goes_by_what_it_said_last(world, federation):
+    make, grid, events = federation
+    whole, looks = grid.get_nodes, []
+
+    def look():
+        looks.append(None)
+        if len(looks) in (1, 3):  # as the sites are waited for, and as the round begins
+            raise http_500()
+        return whole()
+
+    grid.get_nodes = look
+    exchange = make()
+    assert exchange.wait_for_sites() == ["site-1", "site-2", "site-3"]
+    assert len(list(exchange(1, world.initial))) == 3
+    assert told(events, "transport-error") == [(None, "nodes-HTTPStatusError")] * 2
+    assert module.time.now < 3, "a round doesn't wait for the next roll call"
+
+
+def test_an_outage_of_the_superlink_is_no_sites_fault_and_ends_no_attempt(world, federation):
+    make, grid, events = federation
+    whole = grid.pull_messages
+
+    def pull(identities):
+        if module.time.now < 20:
+            raise http_500()
+        return whole(identities)
+
+    grid.pull_messages = pull
+    assert given(make(attempts=1)(1, world.initial)) == {"site-1", "site-2", "site-3"}
+    assert {reason for _, reason in told(events, "transport-error")} == {"pull-HTTPStatusError"}
+
+
+def test_what_was_wrong_with_an_earlier_answer_isnt_said_of_a_site_that_gives_none(world, federation):
+    make, grid, _ = federation
+    whole, spoilt = grid.pull_messages, []
+
+    def pull(identities):
+        found = whole(identities)
+        if found and not spoilt and grid.pushed[int(identities[0].split("-")[1])][0] == 1:
+            spoilt.append(found)
+            grid.answers[1] = lambda header, body: None
+            raise KeyError("an object that names a child of nobody")
+        return found
+
+    grid.pull_messages = pull
+    assert reasons(make(quorum=2)(1, world.initial)) == {"site-1": ("E-ABSENT", "no answer in time")}
+
+
+def test_a_question_that_is_no_request_is_told_as_such_on_both_sides(world, federation, hospitals, capsys):
+    make, grid, events = federation
+    grid.answers[2] = lambda header, body: hospitals["site-2"].answer({**header, "more": "Jane Canary Doe"}, body)
+    assert reasons(make(quorum=2)(1, world.initial))["site-2"][0] == "E-REQUEST"
+    assert told(events, "refused") == [("site-2", "E-REQUEST")]
+    out = capsys.readouterr().out
+    assert "a request's header, found other fields" in out
+    assert "Canary" not in out
+
+
+def test_a_site_whose_worker_is_down_all_round_is_left_out_for_that(world, federation):
+    make, grid, _ = federation
+    grid.answers[2] = lambda header, body: ({**known(header), "status": "failed", "code": "E-WORKER"}, b"")
+    assert reasons(make(quorum=2)(1, world.initial)) == {"site-2": ("E-WORKER", "its worker isn't running")}
+
+
+def test_a_site_that_always_lacks_something_is_left_out_for_that(world, federation):
+    make, grid, events = federation
+    grid.answers[2] = lambda header, body: ({**known(header), "status": "need"}, b"")
+    assert reasons(make(quorum=2)(1, world.initial)) == {"site-2": ("E-QUESTIONS", "asked too often")}
+    assert told(events, "absent") == [("site-2", "asked-too-often")]
+    assert len([number for number, *_ in grid.pushed if number == 2]) == waiting.MOST_QUESTIONS
+
+
+@pytest.mark.parametrize("refused", [[], [None]])
+def test_a_question_that_flower_doesnt_take_is_told_counts_for_nothing_and_is_tried_again(refused, world, federation):
+    make, grid, events = federation
+    whole, refusals = grid.push_messages, []
+
+    def push(messages):
+        if messages[0].metadata.dst_node_id == 3 and len(refusals) < waiting.MOST_QUESTIONS:
+            refusals.append(messages)
+            return refused
+        return whole(messages)
+
+    grid.push_messages = push
+    assert given(make(attempts=1)(1, world.initial)) == {"site-1", "site-2", "site-3"}
+    assert told(events, "transport-error") == [("site-3", "push-refused")] * waiting.MOST_QUESTIONS
+
+
+def test_the_first_wait_is_the_shortest_and_however_often_a_site_fails_none_is_longer_than_the_longest():
+    ours = RoundSoFar(number=1, slices={})
+    waits = []
+    for _ in range(2000):
+        assert ours.count_question("site-1")
+        ours.later("site-1", 100.0)
+        waits.append(ours.not_before["site-1"] - 100.0)
+    assert waits[:3] == [waiting.AGAIN, 2 * waiting.AGAIN, 4 * waiting.AGAIN]
+    assert waits[-1] == max(waits) == waiting.LONGEST_WAIT

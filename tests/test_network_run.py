@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import re
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
 from fedkim.coordinator import server_app
 from fedkim.coordinator.federation_file import TLS, FederationFile, Member, Network
-from fedkim.coordinator.standing import read_standing
+from fedkim.coordinator.standing import read_standing, write_standing
 from fedkim.data.hospital.site_file import HospitalData
 from fedkim.engines.flower import exchange as module
 from fedkim.errors import FedkimError
@@ -27,6 +29,8 @@ from fedkim.site.audit import AuditLog
 from fedkim.site.keys import make_site_keys
 from fedkim.site.participant import Participant
 from fedkim.site.policy import Policy
+from fedkim.store.files import file_digest
+from fedkim.store.lock import Lock
 from flower_grid import Clock, Grid
 from small_recipe import small
 
@@ -49,7 +53,7 @@ def federation(tmp_path, monkeypatch):
         )  # fmt: skip
         site = Participant(
             path=tmp_path / f"{name}.toml", name=name, data=HospitalData(source="recipe", shard=name), policy=policy,
-            coordinator=None, records=tmp_path / name,
+            coordinator=None, records=tmp_path / name, read=("", file_digest(tmp_path / "recipe.toml")),
         )  # fmt: skip
         key = make_site_keys(tmp_path / f"{name}.key")
         grid.connect(number, key, Answering(site, AuditLog(site.audit)).answer)
@@ -143,3 +147,22 @@ def test_remedies_are_those_of_a_coordinator():
     assert (
         told.remedy == "restore the folder from a copy, or start anew in another folder ([recipe] out of the manifest)"
     )
+
+
+@pytest.mark.parametrize("itself", [False, True])
+def test_a_loop_ends_with_its_coordinator_whatever_that_said_last_unless_it_has_ended_by_itself(
+    itself, tmp_path, monkeypatch
+):
+    exits, ended = [], threading.Event()
+    monkeypatch.setattr(os, "_exit", exits.append)
+    coordinator = Lock(tmp_path / "coordinator.lock", "a coordinator", remedy="wait")
+    coordinator.acquire()
+    before = set(threading.enumerate())
+    server_app._end_with(coordinator.path, ended)
+    (watching,) = set(threading.enumerate()) - before
+    write_standing(tmp_path, "failed", reason="the federation's loop, found no sign of life")
+    if itself:
+        ended.set()
+    coordinator.release()
+    watching.join(30)
+    assert exits == ([] if itself else [75])

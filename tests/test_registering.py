@@ -2,6 +2,7 @@
 
 import json
 import socket
+import tomllib
 from dataclasses import replace
 
 import pytest
@@ -28,7 +29,7 @@ def link(tmp_path):
     child.start()
     try:
         wait_for_port("127.0.0.1", file.network.port, child, 60)
-        _write_connection(file, environment, "127.0.0.1")
+        _write_connection(file, environment)
 
         def nodes():
             listing = [program("flwr"), "supernode", "list", CONNECTION, "--format", "json"]
@@ -72,3 +73,25 @@ def test_a_port_of_another_program_is_told_before_anything_starts(tmp_path):
         with pytest.raises(FedkimError, match=rf"port {file.network.port} of 127.0.0.1, found another program"):
             start(file, print)
     assert file.state.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("0.0.0.0", "127.0.0.1:8000"),
+        ("localhost", "127.0.0.1:8000"),
+        ("::1", "[::1]:8000"),
+        ("::", "[::1]:8000"),
+        ("2001:db8::7", "[2001:db8::7]:8000"),
+        ("fedkim.example.org", "fedkim.example.org:8000"),
+    ],
+)
+def test_programs_of_the_coordinators_machine_speak_to_the_address_that_is_listened_on(host, address, tmp_path):
+    Federation(tmp_path, small("federation.sites=2"))
+    file = load_federation_file(tmp_path / "federation.toml")
+    file.state.mkdir()
+    file = replace(file, network=replace(file.network, host=host, port=8000))
+    environment = flower_environment(file.state / "flower")
+    _write_connection(file, environment)
+    text = (file.state / "flower" / "config.toml").read_text()
+    assert tomllib.loads(text)["superlink"][CONNECTION]["address"] == address

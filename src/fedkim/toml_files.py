@@ -17,13 +17,24 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     """
     name = f"{what} {path}"
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FedkimError(name, found="no such file", remedy="check the path") from None
     except OSError as error:
         raise FedkimError(name, found=error.strerror or "unreadable", expected="a TOML file") from None
     except UnicodeDecodeError as error:
         raise FedkimError(name, found=f"a byte that isn't UTF-8 at {error.start}") from None
+    return parse_toml(text, name)
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """The tables of a TOML text, which errors call ``name``; as :func:`read_toml`.
+
+    Raises:
+        FedkimError: not TOML.
+    """
+    try:
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         remedy = "values that are text stand in quotes"
         raise FedkimError(name, found=f"broken TOML ({error})", remedy=remedy) from None

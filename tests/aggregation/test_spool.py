@@ -72,3 +72,16 @@ def test_after_its_round_nothing_of_a_site_is_left_on_the_disk(tmp_path):
     mapped = list(Spool(tmp_path).through(updates))
     assert list(tmp_path.iterdir()) == []
     assert [update.state.digest() for update in mapped] == [update.state.digest() for update in updates]
+
+
+def test_its_folder_is_its_owners_alone_and_one_that_stood_open_is_closed(tmp_path):
+    (tmp_path / "open").mkdir(mode=0o755)
+    for folder in (tmp_path / "new" / "spool", tmp_path / "open"):
+        Spool(folder)
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FedkimError, match=r"spool .*file, found File exists; use a folder of this account's own"):
+        Spool(tmp_path / "file")

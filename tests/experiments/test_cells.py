@@ -13,7 +13,7 @@ from fedkim.experiments.cells import run_cell, run_matrix
 from fedkim.experiments.choice_table import choice_tables
 from fedkim.experiments.choosing import read_chosen, write_chosen
 from fedkim.experiments.claims import decide
-from fedkim.experiments.comparison import markdown, write_comparison
+from fedkim.experiments.comparison import markdown, matrices_in, write_comparison
 from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
 from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import read_scores
@@ -157,6 +157,20 @@ def test_the_comparison_writes_page_tables_and_figures(done, tmp_path):
     assert "| 11a. The sites gain from the language model in a round | ours |" in text
     assert "missing cells" in text  # FedPlug_L hasn't been run
     assert (tmp_path / "claims.svg").read_text().startswith('<svg xmlns="http://www.w3.org/2000/svg"')
+
+
+def test_of_a_folder_of_results_every_matrix_in_it_is_compared(done, tmp_path):
+    root, _ = done
+    results = tmp_path / "results"
+    shutil.copytree(root / "results" / "small-matrix", results / "small-matrix")
+    shutil.copytree(root / "results" / "small-matrix", results / "another")
+    (results / "demo").mkdir()
+    (results / "demo" / "fedkim--fedavg--seed0.json").write_text('{"run_info": {}}')  # a run's result, of no matrix
+    assert matrices_in(results) == [results / "another", results / "small-matrix"]
+    assert matrices_in(results / "small-matrix") == [results / "small-matrix"]
+    assert matrices_in(results / "demo") == [results / "demo"]
+    with pytest.raises(FedkimError, match="unreadable"):
+        write_comparison(results / "demo", tmp_path / "out")
 
 
 def test_a_document_gets_its_block_written_anew_and_keeps_the_rest(done, tmp_path):

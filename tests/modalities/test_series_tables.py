@@ -146,3 +146,9 @@ def test_a_number_among_the_words_of_a_column_is_a_sentinel_as_well(tmp_path):
     column[3], column[4] = "<10", "999"
     tensors = series.read_table(save(tmp_path, WIDE.assign(hr=column)), sentinels=(999, "<10"))
     assert tensors["vitals"][:, 7].tolist() == [float(hour not in (3, 4)) for hour in range(24)]
+
+
+def test_a_frame_s_index_may_have_a_column_s_name(expected):
+    table = long_table(hr=("bpm", 1), crea=("mg/dL", 1), urine=("mL", 1))
+    for frame in (table.set_index("hour"), table.set_index("hour", drop=False), table.set_index("concept", drop=False)):
+        assert same(series.read_table(frame), expected)

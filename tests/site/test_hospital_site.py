@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -10,12 +10,12 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
 from fedkim.aggregation import ALGORITHMS
 from fedkim.cli import main
-from fedkim.data.hospital import check
+from fedkim.data.hospital import check, load_site_file
 from fedkim.engines.flower.messages import Request, to_header
 from fedkim.engines.wire import component_digests
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor
-from fedkim.site import worker
+from fedkim.site import joining, worker
 from fedkim.site.answering import Answering
 from fedkim.site.audit import AuditLog, verify
 from fedkim.site.dry_run import dry_run
@@ -182,6 +182,85 @@ def test_an_edited_policy_or_recipe_stops_answers_until_somebody_joins_again(war
     assert (header["status"], header["code"], body) == ("refused", "E-POLICY-CHANGED", b"")
 
 
+def test_a_worker_that_is_started_again_adopts_no_policy_that_was_edited_since_somebody_joined(ward, monkeypatch):
+    joined, served = load_participant(ward), []
+    monkeypatch.setattr(worker, "serve", lambda answering, path: served.append(answering))
+    command = joining._worker(joined, ward.parent / "socket")
+    for old, new, code in (("= 12", "= 12", ""), ("= 12", "= 11", "E-POLICY-CHANGED")):
+        edit(ward, f"min_cohort {old}", f"min_cohort {new}")
+        assert worker.main(command[command.index(str(ward)) :]) == 0
+        answering = served.pop()
+        answering.audit.close()
+        refusal = answering.refusal(first_request(RECIPE, answering.shape))
+        assert (refusal.code if refusal else "") == code
+
+
+def test_a_file_that_is_edited_while_it_is_read_isnt_taken_for_what_was_read(ward, monkeypatch):
+    def read_then_edited(path):
+        file = load_site_file(path)
+        edit(ward, "min_cohort = 12", "min_cohort = 11")
+        return file
+
+    monkeypatch.setattr("fedkim.site.participant.load_site_file", read_then_edited)
+    answering = Answering(load_participant(ward), None)
+    assert answering.site.policy.min_cohort == 12
+    assert answering.refusal(first_request(RECIPE, answering.shape)).code == "E-POLICY-CHANGED"
+
+
+def test_a_rehearsal_trains_nothing_that_the_policy_refuses_and_tells_what_the_gate_would(ward, monkeypatch, capsys):
+    train = Answering.train
+
+    def diverged(answering, round, base):
+        update = train(answering, round, base)
+        return replace(update, metrics={**update.metrics, "loss": float("nan")})
+
+    monkeypatch.setattr(Answering, "train", diverged)
+    assert dry_run(load_participant(ward)).refusal.code == "E-FINITE"
+    monkeypatch.setattr(Answering, "train", lambda *_: pytest.fail("trained"))
+    edit(ward, "min_cohort = 12", "min_cohort = 13")
+    assert main(["site", "dry-run", str(ward)]) == 0
+    assert "0 tensors" in (told := capsys.readouterr().out)
+    assert "this site would refuse: E-POLICY-COHORT, " in told
+
+
+def test_a_link_to_a_site_file_elsewhere_imports_the_plug_ins_that_lie_beside_its_target(ward, tmp_path, monkeypatch):
+    """Until the recipe is read its tasks are unknown, and beside the link there is no recipe."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "linked_film_task.py").write_text(ADDED.replace("ward_film", "linked_film"))
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    recipe = small('tasks.seen=["linked_film"]', "tasks.unseen=[]", 'run.plugins=["linked_film_task"]')
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    edit(ward, 'tasks = ["covid"]', 'tasks = ["linked_film"]')
+    edit(ward, "[data.labels.covid]", "[data.labels.linked_film]")
+    edit(ward, RECIPE.digest(), recipe.digest())
+    link = tmp_path / "etc" / "site.toml"
+    link.parent.mkdir()
+    link.symlink_to(ward)
+    try:
+        assert load_participant(link).path == ward
+    finally:
+        TASKS.pop("linked_film", None)
+        sys.modules.pop("linked_film_task", None)
+
+
+def test_a_file_that_may_not_be_read_is_a_plain_error(ward, monkeypatch):
+    """As where this account has no right to; a test may run as one that has every right."""
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("fedkim.site.participant.file_digest", refuse)
+    monkeypatch.setattr("fedkim.data.hospital.files.os.open", refuse)
+    with pytest.raises(FedkimError, match="a file that may not be read"):
+        load_participant(ward)
+
+
+def test_links_in_a_circle_are_a_plain_error(tmp_path):
+    (tmp_path / "site.toml").symlink_to(tmp_path / "site.toml")
+    with pytest.raises(FedkimError, match=r"can't be opened"):
+        load_participant(tmp_path / "site.toml")
+
+
 def test_an_ecg_of_other_leads_than_the_coordinators_is_told_by_name_and_remedy(tmp_path, capsys):
     """One recipe, and yet other weights: how many leads there are says no recipe but the files."""
     recipe = small('tasks.seen=["ecg_abnormal"]', 'tasks.unseen=["ectopic_beats"]')
@@ -212,7 +291,7 @@ def test_an_error_of_the_program_is_told_by_its_place_and_not_by_its_text(ward, 
         raise KeyError(f"{PATIENT}-03")
 
     monkeypatch.setattr("fedkim.data.hospital.load_site", broken)
-    assert worker.main([str(ward), "--socket", str(ward.parent / "worker")]) == 1
+    assert worker.main([str(ward), "--socket", str(ward.parent / "worker"), "--read", "", ""]) == 1
     told = "".join(capsys.readouterr())
     assert "KeyError" in told
     assert "shard.py" in told

@@ -32,12 +32,20 @@ class Spool:
     """A folder for the updates of one round.
 
     Args:
-        folder: made if it isn't there; files of an earlier round are removed.
+        folder: made if it isn't there, and its owner's alone (mode 0700); files of an earlier round are removed.
+
+    Raises:
+        FedkimError: it can't be made, or is somebody else's.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o700)  # single sites' updates are nobody else's
+        except OSError as error:
+            remedy = "use a folder of this account's own"
+            raise FedkimError(f"spool {folder}", found=error.strerror or "unusable", remedy=remedy) from None
         self.clear()
 
     def put(self, update: Update) -> Update:

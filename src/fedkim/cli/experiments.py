@@ -73,14 +73,19 @@ def compare(folder: Path, /, *, out: Path | None = None, into: Path | None = Non
     """Tables, figures and claims from a matrix's results: compare.html, compare.md and SVG figures.
 
     Args:
-        folder: Folder of the results, results/NAME.
-        out: Where the files go; runs/NAME-comparison if not given.
+        folder: Folder of a matrix's results, results/NAME, or one that holds several such folders.
+        out: Where the files go, a folder each if there are several matrices; runs/NAME-comparison if not given.
         into: A Markdown file whose block of results (<!-- results:NAME --> to <!-- /results:NAME -->) is written anew.
     """
-    from fedkim.experiments.comparison import write_comparison
+    from fedkim.experiments.comparison import matrices_in, write_comparison
 
-    for path in write_comparison(folder, out or Path("runs") / f"{folder.name}-comparison", into=into):
-        print(path)
+    matrices = matrices_in(folder)
+    for matrix in matrices:
+        place = Path("runs") / f"{matrix.name}-comparison"
+        if out is not None:
+            place = out / matrix.name if len(matrices) > 1 else out
+        for path in write_comparison(matrix, place, into=into):
+            print(path)
 
 
 def forgetting(

@@ -161,7 +161,7 @@ def dry_run(
     print(f"  means: {json.dumps({name: round(value, 4) for name, value in done.metrics.items()})}")
     print("nothing was sent" + (" (synthetic data)" if done.synthetic else ""))
     if done.refusal:
-        print(f"the policy would refuse: {done.refusal.code}, {done.refusal.reason}")
+        print(f"this site would refuse: {done.refusal.code}, {done.refusal.reason}")
 
 
 @audit.command

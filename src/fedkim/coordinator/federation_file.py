@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkim.data.site_names import SITE_NAME
+from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.engines.flower.messages import UPLOADS
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities import MODALITIES
@@ -128,7 +129,11 @@ def load_federation_file(path: str | Path) -> FederationFile:
         FedkimError: it isn't there, isn't TOML, or says something that isn't understood.
     """
     path = Path(path)
-    tables = read_toml(path, "federation file")
+    return federation_file_from(read_toml(path, "federation file"), path)
+
+
+def federation_file_from(tables: Mapping[str, Any], path: Path) -> FederationFile:
+    """The manifest in the tables of a file, checked as :func:`load_federation_file` does."""
     here = path.resolve().parent
     for name, table in tables.items():
         if name not in TABLES:
@@ -159,7 +164,8 @@ def require_sites(file: FederationFile) -> None:
     """Refuse a manifest that can't be run.
 
     Raises:
-        FedkimError: no certificate, no site, a site without anything to train, or a quorum above the number of sites.
+        FedkimError: no certificate, no site, a site without anything to train or with no key of its own, or a quorum above the
+            number of sites.
     """
     if file.tls is None:
         raise FedkimError(
@@ -177,9 +183,23 @@ def require_sites(file: FederationFile) -> None:
                 found="nothing that it could train of this recipe",
                 expected="tasks and modalities of the recipe's seen tasks, with max_examples of at least 1",
             )
+    _require_own_keys(file)
     if file.network.quorum > len(file.sites):
         found, expected = str(file.network.quorum), f"at most {len(file.sites)}, the number of sites"
         raise FedkimError(f"{file.path}: [network] quorum", found=found, expected=expected)
+
+
+def _require_own_keys(file: FederationFile) -> None:
+    owners: dict[bytes, str] = {}
+    for name, member in file.sites.items():
+        where = f"{file.path}: [sites.{name}] public_key"
+        try:
+            owner = owners.setdefault(fingerprint(member.public_key), name)
+        except FedkimError as error:
+            raise FedkimError(where, found=error.found, expected=error.expected, remedy=error.remedy) from None
+        if owner != name:
+            remedy = "each site makes its own with `fedkim site keys`"
+            raise FedkimError(where, found=f"the key of site {owner!r}", expected="one of its own", remedy=remedy)
 
 
 def _here(recipe: Recipe, tables: Mapping[str, Any], source: str) -> Recipe:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedkim.coordinator.federation_file import load_federation_file
+from fedkim.coordinator.federation_file import federation_file_from, load_federation_file
 from fedkim.data.site_names import SITE_NAME
 from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.errors import FedkimError, unknown
 from fedkim.store.files import write_text
+from fedkim.toml_files import parse_toml
 
 
 def add_site(
@@ -34,7 +35,7 @@ def add_site(
         f'\n[sites."{name}"]\npublic_key = {json.dumps(line)}\nmodalities = {json.dumps(list(modalities))}\n'
         f"tasks = {json.dumps(list(tasks))}\nmax_examples = {max_examples}\n"
     )
-    _replace(path, before, before.rstrip("\n") + "\n" + table, sites={*file.sites, name})
+    _replace(path, before.rstrip("\n") + "\n" + table, sites={*file.sites, name})
 
 
 def remove_site(path: Path, *, name: str) -> None:
@@ -46,8 +47,7 @@ def remove_site(path: Path, *, name: str) -> None:
     file = load_federation_file(path)
     if name not in file.sites:
         raise unknown("site", name, file.sites)
-    before = path.read_text(encoding="utf-8")
-    _replace(path, before, _without(before, name), sites=set(file.sites) - {name})
+    _replace(path, _without(path.read_text(encoding="utf-8"), name), sites=set(file.sites) - {name})
 
 
 def _without(text: str, name: str) -> str:
@@ -80,16 +80,13 @@ def _line(path: Path) -> str:
         ) from None
 
 
-def _replace(path: Path, before: str, after: str, *, sites: set[str]) -> None:
-    """Write the changed file, or leave it as it was if it wouldn't be understood or hold other sites than these."""
-    write_text(path, after)
-    try:
-        if set(load_federation_file(path).sites) != sites:
-            raise FedkimError(
-                f"{path}: [sites]",
-                found="tables written in another way than [sites.NAME], each on a line of its own",
-                remedy="change the file by hand",
-            )
-    except FedkimError:
-        write_text(path, before)
-        raise
+def _replace(path: Path, text: str, *, sites: set[str]) -> None:
+    """Write the changed file, a link's target too, unless it wouldn't be understood or would hold other sites than these."""
+    tables = parse_toml(text.removeprefix("\ufeff"), f"federation file {path}")
+    if set(federation_file_from(tables, path).sites) != sites:
+        raise FedkimError(
+            f"{path}: [sites]",
+            found="tables written in another way than [sites.NAME], each on a line of its own",
+            remedy="change the file by hand",
+        )
+    write_text(path.resolve(), text)

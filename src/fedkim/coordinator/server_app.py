@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedkim.aggregation import Rejection
 from fedkim.coordinator.federation_file import FederationFile, load_federation_file, require_sites
-from fedkim.coordinator.standing import MANIFEST, lock_holder, read_standing, write_standing
+from fedkim.coordinator.standing import MANIFEST, lock_holder, write_standing
 from fedkim.engines.flower.exchange import FlowerExchange
 from fedkim.engines.flower.roster import Registered
 from fedkim.engines.flower.waiting import Waiting
@@ -35,7 +35,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation to its end, or to a reason."""
     file = load_federation_file(os.environ[MANIFEST])
-    _end_with(file.state / "coordinator.lock")
+    ended = threading.Event()
+    _end_with(file.state / "coordinator.lock", ended)
     with open(file.state / "progress.log", "a", encoding="utf-8") as log:
         try:
             result = run(file, grid, Plain(log))
@@ -48,6 +49,8 @@ def main(grid: Grid, context: Context) -> None:
             raise
         else:
             write_standing(file.state, "finished", round=_round(file), digest=result["train_info"]["digest"])
+        finally:
+            ended.set()
 
 
 def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
@@ -138,14 +141,17 @@ def _round(file: FederationFile) -> int:
     return max(numbers, default=0)
 
 
-def _end_with(lock: Path) -> None:
-    """End this process when the coordinator that started it is gone: the next one must find the run's folder free."""
+def _end_with(lock: Path, ended: threading.Event) -> None:
+    """End this process when the coordinator that started it is gone: the next one must find the run's folder free.
+
+    Unless the loop has ``ended`` by itself; what the standing says may be the coordinator's own last word, or the next one's.
+    """
     holder = lock_holder(lock)
 
     def watch() -> None:
         while lock_holder(lock) == holder is not None:
             time.sleep(0.5)
-        if read_standing(lock.parent).get("state") not in ("finished", "failed"):
+        if not ended.is_set():
             os._exit(75)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fedkim.errors import FedkimError
 from fedkim.store.files import write_text
 
 STATES = ("starting", "waiting", "running", "finished", "failed", "stopped")
@@ -38,6 +39,17 @@ def read_standing(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def require_access(folder: Path) -> None:
+    """Refuse to say anything about a federation of another account: its folder tells nothing, and looks as if nobody were at work.
+
+    Raises:
+        FedkimError: the network folder is closed to this account.
+    """
+    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+        remedy = "ask as the account that runs the coordinator: sites' updates lie there"
+        raise FedkimError(f"folder {folder}", found="no permission to look into it", remedy=remedy)
 
 
 def lock_holder(lock: Path) -> int | None:

@@ -10,7 +10,15 @@ from typing import Any
 from fedkim.coordinator.app import write_app
 from fedkim.coordinator.federation_file import FederationFile, require_sites
 from fedkim.coordinator.registering import register
-from fedkim.coordinator.standing import MANIFEST, TERMINAL, lives, read_standing, write_standing
+from fedkim.coordinator.standing import (
+    MANIFEST,
+    TERMINAL,
+    lives,
+    lock_holder,
+    read_standing,
+    require_access,
+    write_standing,
+)
 from fedkim.engines.flower.processes import (
     Child,
     flower_environment,
@@ -20,13 +28,15 @@ from fedkim.engines.flower.processes import (
     wait_for_port,
 )
 from fedkim.errors import FedkimError
-from fedkim.site.address import LOOPBACK
+from fedkim.site.address import joined_address
 from fedkim.store.files import make_private, write_text
 from fedkim.store.lock import Lock
 
 CONNECTION = "coordinator"
 BEGINNING = 180.0
 """Seconds from Flower's taking the run to the loop's first sign of life."""
+_REACHED = {"0.0.0.0": "127.0.0.1", "localhost": "127.0.0.1", "::": "::1"}
+"""Where programs of this machine reach one that listens there; elsewhere, under the same address."""
 
 
 def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
@@ -48,10 +58,9 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
         write_text(file.state / "progress.log", "")
         require_free_port(file.network.host, file.network.port)
         superlink.start()
-        host = "127.0.0.1" if file.network.host in ("0.0.0.0", *LOOPBACK) else file.network.host
-        wait_for_port(host, file.network.port, superlink, 60)
-        say(f"listening on {file.network.host}:{file.network.port} (TLS, sites known by their keys)")
-        _write_connection(file, environment, host)
+        wait_for_port(_reached(file), file.network.port, superlink, 60)
+        say(f"listening on {joined_address(file.network.host, file.network.port)} (TLS, sites known by their keys)")
+        _write_connection(file, environment)
         register(file, environment, CONNECTION, say)
         app = write_app(file.state / "app")
         run_to_end([program("flwr"), "run", str(app), CONNECTION], environment, "starting the run")
@@ -68,25 +77,23 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def stop(file: FederationFile) -> int | None:
-    """Ask a running coordinator to end; gives its process, or None if there is none."""
-    holder = coordinator_process(file.state)
-    if holder:
-        os.kill(holder, signal.SIGTERM)
-    return holder
+    """Ask a running coordinator to end; gives its process, or None if there is none.
 
-
-def coordinator_process(state: Path) -> int | None:
-    """The process that holds a federation's lock; a number that stands there but holds no lock may be anybody's by now."""
-    lock = Lock(state / "coordinator.lock", f"coordinator in {state}", remedy="`fedkim stop` ends it")
-    if not lock.path.exists():
+    Raises:
+        FedkimError: it is another account's.
+    """
+    require_access(file.state)
+    holder = lock_holder(file.state / "coordinator.lock")
+    if holder is None:
         return None
     try:
-        lock.acquire()
-    except FedkimError:
-        text = lock.path.read_text(encoding="utf-8").strip()
-        return int(text) if text.isdigit() else None
-    lock.release()
-    return None
+        os.kill(holder, signal.SIGTERM)
+    except ProcessLookupError:
+        return None  # it ended between the two looks
+    except PermissionError:
+        remedy = "stop it as the account that started it"
+        raise FedkimError(f"process {holder}", found="a coordinator of another account", remedy=remedy) from None
+    return holder
 
 
 def _superlink(file: FederationFile) -> list[str]:
@@ -102,10 +109,15 @@ def _superlink(file: FederationFile) -> list[str]:
     ]
 
 
-def _write_connection(file: FederationFile, environment: dict[str, str], host: str) -> None:
+def _reached(file: FederationFile) -> str:
+    return _REACHED.get(file.network.host, file.network.host)
+
+
+def _write_connection(file: FederationFile, environment: dict[str, str]) -> None:
     assert file.tls is not None
+    address = joined_address(_reached(file), file.network.port)
     trust = f'root-certificates = "{file.tls.authority}"'
-    text = f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\naddress = "{host}:{file.network.port}"\n{trust}\n'
+    text = f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\naddress = "{address}"\n{trust}\n'
     write_text(Path(environment["FLWR_HOME"]) / "config.toml", text)
 
 

@@ -1,12 +1,11 @@
 """One view of a run for every engine: state, rounds, sites, bytes; read from files alone, so it disturbs nobody."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from fedkim.coordinator.federation_file import load_federation_file
-from fedkim.coordinator.standing import TERMINAL, lock_holder, read_standing
+from fedkim.coordinator.standing import TERMINAL, lock_holder, read_standing, require_access
 from fedkim.errors import FedkimError
 from fedkim.store import RunStore
 from fedkim.store.files import json_lines
@@ -24,9 +23,7 @@ def status_of(path: Path) -> dict[str, Any]:
     if path.suffix == ".toml":
         file = load_federation_file(path)
         found = _run(file.out) if (file.out / "recipe.json").is_file() else _nothing(file.recipe.federation.rounds)
-        if file.state.is_dir() and not os.access(file.state, os.R_OK | os.X_OK):
-            remedy = "ask as the account that runs the coordinator: sites' updates lie there"
-            raise FedkimError(f"folder {file.state}", found="no permission to look into it", remedy=remedy)
+        require_access(file.state)
         standing = read_standing(file.state)
         state = standing.get("state", "not-started")
         if state not in TERMINAL and standing and lock_holder(file.state / "coordinator.lock") is None:

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Collection
 
 SITE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}")
+"""What a site may be called: names go into events, files and messages."""
 
 
 def site_names(words: Collection[str]) -> dict[str, str]:

@@ -29,7 +29,7 @@ class PairedSeeds:
     num_seeds: int
     mean: float
     low: float
-    """Bounds of the 95 % t-interval; infinite with one seed."""
+    """Bounds of the t-interval, 95 % unless asked otherwise."""
     high: float
     p: float
     """Two-sided, of no difference, before Holm's adjustment."""
@@ -50,8 +50,8 @@ class Verdict:
     paired: PairedSeeds | None
 
 
-def paired_seeds(differences: Sequence[float]) -> PairedSeeds | None:
-    """The differences' mean with its t-interval; None below two seeds, where nothing can be said.
+def paired_seeds(differences: Sequence[float], *, level: float = LEVEL) -> PairedSeeds | None:
+    """The differences' mean with its t-interval (1 − ``level`` wide); None below two seeds, where nothing can be said.
 
     Equal differences have no spread: the interval is a point, and p is 0, or 1 where the point is zero.
     """
@@ -66,7 +66,7 @@ def paired_seeds(differences: Sequence[float]) -> PairedSeeds | None:
     from scipy.stats import t
 
     error = spread / math.sqrt(n)
-    half = float(t.ppf(1 - LEVEL / 2, n - 1)) * error
+    half = float(t.ppf(1 - level / 2, n - 1)) * error
     p = float(2 * t.sf(abs(mean) / error, n - 1))
     return PairedSeeds(num_seeds=n, mean=mean, low=mean - half, high=mean + half, p=p, detectable=detectable(spread, n))
 

@@ -193,7 +193,8 @@ def is_done(results: Path, matrix: Matrix, cell: Cell, chosen: Mapping[str, int]
             found="made with other settings than the matrix or its choice give now",
             remedy=_AGAIN,
         )
-    require_same_plugins(about.get("environment", {}), plugin_digests(recipe.run.plugins), f"result {path}", _AGAIN)
+    made, own = about.get("environment", {}).get("plugins", {}), plugin_digests(recipe.run.plugins)
+    require_same_plugins(made, own, f"result {path}", _AGAIN)
     return True
 
 

@@ -7,7 +7,7 @@ same patients, split and sites. ``evaluation.seeds`` turns them into verdicts.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fedkim.evaluation.seeds import Verdict, t_statistic, verdicts
+from fedkim.evaluation.seeds import LEVEL, MEASURABLE, Verdict, paired_seeds, t_statistic, verdicts
 from fedkim.experiments.scores import Scores, common
 
 LORA, MATCHED = "fedplug-lora", "fedplug-lora-matched"
@@ -29,10 +29,11 @@ class Claim:
     """The summary it is about: ``seen``, ``unseen`` or ``all``, the mean of these two."""
     ours: bool = False
 
-    def by_seed(self, scores: Scores, which: str = "") -> tuple[dict[int, float], int]:
-        """The least certain of its differences, and among how many it is; ``which`` asks for one part of the claim."""
+    def differences(self, scores: Scores, which: str = "") -> list[dict[int, float]]:
+        """All of its differences by seed, on the seeds that all have; ``which`` asks for one part of the claim."""
         terms = self.terms(scores, which or self.which)
-        return _least_certain(terms), len(terms)
+        seeds = common(*terms)
+        return [{seed: one[seed] for seed in seeds} for one in terms]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,31 +41,60 @@ class Decided:
     """A claim with its verdict."""
 
     claim: Claim
+    term: int
+    """Which of the claim's differences is the least certain one."""
     by_seed: Mapping[int, float]
+    """That difference."""
     verdict: Verdict
+    two_points: str
+    """Whether all of its differences are two points or more: ``certain``, ``possible`` or ``excluded``; empty below two seeds."""
 
 
 def decide(scores: Scores) -> list[Decided]:
     """All claims, Holm-adjusted together over those that have at least two seeds."""
-    found = {claim.number: claim.by_seed(scores) for claim in CLAIMS}
-    differences = {number: list(values.values()) or None for number, (values, _) in found.items()}
-    words = verdicts(differences, joint={number for number, (_, terms) in found.items() if terms > 1})
-    return [Decided(claim=claim, by_seed=found[claim.number][0], verdict=words[claim.number]) for claim in CLAIMS]
+    terms = {claim.number: claim.differences(scores) for claim in CLAIMS}
+    chosen = {number: _least_certain(columns) for number, columns in terms.items()}
+    by_seed = {number: columns[chosen[number]] for number, columns in terms.items()}
+    words = verdicts(
+        {number: list(values.values()) or None for number, values in by_seed.items()},
+        joint={number for number, columns in terms.items() if len(columns) > 1},
+    )
+    return [
+        Decided(
+            claim=claim,
+            term=chosen[claim.number],
+            by_seed=by_seed[claim.number],
+            verdict=words[claim.number],
+            two_points=_two_points(terms[claim.number]),
+        )
+        for claim in CLAIMS
+    ]
 
 
 def _minus(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
     return {seed: first[seed] - second[seed] for seed in common(first, second)}
 
 
-def _least_certain(differences: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """Of differences that must all lie above 0 the one with the smallest t, on the seeds that all have.
+def _least_certain(columns: Sequence[Mapping[int, float]]) -> int:
+    """Of differences that must all lie above 0 the place of the one with the smallest t.
 
     All lie above 0 where this one does (an intersection–union test, without correction for their number). The difference to
     the best of several, seed by seed, would carry the best one's luck.
     """
-    seeds = common(*differences)
-    columns = [{seed: one[seed] for seed in seeds} for one in differences]
-    return min(columns, key=lambda column: t_statistic(list(column.values())))
+    certain = [t_statistic(list(column.values())) for column in columns]
+    return certain.index(min(certain))
+
+
+def _two_points(columns: Sequence[Mapping[int, float]]) -> str:
+    """Excluded where one of them is below, each interval widened for their number; certain where all are above."""
+    level = LEVEL / len(columns)
+    wide = [paired_seeds(list(column.values()), level=level) for column in columns]
+    plain = [paired_seeds(list(column.values())) for column in columns]
+    if not all(plain):
+        return ""
+    if any(one is not None and one.high < MEASURABLE for one in wide):
+        return "excluded"
+    return "certain" if all(one is not None and one.low >= MEASURABLE for one in plain) else "possible"
 
 
 def _over(first: str, *others: str) -> Callable[[Scores, str], list[dict[int, float]]]:
@@ -99,13 +129,8 @@ def _sites_gain(scores: Scores, which: str) -> list[dict[int, float]]:
 
 
 def _sites_gain_over_the_run(scores: Scores, which: str) -> list[dict[int, float]]:
-    """FEDKIM+ leaves the encoders alone, so its small models are a plain federation's: comparable at the same tokens."""
-    tokens: list[dict[int, object]] = [
-        {seed: cells[0].settings.get("extraction", {}).get("tokens") for seed, cells in groups.items()}
-        for groups in (scores.group("fedkim"), scores.group("fedkim-plus"))
-    ]
-    found = _minus(*(scores.by_seed(name, which, row="small_before") for name in ("fedkim", "fedkim-plus")))
-    return [{seed: value for seed, value in found.items() if tokens[0][seed] == tokens[1][seed]}]
+    """With encoders that the server leaves alone the small models are a plain federation's, of the same settings."""
+    return [_minus(*(scores.by_seed(name, which, row="small_before") for name in ("fedkim", "frozen-encoders")))]
 
 
 def _share_of_centralised(scores: Scores, which: str) -> list[dict[int, float]]:
@@ -214,7 +239,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         number="11b",
         sentence="… and over the whole run",
-        measure="small models of FEDKIM − of FEDKIM+, which leaves the encoders alone, where both chose as many tokens: AUROC, seen",
+        measure="small models of FEDKIM − of FEDKIM whose encoders the server leaves alone, both with FEDKIM's choice of settings: AUROC, seen",
         terms=_sites_gain_over_the_run,
         which="seen",
         ours=True,

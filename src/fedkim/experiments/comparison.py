@@ -10,9 +10,11 @@ import fedkim.report
 from fedkim.errors import FedkimError
 from fedkim.experiments.choice_table import choice_tables
 from fedkim.experiments.claims import Decided, decide
+from fedkim.experiments.explaining import reading_tables
 from fedkim.experiments.figures import all_figures, standalone
+from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.our_tables import forgetting_tables
-from fedkim.experiments.scores import Scores, read_scores
+from fedkim.experiments.scores import CELLS, Scores, read_scores
 from fedkim.experiments.table import Table
 from fedkim.experiments.tables import all_tables
 from fedkim.report import wording
@@ -50,9 +52,29 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
     return written
 
 
+def matrices_in(folder: Path) -> list[Path]:
+    """``results/<matrix>`` itself, or of a folder such as ``results`` every matrix in it that has a cell."""
+    if not folder.is_dir() or _has_cells(folder):
+        return [folder]
+    inside = [one for one in sorted(folder.iterdir()) if one.is_dir() and _has_cells(one)]
+    return inside or [folder]  # reading it says what is wrong
+
+
+def _has_cells(folder: Path) -> bool:
+    try:
+        return any(read_kept(path) for path in sorted(folder.glob(CELLS))[:1])
+    except FedkimError:
+        return False  # a run's result, not a cell's
+
+
 def tables_of(results: Path, scores: Scores, decided: list[Decided]) -> list[Table]:
     """Every table of a folder of results: of its cells, of their choice, of what was forgotten."""
-    return [*all_tables(scores, decided), *choice_tables(results), *forgetting_tables(results)]
+    return [
+        *all_tables(scores, decided),
+        *reading_tables(results, scores),
+        *choice_tables(results),
+        *forgetting_tables(results),
+    ]
 
 
 def block(text: str, name: str) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""Our tables: the ρ-curve with its negative control, heterogeneity, routing, bytes against score, forgetting."""
+"""Our tables: the ρ-curve with its negative control, heterogeneity, bytes against score, forgetting."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -87,38 +87,6 @@ def varied(scores: Scores, title: str, variations: Sequence[str]) -> Table:
         title=title,
         note="Means over the tasks of the main setting; differences to it are paired by seed. Blindness, on seeds that both have: mean over unseen tasks of the largest correlation with a question that the main setting trains.",
         header=[*header, "blindness", "blindness, main"],
-        rows=rows,
-    )
-
-
-def routing(scores: Scores) -> Table:
-    """What the router did: entropy of α, total variation between tasks."""
-    rows = []
-    for method, variation, backbone in scores.groups():
-        groups = scores.group(method, variation=variation, backbone=backbone)
-        cells = [cell for group in groups.values() for cell in group if cell.record.get("routes")]
-        if not cells:
-            continue
-        routes = [cell.record["routes"] for cell in cells]
-        if routes[0]["experts"] < 2:
-            continue
-        entropy = [fmean(record["entropy"].values()) for record in routes]
-        rows.append(
-            [
-                title_of(method) + (f", {variation}" if variation else ""),
-                backbone,
-                str(len(groups)),
-                f"{fmean(entropy):.3f}",
-                f"{min(min(record['entropy'].values()) for record in routes):.3f}",
-                f"{fmean(record['total_variation'] for record in routes):.3f}",
-                str(sum(bool(record["collapsed"]) for record in routes)),
-                str(sum(bool(record["indistinct"]) for record in routes)),
-            ]
-        )
-    return Table(
-        title="Routing",
-        note="Entropy of α over log P (1: uniform) and total variation between tasks (0: the same route for all), means over seeds.",
-        header=["method", "backbone", "seeds", "entropy", "lowest", "total variation", "collapsed", "indistinct"],
         rows=rows,
     )
 

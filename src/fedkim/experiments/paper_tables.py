@@ -1,10 +1,8 @@
-"""The paper's tables: zero-shot on unseen tasks, fine-tuning on seen ones, the ablation; and the claims they carry."""
+"""The paper's tables: zero-shot on unseen tasks, fine-tuning on seen ones, the ablation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
-from fedkim.evaluation.seeds import MEASURABLE, MISSING, UNMEASURABLE
-from fedkim.experiments.claims import CLAIMS, Decided
 from fedkim.experiments.methods import title_of
 from fedkim.experiments.scores import SUMMARIES, CellScores, Scores
 from fedkim.experiments.table import DASH, Table, shown
@@ -12,60 +10,6 @@ from fedkim.experiments.table import DASH, Table, shown
 COVID = "covid"
 FULL = ("fedkim", "fedavg")
 ABLATION = ("fedkim", "fedkim-pub", "without-task", "without-modality", "uniform")
-
-
-def claims_table(decided: Sequence[Decided]) -> Table:
-    """A row per claim: verdict, difference with interval, Holm's p, the smallest difference that would be found."""
-    rows = []
-    for one in decided:
-        paired, verdict = one.verdict.paired, one.verdict
-        figures = [DASH, DASH, DASH, str(len(one.by_seed))]
-        if paired is not None:
-            figures = [
-                f"{paired.mean:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}]",
-                f"{verdict.adjusted_p:.3f}",
-                f"{paired.detectable:.1f}",
-                str(paired.num_seeds),
-            ]
-        source = "ours" if one.claim.ours else "paper"
-        certain = f", but {verdict.side}" if verdict.word == UNMEASURABLE and verdict.side else ""
-        sentence = f"{one.claim.number}. {one.claim.sentence}"
-        rows.append([sentence, source, verdict.word + certain, *figures, one.claim.measure])
-    return Table(
-        title="Claims",
-        note=(
-            f"A claim whose smallest detectable difference (80 % power) exceeds {MEASURABLE:.0f} points is not measurable here; where "
-            "Holm's p is below 0.05 all the same, the sign that is certain stands beside. Any other claim holds where the paired "
-            "difference over seeds lies above 0 with Holm's p below 0.05. "
-            f"“{MISSING}”: fewer than two seeds have been run."
-        ),
-        header=[
-            "claim",
-            "of",
-            "verdict",
-            "difference, points [95 %]",
-            "Holm's p",
-            "detectable",
-            "seeds",
-            "difference of",
-        ],
-        rows=rows,
-    )
-
-
-def claims_by_part(scores: Scores) -> Table:
-    """Claims over seen and unseen tasks, one part at a time."""
-    rows = []
-    for claim in CLAIMS:
-        parts = [claim.by_seed(scores, which)[0] for which in ("seen", "unseen")] if claim.which == "all" else []
-        if any(parts):
-            rows.append([f"{claim.number}. {claim.sentence}", *map(shown, parts)])
-    return Table(
-        title="Claims over seen and unseen tasks, by part",
-        note="The same differences on seen tasks and on unseen classification alone, points, without adjustment.",
-        header=["claim", "seen", "unseen"],
-        rows=rows,
-    )
 
 
 def zero_shot_classification(scores: Scores) -> Table:

@@ -14,6 +14,9 @@ from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
 from fedkim.experiments.methods import LOCAL, METHODS
 from fedkim.recipe import import_plugins
 
+CELLS = "*--*--seed*.json"
+"""Files of a matrix's cells."""
+
 SUMMARIES = {
     "seen": "seen tasks, AUROC",
     "unseen": "unseen classification, AUROC",
@@ -32,6 +35,8 @@ class CellScores:
     seed: int
     record: Mapping[str, Any]
     """The kept result."""
+    name: str = ""
+    """Of its files, without an ending."""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -67,19 +72,29 @@ class CellScores:
         known = [value for value in values if value is not None]
         return fmean(known) if known and len(known) == len(values) else None
 
-    def over_majority(self, row: str) -> float | None:
-        """Mean over all unseen tasks of accuracy (exact match) less the majority's (by template), in points."""
+    def over_majority(self, row: str, which: str = "") -> float | None:
+        """Mean over unseen tasks of accuracy (exact match) less the majority's (by template), in points.
+
+        Over all of them, or those of one summary: ``unseen`` (classification) or ``generation``.
+        """
         gains = []
-        for which, metric, reference in (
+        for part, metric, reference in (
             ("unseen", "accuracy", "majority"),
             ("generation", "exact_match", "majority_per_template"),
         ):
-            for task in self.tasks(which):
+            for task in self.tasks(part) if which in ("", part) else ():
                 value, majority = self.points(task, row, metric), self.points(task, reference, metric)
                 if value is None or majority is None:
                     return None
                 gains.append(value - majority)
         return fmean(gains) if gains else None
+
+    def text_part(self, part: str, metric: str) -> float | None:
+        """Mean over free-text tasks of a score of their ``closed`` (yes or no) or ``open`` questions, in points."""
+        rows = [self.record["metrics"][task]["rows"]["injected"] for task in self.tasks("generation")]
+        values = [row.get(part, {}).get("metrics", {}).get(metric, {}).get("value") for row in rows]
+        known = [100 * value for value in values if value is not None]
+        return fmean(known) if known and len(known) == len(values) else None
 
     def blindness(self, task: str, asked: Sequence[str] | None = None) -> tuple[str, float] | None:
         """The seen question (of ``asked``, if given) that an unseen one is answered most alike, and the correlation."""
@@ -205,7 +220,7 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
     """
     if not folder.is_dir():
         raise FedkimError(f"results {folder}", found="no such folder", remedy="run a matrix first: fedkim experiment")
-    cells = [_cell(path, from_predictions) for path in sorted(folder.glob("*--*--seed*.json"))]
+    cells = [_cell(path, from_predictions) for path in sorted(folder.glob(CELLS))]
     import_plugins(sorted({name for cell in cells for name in cell.plugins}))  # they may have added methods
     if not cells:
         raise FedkimError(f"results {folder}", found="no cell", remedy="run a matrix first: fedkim experiment")
@@ -244,4 +259,5 @@ def _cell(path: Path, from_predictions: bool) -> CellScores:
         backbone=cell["backbone"],
         seed=int(cell["seed"]),
         record=record,
+        name=path.stem,
     )

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from fedkim.experiments.claim_tables import claims_by_part, claims_compared, claims_table
 from fedkim.experiments.claims import Decided
+from fedkim.experiments.explaining import against_majority, learning, routing
 from fedkim.experiments.fold_tables import FOLD, fold_tables
-from fedkim.experiments.our_tables import RHO, communication, rho_table, routing, varied
+from fedkim.experiments.our_tables import RHO, communication, rho_table, varied
 from fedkim.experiments.paper_tables import (
     ablation,
-    claims_by_part,
-    claims_table,
     less_fedkim,
     papers_metrics,
     seen_tasks,
@@ -29,9 +29,10 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
     """Every table that has a row, in reading order; claims and targets of test patients alone."""
     decides = scores.evaluated and any(one.verdict.paired for one in decided)
     tables = [
-        *([claims_table(decided), claims_by_part(scores), targets_table(scores)] if decides else []),
+        *([claims_table(decided), claims_by_part(scores, decided), targets_table(scores)] if decides else []),
         zero_shot_classification(scores),
         zero_shot_generation(scores),
+        against_majority(scores),
         seen_tasks(scores),
         papers_metrics(scores),
         less_fedkim(scores),
@@ -40,10 +41,12 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
         varied(scores, "Heterogeneous sites", HETEROGENEOUS),
         varied(scores, "More questions on the same inputs, in twice the steps", QUESTIONS),
         routing(scores),
+        learning(scores),
         varied(scores, "More steps", STEPS),
         varied(scores, "Other variations", _others(scores)),
         communication(scores),
         *fold_tables(scores),
+        *([claims_compared(decided)] if decides else []),
     ]
     return [table for table in tables if table.rows]
 

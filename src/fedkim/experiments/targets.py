@@ -37,14 +37,17 @@ class Target:
 
 def targets_table(scores: Scores) -> Table:
     """A row per target that has two seeds or more."""
-    rows = []
+    rows, seeds = [], len(scores.group(FULL))
     for target in _targets(scores):
         paired = paired_seeds(target.values)
         if paired is None or not math.isfinite(paired.low):
             continue
         figure = f"{paired.mean:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}]"
         figure += f"; {target.note}" if target.note else ""
-        rows.append([target.name, target.wanted, figure, target.word(paired), f"{paired.detectable:.1f}"])
+        word = target.word(paired)
+        if paired.num_seeds < seeds:
+            word += f" (on {paired.num_seeds} of {seeds} seeds)"
+        rows.append([target.name, target.wanted, figure, word, f"{paired.detectable:.1f}"])
     return Table(
         title="Targets",
         note=(

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, _get_in_out_features
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from fedkim.errors import FedkimError
 from fedkim.m3oe.config import M3OEConfig
+from fedkim.m3oe.linear import linear
 from fedkim.m3oe.routing import Gate, RouteChannel
 
 

@@ -126,10 +126,11 @@ def _open(
 
 
 def _with_hours(table: "pandas.DataFrame") -> "pandas.DataFrame":
-    """A frame that is no file's: hours of the index as a column, where it has none."""
+    """A frame that is no file's: hours of the index as a column, where it has none, and no index that has a column's name."""
     if not {"columns", "index", "assign"} <= set(dir(table)):
         raise FedkimError("table", found=type(table).__name__, expected="a file or a DataFrame")
-    return table if {"hour", "time"} & set(table.columns) else table.assign(hour=table.index)
+    table = table if {"hour", "time"} & set(table.columns) else table.assign(hour=table.index)
+    return table.reset_index(drop=True)
 
 
 def _stays(

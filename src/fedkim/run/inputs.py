@@ -1,4 +1,4 @@
-"""One patient's files as model inputs, read by the very functions that training and evaluation use."""
+"""One patient's files as model inputs, read by the very functions that training and evaluation use, and what of them isn't read."""
 
 import re
 from collections.abc import Iterable

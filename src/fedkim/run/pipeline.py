@@ -68,7 +68,7 @@ def run_recipe(
         stored = store.result()
         if stored and stored["run_info"]["split"] == split:
             import_plugins(recipe.run.plugins)
-            made, own = stored["run_info"]["environment"], plugin_digests(recipe.run.plugins)
+            made, own = stored["run_info"]["environment"].get("plugins", {}), plugin_digests(recipe.run.plugins)
             require_same_plugins(made, own, f"result of {store.folder}", "run it anew with --force, or undo the change")
             if not network and (recipe.data.source == "hospital" or not same_folders(recipe, store.recipe())):
                 require_same_data(store.folder, load_data(recipe))

@@ -22,7 +22,6 @@ from fedkim.run.telling import tell_round
 from fedkim.run.world import World
 from fedkim.state import State, Update
 from fedkim.store import RunStore
-from fedkim.store.files import make_private
 
 
 class Rounds:
@@ -96,10 +95,7 @@ class Rounds:
     def _engine(self) -> Exchange:
         """The sites here or elsewhere, as the run sees them: timed, and put down on the disk as they arrive."""
         exchange = self.exchange or self._in_process()
-        spool = None
-        if self.store:
-            make_private(self.store.folder / "spool")  # single sites' updates are nobody else's
-            spool = Spool(self.store.folder / "spool")
+        spool = Spool(self.store.folder / "spool") if self.store else None
 
         def timed(round: int, state: State) -> Iterator[Update | Rejection]:
             updates = exchange(round, state)  # sites elsewhere may have to be waited for first

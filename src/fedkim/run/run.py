@@ -70,7 +70,8 @@ class Run:
                 f"run {self.folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
             )
         own, remedy = plugin_digests(self.recipe.run.plugins), "undo the change, or run its recipe anew"
-        require_same_plugins(committed.manifest.get("environment", {}), own, f"rounds of {self.folder}", remedy)
+        made = committed.manifest.get("environment", {}).get("plugins", {})
+        require_same_plugins(made, own, f"rounds of {self.folder}", remedy)
         return committed
 
     @cached_property

@@ -6,6 +6,11 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """This machine alone."""
 
 
+def joined_address(host: str, port: int) -> str:
+    """``"host:port"``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def split_address(address: str, where: str) -> tuple[str, int]:
     """``("host", port)`` of ``"host:port"``.
 

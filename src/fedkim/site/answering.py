@@ -13,7 +13,7 @@ import torch
 
 from fedkim.aggregation import make_algorithm
 from fedkim.aggregation import objection as gate_objection
-from fedkim.engines.flower.messages import Reply, Request, request_from, to_header
+from fedkim.engines.flower.messages import Reply, Request, request_from, to_header, unanswered
 from fedkim.engines.wire import component_digests, encode, state_from
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor, train_site
@@ -41,7 +41,6 @@ class Answering:
 
     def __init__(self, site: Participant, audit: AuditLog | None):
         self.site, self.audit = site, audit
-        self._files = site.files()
         self.recipe: Recipe = site.recipe()
         torch.set_num_threads(self.recipe.run.threads)
         self.shard: Shard = load_shard(site, self.recipe)
@@ -59,8 +58,9 @@ class Answering:
         """The reply's header and body. Never raises: a traceback could carry a patient's value."""
         try:
             request = request_from(header)
-        except (FedkimError, TypeError):
-            return {"status": "refused", "code": "E-REQUEST", "run": "", "round": 0, "site": "", "nonce": ""}, b""
+        except (FedkimError, TypeError) as error:
+            print(told(error), flush=True)
+            return unanswered(header, "refused", "E-REQUEST"), b""
         with self._busy:
             began = time.perf_counter()
             try:
@@ -90,10 +90,10 @@ class Answering:
         update = self.train(request.round, base)
         changed, unchanged = encode(update.state, base, uploads=request.uploads)
         sent = changed.to_bytes() if len(changed) else b""
-        code = self._withheld(update, base, changed, len(sent))
-        if code:
-            self._note("refused", request, code=code)
-            return self._without(request, "refused", code), b""
+        refusal = self.withheld(update, base, changed, len(sent))
+        if refusal:
+            self._note("refused", request, code=refusal.code)
+            return self._without(request, "refused", refusal.code), b""
         self._remember(update.state)
         tensors = tensors_of(changed)
         head = self._note(
@@ -118,8 +118,8 @@ class Answering:
         return reply, sent
 
     def refusal(self, request: Request) -> Refusal | None:
-        """What the policy has against a request, or the files that it stands in: changed ones hold once they are read anew."""
-        if self.site.files() != self._files:
+        """What the policy has against a request, or the files that it stands in: changed ones hold once somebody joins anew."""
+        if self.site.files() != self.site.read:
             return Refusal(code="E-POLICY-CHANGED", reason="the site's file or its recipe was changed: join again")
         return objection(
             self.site.policy,
@@ -141,6 +141,16 @@ class Answering:
             algorithm_penalty=self.algorithm.penalty,
             seed=self.recipe.run.seed,
         )
+
+    def withheld(self, update: Update, base: State, changed: State, num_bytes: int) -> Refusal | None:
+        """What the coordinator's own gate or the policy has against what would leave."""
+        wrong = gate_objection(update, round=update.round, broadcast=base)
+        if wrong:
+            return Refusal(code=wrong.code, reason=wrong.reason)
+        if not _finite(changed) or not all(map(math.isfinite, update.metrics.values())):
+            return Refusal(code="E-FINITE", reason="NaN or infinity")
+        most = self.site.policy.max_bytes
+        return Refusal(code="E-POLICY-BYTES", reason=f"more than {most:,} bytes") if num_bytes > most else None
 
     def _base(self, request: Request, body: bytes) -> State | None:
         """The slice to start from, of what came and what is kept; None if a part is nowhere.
@@ -175,15 +185,6 @@ class Answering:
                     remedy="ask the coordinator for the form of its inputs; data.ecg.leads sets an ECG's leads",
                     code="E-ARCHITECTURE",
                 )
-
-    def _withheld(self, update: Update, base: State, changed: State, num_bytes: int) -> str:
-        """The code of what is wrong with an update, by the coordinator's own gate and by the policy; empty if nothing is."""
-        wrong = gate_objection(update, round=update.round, broadcast=base)
-        if wrong:
-            return wrong.code
-        if not _finite(changed) or not all(map(math.isfinite, update.metrics.values())):
-            return "E-FINITE"
-        return "E-POLICY-BYTES" if num_bytes > self.site.policy.max_bytes else ""
 
     def _remember(self, state: State) -> None:
         for name, digest in component_digests(state).items():

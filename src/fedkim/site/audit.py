@@ -6,8 +6,8 @@
      "tensors": [{"name": "encoder.image.…", "shape": [16], "norm": 0.41, "bytes": 64, "sha256": "…"}, …],
      "previous": "<hash of line 2>", "hash": "<sha256 of this line without its hash>"}
 
-A changed, deleted or moved line breaks the chain. A cut-off end doesn't, so every reply carries the head to the coordinator,
-which keeps it: ``verify`` takes it as ``--head``.
+A changed, deleted or moved line breaks the chain. A cut-off end doesn't, so every reply with weights carries the head to the
+coordinator, which keeps it: ``verify`` takes it as ``--head``. Lines after the last one that it knows tell of nothing that left.
 """
 
 import errno

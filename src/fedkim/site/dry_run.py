@@ -24,7 +24,7 @@ class DryRun:
     num_examples: dict[str, int]
     metrics: dict[str, float]
     refusal: Refusal | None
-    """What the policy would have against it."""
+    """Why this site would refuse; for the policy's reasons nothing is trained."""
 
 
 def dry_run(site: Participant, *, uploads: str = "float32") -> DryRun:
@@ -42,18 +42,20 @@ def dry_run(site: Participant, *, uploads: str = "float32") -> DryRun:
         owners=dict.fromkeys(base.components(), site.policy.min_contributors_per_component),
         uploads=uploads,
     )
+    synthetic, refusal = answering.shard.dataset.synthetic, answering.refusal(request)
+    if refusal:
+        return DryRun(
+            site=site.name, synthetic=synthetic, tensors=[], num_bytes=0, num_examples={}, metrics={}, refusal=refusal
+        )
     update = answering.train(1, base)
     changed, _ = encode(update.state, base, uploads=uploads)
     num_bytes = len(changed.to_bytes())
-    refusal = answering.refusal(request)
-    if refusal is None and num_bytes > site.policy.max_bytes:
-        refusal = Refusal(code="E-POLICY-BYTES", reason=f"more than {site.policy.max_bytes:,} bytes")
     return DryRun(
         site=site.name,
-        synthetic=answering.shard.dataset.synthetic,
+        synthetic=synthetic,
         tensors=tensors_of(changed),
         num_bytes=num_bytes,
         num_examples=dict(update.num_examples),
         metrics=dict(update.metrics),
-        refusal=refusal,
+        refusal=answering.withheld(update, base, changed, num_bytes),
     )

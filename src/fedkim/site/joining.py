@@ -1,18 +1,19 @@
 """``fedkim site join``: the worker and Flower's SuperNode, started and watched until somebody ends them."""
 
+import contextlib
 import os
-import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from fedkim.engines.flower.channel import SOCKET
 from fedkim.engines.flower.processes import Child, flower_environment, free_port, program
 from fedkim.errors import FedkimError
-from fedkim.site.address import split_address
-from fedkim.site.participant import Participant
+from fedkim.site.address import joined_address, split_address
+from fedkim.site.participant import Coordinator, Participant
 from fedkim.store.files import make_private
 from fedkim.store.lock import Lock
 
@@ -39,24 +40,19 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
     coordinator = site.coordinator
     if coordinator is None:
         raise FedkimError(f"{site.path}", found="no table [coordinator]", expected="an address and a key")
+    supernode = partial(_supernode, program("flower-supernode"), coordinator)
     make_private(site.records)
     lock = Lock(site.records / "site.lock", f"site {site.name!r}", remedy="it takes part already: end that one first")
-    lock.acquire()
-    socket, elsewhere = site.records / "worker.socket", None
-    if len(os.fsencode(socket)) > LONGEST:
-        elsewhere = tempfile.mkdtemp(prefix="fedkim-")
-        socket = Path(elsewhere) / "worker.socket"
-    socket.unlink(missing_ok=True)
-    environment = {**flower_environment(site.records / "flower"), SOCKET: str(socket)}
-    worker = Child(
-        "worker",
-        [sys.executable, "-m", "fedkim.site.worker", str(site.path), "--socket", str(socket)],
-        site.records / "worker.log",
-        environment,
-    )
-    watch = _Watch(say)
-    node = Child("SuperNode", _supernode(site), site.records / "supernode.log", environment)
-    try:
+    with contextlib.ExitStack() as undone:
+        lock.acquire()
+        undone.callback(lock.release)
+        socket = _socket(site.records, undone)
+        environment = {**flower_environment(site.records / "flower"), SOCKET: str(socket)}
+        worker = Child("worker", _worker(site, socket), site.records / "worker.log", environment)
+        node = Child("SuperNode", supernode, site.records / "supernode.log", environment)
+        watch = _Watch(say)
+        undone.callback(worker.stop)
+        undone.callback(node.stop)
         worker.start()
         _wait_for(worker, socket)
         say(worker.last_words(1))
@@ -67,22 +63,32 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
                 if not child.alive:
                     watch.again(child)
             time.sleep(1.0)
-    finally:
-        node.stop()
-        worker.stop()
-        socket.unlink(missing_ok=True)
-        if elsewhere:
-            shutil.rmtree(elsewhere, ignore_errors=True)
-        lock.release()
 
 
-def _supernode(site: Participant) -> list[str]:
-    coordinator = site.coordinator
-    assert coordinator is not None
+def _socket(records: Path, undone: contextlib.ExitStack) -> Path:
+    """Where the worker is to listen: nothing is there, nor will be afterwards."""
+    socket = records / "worker.socket"
+    if len(os.fsencode(socket)) > LONGEST:
+        elsewhere = tempfile.TemporaryDirectory(prefix="fedkim-", ignore_cleanup_errors=True)
+        socket = Path(undone.enter_context(elsewhere)) / "worker.socket"
+    socket.unlink(missing_ok=True)
+    undone.callback(socket.unlink, missing_ok=True)
+    return socket
+
+
+def _worker(site: Participant, socket: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "fedkim.site.worker", str(site.path)),
+        *("--socket", str(socket)),
+        *("--read", *site.read),
+    ]
+
+
+def _supernode(executable: str, coordinator: Coordinator) -> list[str]:
     host, port = split_address(coordinator.address, "address")
     return [
-        program("flower-supernode"),
-        *("--superlink", f"{host}:{port}"),
+        executable,
+        *("--superlink", joined_address(host, port)),
         *("--port", str(free_port())),
         *("--root-certificates", str(coordinator.certificate)),
         *("--auth-supernode-private-key", str(coordinator.key)),

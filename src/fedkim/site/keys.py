@@ -1,13 +1,14 @@
 """Keys and certificates of a federation: a site's key pair, the coordinator's own authority and certificate.
 
-Private keys are written for their owner alone (mode 0600) and never over one that is there.
+Private keys are written for their owner alone (mode 0600) and never over one that is there; what belongs together is written as a
+whole or not at all.
 """
 
 import datetime
 import ipaddress
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedkim.errors import FedkimError
@@ -26,14 +27,11 @@ def make_site_keys(path: Path) -> str:
     """
     serialization, ec = _serialization(), _curves()
     key = ec.generate_private_key(ec.SECP384R1())
-    _write(
-        path,
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-        ),
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
     line = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    _write(path.with_name(path.name + ".pub"), line + b"\n", mode=0o644)
+    _write({path: (private, 0o600), path.with_name(path.name + ".pub"): (line + b"\n", 0o644)})
     return line.decode()
 
 
@@ -105,10 +103,13 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
     )
     pem = serialization.Encoding.PEM
     private = server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "server.key", private)
-    _write(folder / "ca.crt", authority.public_bytes(pem), mode=0o644)
-    _write(folder / "server.pem", server.public_bytes(pem), mode=0o644)
+    _write(
+        {
+            folder / "server.key": (private, 0o600),
+            folder / "ca.crt": (authority.public_bytes(pem), 0o644),
+            folder / "server.pem": (server.public_bytes(pem), 0o644),
+        }
+    )
 
 
 def _general_name(host: str):  # type: ignore[no-untyped-def]
@@ -139,17 +140,27 @@ def _curves():  # type: ignore[no-untyped-def]
     return ec
 
 
-def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
+def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
+    """Write files with their modes, all or none: half a pair would be in the way of the next try."""
+    for path in files:
+        if os.path.lexists(path):
+            raise _taken(path)
+    made: list[Path] = []
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-    except FileExistsError:
-        raise FedkimError(
-            f"file {path}",
-            found="one already",
-            remedy="move it away first: whoever knows its public half would be lost",
-        ) from None
+        for path, (data, mode) in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+            made.append(path)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
     except OSError as error:
+        for other in made:
+            other.unlink()
+        if isinstance(error, FileExistsError):
+            raise _taken(path) from None
         raise FedkimError(f"file {path}", found=error.strerror or "unwritable") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+
+
+def _taken(path: Path) -> FedkimError:
+    remedy = "move it away first: whoever knows its public half would be lost"
+    return FedkimError(f"file {path}", found="one already", remedy=remedy)

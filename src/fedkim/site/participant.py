@@ -17,6 +17,7 @@
     key = "site-1.key"              # made by `fedkim site keys`
 """
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Participant:
     """None: it can rehearse, and not join."""
     records: Path
     """Where the site keeps its audit log and logs."""
+    read: tuple[str, ...]
+    """:meth:`files` as they were when this was read, or earlier: whoever finds others now has to read anew."""
 
     @property
     def audit(self) -> Path:
@@ -64,9 +67,8 @@ class Participant:
         return self.records / "audit.jsonl"
 
     def files(self) -> tuple[str, ...]:
-        """sha256 of its site.toml and its recipe as they stand now; empty where there is none."""
-        paths = (self.path, self.path.parent / self.policy.recipe)
-        return tuple(file_digest(path) if path.is_file() else "" for path in paths)
+        """sha256 of its site.toml and its recipe as they stand now; empty where none can be read."""
+        return _digest(self.path), _digest(self.path.parent / self.policy.recipe)
 
     def recipe(self) -> Recipe:
         """The approved recipe.
@@ -92,18 +94,21 @@ def load_participant(path: str | Path) -> Participant:
     Raises:
         FedkimError: it isn't there, isn't TOML, or says something that isn't understood.
     """
-    import_approved_plugins(Path(path))
+    path = Path(os.path.realpath(path))  # unlike resolve() it leaves links in a circle to the reader, who tells them
+    own = _digest(path)
+    import_approved_plugins(path)
     file = load_site_file(path)
-    path = Path(path).resolve()
     if not file.policy:
         raise FedkimError(f"{path}", found="no table [policy]", expected="what may leave this site")
+    policy = policy_from(file.policy, source=str(path))
     return Participant(
         path=path,
         name=file.site.name,
         data=file.data,
-        policy=policy_from(file.policy, source=str(path)),
+        policy=policy,
         coordinator=_coordinator(file.coordinator, path) if file.coordinator else None,
         records=path.parent / (file.site.folder or f"{file.site.name}-federation"),
+        read=(own, _digest(path.parent / policy.recipe)),
     )
 
 
@@ -124,6 +129,14 @@ def import_approved_plugins(path: Path) -> None:
         return
     if approved:
         import_plugins(recipe.run.plugins)
+
+
+def _digest(path: Path) -> str:
+    """Empty for what can't be read: whoever reads it says why."""
+    try:
+        return file_digest(path) if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:

@@ -1,6 +1,7 @@
 """The resident worker: data and torch stay in memory, questions come over a Unix socket that only its owner can open.
 
-Run as ``python -m fedkim.site.worker site.toml --socket PATH`` by ``fedkim site join``, which starts it again if it dies.
+Run as ``python -m fedkim.site.worker site.toml --socket PATH --read DIGESTS`` by ``fedkim site join``, which starts it again if it
+dies. The digests are those of the files that ``join`` has read: a worker that finds others refuses, and adopts nothing.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import socket
 import struct
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from fedkim.engines.flower.channel import receive, send
@@ -49,9 +51,9 @@ def _converse(connection: socket.socket, answering: Answering) -> None:
 
 def main(arguments: list[str]) -> int:
     """Load, say so, serve; exit status 2 for a mistake in a file, told in one line, 1 for an error of the program."""
-    file, _, path = arguments
+    file, _, path, _, *read = arguments
     try:
-        site = load_participant(file)
+        site = replace(load_participant(file), read=tuple(read))
         answering = Answering(site, AuditLog(site.audit))
     except Exception as error:
         print(told(error), flush=True)

@@ -40,21 +40,20 @@ def code_digest() -> str:
     return hasher.hexdigest()[:32]
 
 
-def require_same_plugins(before: Mapping[str, Any], digests: Mapping[str, str], what: str, remedy: str) -> None:
+def require_same_plugins(before: Mapping[str, str], now: Mapping[str, str], what: str, remedy: str) -> None:
     """Refuse what other code of a plug-in has made: a recipe names the plug-in and says nothing of its code.
 
     Args:
-        before: the environment of the rounds or result already there, as :func:`environment` gives it.
-        digests: of the plug-ins as this process has imported them.
+        before: digests by plug-in, as the environment of the rounds or result already there has them.
+        now: those of the plug-ins as this process has imported them.
         what: the rounds or result, for the message.
         remedy: what to do instead.
 
     Raises:
         FedkimError: a plug-in that both know has changed.
     """
-    old = before.get("plugins", {})
-    for name in sorted(old.keys() & digests.keys()):
-        if old[name] != digests[name]:
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
             found = f"made with other code of the plug-in {name!r} than it has now"
             raise FedkimError(what, found=found, remedy=remedy)
 
@@ -70,9 +69,8 @@ def refuse_other_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
     Raises:
         FedkimError: other threads, device, dtype or code of a plug-in than the rounds already there.
     """
-    require_same_plugins(
-        before, now.get("plugins", {}), "the rounds already there", "start anew with --force, or undo the change"
-    )
+    made, own = (one.get("plugins", {}) for one in (before, now))
+    require_same_plugins(made, own, "the rounds already there", "start anew with --force, or undo the change")
     for name in differences(before, now):
         if name in _DECISIVE:
             raise FedkimError(

@@ -46,7 +46,6 @@ from fedkim.errors import unknown
 
 LARGEST = 1 << 20
 """Bytes of a site.toml; a larger one is something else."""
-"""What a site may be called: names go into events, files and messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,7 @@ class EcgRules:
     start: float = 0.0
     """Where the ten seconds begin, in seconds."""
     leads: tuple[str, ...] = ()
-    """Leads by name in the order wanted; without it those of the file as they stand."""
+    """Leads by name in the order wanted; without it the standard twelve in theirs, or the one lead of the file: others have to be named."""
     missing: Literal["refuse", "mask"] = "refuse"
     """What to do about a lead that a file lacks: mask makes it a line of zeros."""
 

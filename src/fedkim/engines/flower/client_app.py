@@ -11,6 +11,7 @@ from flwr.clientapp import ClientApp
 
 from fedkim.engines.flower.channel import SOCKET, ask
 from fedkim.engines.flower.content import pack, unpack
+from fedkim.engines.flower.messages import unanswered
 
 app = ClientApp()
 
@@ -25,7 +26,5 @@ def train(message: Message, context: Context) -> Message:
         timeout = float(seconds) if isinstance(seconds, int | float) else 60.0
         answer, sent = ask(Path(os.environ[SOCKET]), header, body, timeout=max(1.0, timeout))
     except Exception:  # whatever it is, its text stays here
-        known = {name: header.get(name, "") for name in ("run", "site", "nonce")}
-        answer = {**known, "round": header.get("round", 0), "status": "failed", "code": "E-WORKER"}
-        sent = b""
+        answer, sent = unanswered(header, "failed", "E-WORKER"), b""
     return Message(pack(answer, sent), reply_to=message)

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+import httpx  # Flower's, whose Grid raises its errors
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
@@ -27,12 +28,10 @@ POLL = 0.3
 """Seconds between two looks for replies."""
 ROLL_CALL = 3.0
 """Seconds between two looks at who is connected."""
-MOST_QUESTIONS = 5
-"""So often a site is asked in one attempt at a round: when its process came back, or lacked a component."""
 _PASSING = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE)
 """Flower's errors that say nothing about the site's program."""
-MOST_UNREADABLE = 3
-"""Replies of a site that Flower couldn't unpack, in one attempt at a round: no transport fails so often at one site alone."""
+_TRANSPORT = (httpx.HTTPError, OSError)
+"""Faults between this loop and the SuperLink: they may pass, and say nothing about a site."""
 MOST_HELD = 4
 """Digests by component that a site is remembered to hold."""
 
@@ -77,6 +76,7 @@ class FlowerExchange:
             tell,
         )
         self.owners = {c: sum(c in site.declared for site in sites.values()) for c in _components(sites)}
+        self._here: dict[str, Node] = {}
         self._held: dict[str, dict[str, list[str]]] = {}
         self._processes: dict[str, str] = {}
         self._used: set[str] = set()
@@ -93,7 +93,7 @@ class FlowerExchange:
         """
         end, told = time.monotonic() + self.waiting.start, set[str]()
         while True:
-            here = set(online(self.grid, self.sites))
+            here = set(self._online())
             for site in sorted(here - told):
                 self.tell("connected", site=site)
             told |= here
@@ -124,10 +124,7 @@ class FlowerExchange:
             ours.begin()
             yield from self._attempt(ours, quorum)
             if len(ours.good) >= quorum:
-                for site in sorted(set(chosen) - ours.good):
-                    code = ours.why.get(site, "E-ABSENT")
-                    reason = "no answer in time" if code == "E-ABSENT" else "refused, or not an answer"
-                    yield Rejection(site=site, code=code, reason=reason)
+                yield from ours.rejections()
                 return
             self.tell("round-skipped", round=round, accepted=len(ours.good), step=attempt)
         missing = [f"{site} ({ours.why.get(site, 'no answer')})" for site in sorted(set(chosen) - ours.good)]
@@ -146,7 +143,7 @@ class FlowerExchange:
             now = time.monotonic()
             if now >= roll_call:
                 roll_call = now + ROLL_CALL
-                here = online(self.grid, self.sites)
+                here = self._online()
                 for message, question in list(asked.items()):
                     node = here.get(question.site)
                     if node and node != question.node:
@@ -171,15 +168,21 @@ class FlowerExchange:
         for site in sorted(missing):
             self.tell("absent", round=ours.number, site=site, reason="grace" if in_grace else "deadline")
 
+    def _online(self) -> Mapping[str, Node]:
+        """Who is connected; who was when it could be told last, where it can't."""
+        try:
+            self._here = online(self.grid, self.sites)
+        except _TRANSPORT as error:
+            self.tell("transport-error", reason=f"nodes-{type(error).__name__}")
+        return self._here
+
     def _ask(self, ours: RoundSoFar, here: Mapping[str, Node], asked: dict[str, Asked], seconds: float) -> None:
         under_way = {question.site for question in asked.values()}
         for site in sorted(set(ours.slices) - ours.good - ours.out - under_way):
             node = here.get(site)
             if node is None or seconds <= 0 or time.monotonic() < ours.not_before.get(site, 0.0):
                 continue
-            ours.questions[site] = ours.questions.get(site, 0) + 1
-            if ours.questions[site] > MOST_QUESTIONS:
-                ours.out.add(site)
+            if not ours.count_question(site):
                 self.tell("absent", round=ours.number, site=site, reason="asked-too-often")
                 continue
             if self._processes.get(site) != node.activated:
@@ -198,25 +201,26 @@ class FlowerExchange:
                 continue
             if identity:
                 asked[identity] = Asked(site, node, nonce, time.monotonic(), len(body))
+            else:  # too large for Flower, for one
+                self.tell("transport-error", round=ours.number, site=site, reason="push-refused")
+                ours.later(site, time.monotonic())
 
     def _pulled(self, ours: RoundSoFar, asked: dict[str, Asked]) -> list[Message]:
         """The replies that are there, each fetched by itself: Flower deletes what it hands out, whether or not it can be unpacked.
 
-        A site whose reply can't be unpacked is asked again, and after some times no more.
+        So a site is asked again whatever came between; one whose replies can't be unpacked, after some times no more.
         """
         found: list[Message] = []
         for identity, question in list(asked.items()):
             try:
                 found += self.grid.pull_messages([identity])
-            except Exception as error:  # whatever a malformed object makes Flower raise
+            except Exception as error:  # of the transport, or whatever a malformed object makes Flower raise
                 site = question.site
                 self.tell("transport-error", round=ours.number, site=site, reason=f"pull-{type(error).__name__}")
-                ours.why[site] = "E-MESSAGE"
-                ours.unreadable[site] = ours.unreadable.get(site, 0) + 1
                 del asked[identity]
                 ours.later(site, time.monotonic())
-                if ours.unreadable[site] >= MOST_UNREADABLE:
-                    ours.out.add(site)
+                if not isinstance(error, _TRANSPORT):
+                    ours.count_unreadable(site)
         return found
 
     def _request(self, site: str, ours: RoundSoFar, nonce: str, seconds: float) -> tuple[Request, bytes]:
@@ -256,18 +260,17 @@ class FlowerExchange:
                 self._held[site] = {name: list(digests) for name, digests in reply.held.items()}
                 return None
             if reply.code == "E-WORKER":
+                ours.why[site] = reply.code
                 self.tell("worker-away", round=number, site=site)
                 ours.later(site, time.monotonic())
                 return None
             if reply.status != "ok":
-                ours.out.add(site)
-                ours.why[site] = reply.code or reply.status
+                ours.leave_out(site, reply.code or reply.status)
                 self.tell("refused", round=number, site=site, reason=ours.why[site])
                 return None
             update = update_from(reply, body, ours.slices[site], self.sites[site], uploads=self.uploads)
         except (FedkimError, ValueError) as error:
-            ours.out.add(site)
-            ours.why[site] = str(getattr(error, "code", "")) or "E-MESSAGE"
+            ours.leave_out(site, str(getattr(error, "code", "")) or "E-MESSAGE")
             self.tell("rejected", round=number, site=site, reason=ours.why[site])
             return None
         ours.good.add(site)

@@ -76,6 +76,12 @@ def to_header(message: Request | Reply) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(message), allow_nan=False))
 
 
+def unanswered(header: Mapping[str, Any], status: str, code: str) -> dict[str, Any]:
+    """The header of a reply to what may be no request: it repeats by what a question is known, unchecked."""
+    known = {name: header.get(name, "") for name in ("run", "site", "nonce")}
+    return {**known, "round": header.get("round", 0), "status": status, "code": code}
+
+
 def request_from(header: Mapping[str, Any]) -> Request:
     """The request in a header.
 

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -32,18 +32,22 @@ class Child:
     """A program under supervision."""
 
     name: str
-    command: Sequence[str]
+    command: Sequence[str] | Callable[[], Sequence[str]]
+    """A function is asked at each start, for what may change: a port that is free."""
     log: Path
     environment: Mapping[str, str]
     process: subprocess.Popen[bytes] | None = None
     started: list[float] = field(default_factory=list)
+    log_start: int = 0
+    """Where in the log the words of its last start begin."""
 
     def start(self) -> None:
         """Start it in a session of its own, its output appended to the log."""
         self.started.append(time.monotonic())
         with open(self.log, "ab") as log:
+            self.log_start = log.tell()
             self.process = subprocess.Popen(
-                list(self.command),
+                list(self.command() if callable(self.command) else self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -69,9 +73,10 @@ class Child:
         self.process = None
 
     def last_words(self, lines: int = 5) -> str:
-        """The end of its log."""
-        with contextlib.suppress(OSError):
-            return " | ".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        """The end of its log, of nothing before its last start."""
+        with contextlib.suppress(OSError), open(self.log, encoding="utf-8", errors="replace") as log:
+            log.seek(self.log_start)
+            return " | ".join(log.read().splitlines()[-lines:])
         return ""
 
 

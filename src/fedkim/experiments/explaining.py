@@ -1,0 +1,240 @@
+"""Tables that say why: against the majority, how the loss went, what the router did, and which question was answered.
+
+The last one is of synthetic patients alone, where a program says which seen finding an unseen one is linked with, and whose
+answers are kept.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from fedkim.data.phantom.factors import FINDINGS
+from fedkim.evaluation.metrics import auroc
+from fedkim.evaluation.predictions import Predictions
+from fedkim.experiments.keeping import SUFFIX
+from fedkim.experiments.methods import title_of
+from fedkim.experiments.predictions_table import read_table
+from fedkim.experiments.scores import CellScores, Scores
+from fedkim.experiments.table import DASH, Table, shown
+
+
+def against_majority(scores: Scores) -> Table:
+    """Unseen tasks by accuracy, beside the rule that needs no patient."""
+
+    def row(cells: dict[int, CellScores], name: str) -> list[str]:
+        return [
+            _by_seed(cells, lambda cell: cell.over_majority(name, "unseen")),
+            _by_seed(cells, lambda cell: cell.over_majority(name, "generation")),
+            _by_seed(cells, lambda cell: cell.over_majority(name)),
+            _by_seed(cells, lambda cell: cell.text_part("closed", "exact_match") if name == "injected" else None),
+            _by_seed(cells, lambda cell: cell.text_part("open", "exact_match") if name == "injected" else None),
+        ]
+
+    rows = [[*head, *row(cells, "injected")] for head, cells in _main(scores)]
+    if base := _single(scores, "fedkim", "fedavg"):
+        rows.append(["*language model alone*", DASH, str(len(base)), *row(base, "base")])
+    return Table(
+        title="Unseen tasks against the majority",
+        note=(
+            "Points by which accuracy lies above the majority's, exact match above the most frequent answer to each template, and the mean over "
+            "all of these tasks; then exact match on free-text questions whose answer is yes or no, and on all others."
+        ),
+        header=["method", "backbone", "seeds", "yes/no", "free text", "all", "free text: yes/no", "free text: others"],
+        rows=[row for row in rows if any(cell != DASH for cell in row[3:])],
+    )
+
+
+def learning(scores: Scores) -> Table:
+    """How the injection's loss went: whether it had come to rest when the rounds ended."""
+    rows = []
+    for head, cells in _main(scores):
+        losses = {seed: list(found.values()) for seed, cell in cells.items() if (found := cell.injection_losses)}
+        if losses and min(map(len, losses.values())) > 2:
+            places = (0, 2, -2, -1)
+            means = [f"{fmean(values[place] for values in losses.values()):.3f}" for place in places]
+            falls = [100 * (1 - values[-1] / values[-2]) for values in losses.values()]
+            rows.append([*head, *means, f"{min(falls):.0f} to {max(falls):.0f} %"])
+    return Table(
+        title="Loss of the injection",
+        note=(
+            "Mean cross-entropy a token, the end of text among them, over an injection's steps: of the first, the third, the last but one "
+            "and the last one. Last, by how much the last one is below the one before it, over seeds; rates fall to 0 there."
+        ),
+        header=["method", "backbone", "seeds", "first", "third", "last but one", "last", "last fall"],
+        rows=rows,
+    )
+
+
+def routing(scores: Scores) -> Table:
+    """What the router did on the tasks it was trained on, and where unseen ones landed."""
+    rows = []
+    for method, variation, backbone in scores.groups():
+        found = _single(scores, method, backbone, variation)
+        cells = {seed: cell for seed, cell in found.items() if (cell.record["routes"] or {}).get("experts", 0) > 1}
+        if not cells or all(cell.record["run_info"]["cell"].get("trained_in") for cell in cells.values()):
+            continue
+        routes = [cell.record["routes"] for cell in cells.values()]
+        apart = {seed: _apart(cell) for seed, cell in cells.items()}
+        largest = max(
+            max(record["tasks"][task]) for record, cell in zip(routes, cells.values()) for task in cell.tasks("seen")
+        )
+        entropies = [
+            fmean(record["entropy"][task] for task in cell.tasks("seen"))
+            for record, cell in zip(routes, cells.values())
+        ]
+        near = [hit for cell in cells.values() if scores.synthetic for hit in _nearest_is_partner(cell)]
+        rows.append(
+            [
+                title_of(method) + (f", {variation}" if variation else ""),
+                backbone,
+                str(len(cells)),
+                f"{fmean(entropies):.3f} ({min(entropies):.3f} to {max(entropies):.3f})",
+                f"{fmean(apart.values()):.3f} ({min(apart.values()):.3f} to {max(apart.values()):.3f})",
+                f"{largest:.2f}",
+                f"{sum(near)} of {len(near)}" if near else DASH,
+                str(sum(bool(record["collapsed"]) for record in routes)),
+                str(sum(bool(record["indistinct"]) for record in routes)),
+            ]
+        )
+    return Table(
+        title="Routing",
+        note=(
+            "Of the tasks that the router was trained on: entropy of α over log P (1: uniform) and total variation between two tasks (0: the same "
+            "route for all), means over seeds (lowest to highest); the largest weight of one expert. Then how many unseen yes/no tasks have "
+            "the finding they are linked with as their nearest seen route, and cells with a collapsed route or without distinct ones."
+        ),
+        header=[
+            "method",
+            "backbone",
+            "seeds",
+            "entropy",
+            "total variation",
+            "largest weight",
+            "nearest is the linked one",
+            "collapsed",
+            "indistinct",
+        ],
+        rows=rows,
+    )
+
+
+def reading_tables(folder: Path, scores: Scores) -> list[Table]:
+    """Where unseen AUROC is lost at ρ = 1: reading the input, or hearing the question. Of kept answers."""
+    if not scores.synthetic:
+        return []
+    rows = []
+    for head, cells in _main(scores):
+        found = {seed: _readings(folder, cell) for seed, cell in cells.items() if _fully_linked(cell)}
+        found = {seed: readings for seed, readings in found.items() if readings}
+        if not found:
+            continue
+        means = [
+            {seed: fmean(reading[place] for reading in readings) for seed, readings in found.items()}
+            for place in range(3)
+        ]
+        lost = [{seed: a[seed] - b[seed] for seed in a} for a, b in pairwise(means)]
+        heard = [hit for seed in found for hit in _closest_is_partner(cells[seed])]
+        rows.append([*head, *map(shown, [*means, *lost]), f"{sum(heard)} of {len(heard)}"])
+    table = Table(
+        title="Where unseen scores are lost",
+        note=(
+            "AUROC of unseen yes/no tasks at ρ = 1, where an unseen finding has the labels of the seen one it is linked with: of the sites' head of that "
+            "finding, of the injected model asked that finding's question, and of it asked the unseen one. The first difference is lost in "
+            "reading the input, the second in the wording of the question. Last, unseen questions about pictures whose closest seen question, by "
+            "correlation of answers, is the linked one: there are two."
+        ),
+        header=[
+            "method",
+            "backbone",
+            "seeds",
+            "linked head",
+            "asked the linked question",
+            "asked the unseen one",
+            "lost in reading",
+            "lost in wording",
+            "picture questions heard as the linked one",
+        ],
+        rows=rows,
+    )
+    return [table] if rows else []
+
+
+def _main(scores: Scores) -> list[tuple[list[str], dict[int, CellScores]]]:
+    """The main setting's methods that are one cell a seed: how a row begins, and the cells by seed."""
+    found = []
+    for method, variation, backbone in scores.groups():
+        cells = _single(scores, method, backbone)
+        if not variation and cells:
+            found.append(([title_of(method), backbone, str(len(cells))], cells))
+    return found
+
+
+def _single(scores: Scores, method: str, backbone: str, variation: str = "") -> dict[int, CellScores]:
+    groups = scores.group(method, variation=variation, backbone=backbone)
+    return {seed: cells[0] for seed, cells in groups.items() if len(cells) == 1}
+
+
+def _by_seed(cells: dict[int, CellScores], value: Callable[[CellScores], float | None]) -> str:
+    return shown({seed: found for seed, cell in cells.items() if (found := value(cell)) is not None})
+
+
+def _apart(cell: CellScores) -> float:
+    """Mean total variation between the routes of two seen tasks."""
+    routes = [np.array(cell.record["routes"]["tasks"][task]) for task in cell.tasks("seen")]
+    pairs = [float(np.abs(a - b).sum()) / 2 for place, a in enumerate(routes) for b in routes[place + 1 :]]
+    return fmean(pairs) if pairs else 0.0
+
+
+def _partner(cell: CellScores, task: str) -> str | None:
+    """The seen finding that an unseen one is linked with, where the cell trained it."""
+    partner = FINDINGS[task].partner if task in FINDINGS else None
+    return partner if partner in cell.tasks("seen") else None
+
+
+def _nearest_is_partner(cell: CellScores) -> list[bool]:
+    nearest = cell.record["routes"]["nearest"]
+    return [
+        nearest[task]["task"] == partner
+        for task in cell.tasks("unseen")
+        if task in nearest and (partner := _partner(cell, task))
+    ]
+
+
+def _closest_is_partner(cell: CellScores) -> list[bool]:
+    """Of unseen questions about pictures; a signal's and a stay's have one seen question in the main setting."""
+    return [
+        worst[0] == partner
+        for task in cell.tasks("unseen")
+        if (partner := _partner(cell, task)) and FINDINGS[task].kind == "image" and (worst := cell.blindness(task))
+    ]
+
+
+def _fully_linked(cell: CellScores) -> bool:
+    return bool(cell.settings["data"].get("rho") == 1.0)
+
+
+def _readings(folder: Path, cell: CellScores) -> list[tuple[float, float, float]]:
+    """By unseen task with a partner: AUROC of the partner's head, of its question, of its own question, in points."""
+    rows = read_table(folder / (cell.name + SUFFIX))
+    found = []
+    for task in cell.tasks("unseen"):
+        partner = _partner(cell, task)
+        if not partner or "small_before" not in rows[partner]:
+            continue
+        own = rows[task]["injected"]
+        positive = np.array([truth == own.answers[-1] for truth in own.truth]) if own.answers else np.array([])
+        others = [rows[partner]["small_before"], rows[partner]["injected"]]
+        found.append(tuple(100 * _auroc(positive, _scores_of(row, own.patients)) for row in [*others, own]))
+    return found  # type: ignore[return-value]
+
+
+def _scores_of(row: Predictions, patients: Sequence[str]) -> np.ndarray:
+    scores = dict(zip(row.patients, row.scores.tolist()))
+    return np.array([scores[patient] for patient in patients])
+
+
+def _auroc(positive: np.ndarray, scores: np.ndarray) -> float:
+    return float(auroc(positive, scores, np.ones((1, len(scores))))[0])
