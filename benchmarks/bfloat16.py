@@ -22,7 +22,7 @@ def run(settings: Settings, report: Report) -> None:
 
     def step(x: Tensor, weight: Tensor, rounds: bool) -> None:
         x = x.detach().requires_grad_()
-        (module._Rounded.apply(x, weight) if rounds else functional.linear(x, weight)).sum().backward()
+        (module._Rounded.apply(x, weight, None) if rounds else functional.linear(x, weight)).sum().backward()
 
     multiplies = module.cpu_computes_bfloat16()
     report.title(

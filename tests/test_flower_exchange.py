@@ -1,5 +1,6 @@
 """The exchange over a grid in this process: who is spoken to, what is taken, and that every wait ends."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -572,19 +573,57 @@ def test_a_site_that_always_lacks_something_is_left_out_for_that(world, federati
 
 
 @pytest.mark.parametrize("refused", [[], [None]])
-def test_a_question_that_flower_doesnt_take_is_told_counts_for_nothing_and_is_tried_again(refused, world, federation):
+def test_a_question_that_flower_doesnt_take_is_tried_again_and_after_some_times_no_more(refused, world, federation):
     make, grid, events = federation
     whole, refusals = grid.push_messages, []
 
-    def push(messages):
-        if messages[0].metadata.dst_node_id == 3 and len(refusals) < waiting.MOST_QUESTIONS:
+    def push(messages, times):
+        if messages[0].metadata.dst_node_id == 3 and len(refusals) < times:
             refusals.append(messages)
             return refused
         return whole(messages)
 
-    grid.push_messages = push
+    grid.push_messages = lambda messages: push(messages, 2)
     assert given(make(attempts=1)(1, world.initial)) == {"site-1", "site-2", "site-3"}
-    assert told(events, "transport-error") == [("site-3", "push-refused")] * waiting.MOST_QUESTIONS
+    assert told(events, "transport-error") == [("site-3", "push-refused")] * 2
+    grid.push_messages = lambda messages: push(messages, 100)
+    assert reasons(make(quorum=2)(2, world.initial)) == {"site-3": ("E-PUSH", "Flower doesn't take the question")}
+    refusals.clear()
+    with pytest.raises(FedkimError, match=r"site-3 \(E-PUSH\)"):
+        list(make(attempts=1)(3, world.initial))
+    assert len(refusals) == waiting.MOST_QUESTIONS
+
+
+@pytest.mark.parametrize("part", ["push_messages", "pull_messages"])
+def test_a_site_that_could_not_be_reached_until_the_deadline_is_not_said_to_have_been_silent(part, world, federation):
+    make, grid, _ = federation
+    whole = getattr(grid, part)
+
+    def fail(given):
+        first = given[0]
+        node = first.metadata.dst_node_id if part == "push_messages" else grid.pushed[int(first.split("-")[1])][0]
+        if node == 1:
+            raise httpx.ConnectError("away")
+        return whole(given)
+
+    setattr(grid, part, fail)
+    assert reasons(make(quorum=2)(1, world.initial)) == {
+        "site-1": ("E-TRANSPORT", "the connection to the SuperLink failed")
+    }
+
+
+def test_the_head_of_the_log_is_kept_of_an_update_that_was_refused_too(world, federation, hospitals):
+    make, grid, events = federation
+
+    def spoilt(header, body):
+        answer, weights = hospitals["site-2"].answer(header, body)
+        return answer, weights[:-1]
+
+    grid.answers[2] = spoilt
+    assert "site-2" in reasons(make(quorum=2)(1, world.initial))
+    (rejected,) = [entry for entry in events if entry["event"] == "rejected"]
+    last = hospitals["site-2"].site.audit.read_text(encoding="utf-8").splitlines()[-1]
+    assert rejected["digest"] == json.loads(last)["hash"]
 
 
 def test_the_first_wait_is_the_shortest_and_however_often_a_site_fails_none_is_longer_than_the_longest():

@@ -1,4 +1,4 @@
-"""The numbers in README are those of the committed results, word for word."""
+"""The numbers in README and on the results page are those of the committed results, word for word."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from fedkim.data.phantom.table import over_seeds
 from fedkim.experiments.cells import is_done
 from fedkim.experiments.choosing import seen_score
 from fedkim.experiments.claims import decide
-from fedkim.experiments.comparison import block, markdown, tables_of
+from fedkim.experiments.comparison import block, markdown, summary_block, tables_of
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.experiments.scores import read_scores
@@ -20,15 +20,21 @@ from fedkim.report.markdown import results_table
 ROOT = Path(__file__).parents[1]
 MATRICES = ("paper-matrix", "fedprox-development", "fedkim-plus-development", "real-pack-fold")
 RUN = [name for name in MATRICES if list((ROOT / "results" / name).glob("*--seed*.json"))]
+PAGES = {"demo": "README.md", "real-pack": "docs/results.md"}
 COMMITTED = sorted(path for path in (ROOT / "results").glob("*/*--seed0*.json") if path.parent.name not in MATRICES)
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
-def test_readme_shows_the_committed_result(path):
-    begin, end = f"<!-- results:{path.parent.name} -->\n", f"<!-- /results:{path.parent.name} -->"
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = readme.split(begin)[1].split(end)[0]
+def test_a_page_shows_the_committed_result(path):
+    page = (ROOT / PAGES[path.parent.name]).read_text(encoding="utf-8")
+    shown = block(page, path.parent.name)[1]
     assert shown.strip() == results_table(json.loads(path.read_text(encoding="utf-8"))).strip()
+
+
+def test_readme_shows_a_row_per_method_of_the_committed_predictions():
+    scores = read_scores(ROOT / "results" / "paper-matrix", from_predictions=True)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert block(readme, "paper-matrix:summary")[1].strip() == summary_block(scores).strip()
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)

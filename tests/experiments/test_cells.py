@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fedkim.cli.experiments import compare
 from fedkim.errors import FedkimError
 from fedkim.experiments import cells as cells_module
 from fedkim.experiments.cells import run_cell, run_matrix
@@ -171,6 +172,20 @@ def test_of_a_folder_of_results_every_matrix_in_it_is_compared(done, tmp_path):
     assert matrices_in(results / "demo") == [results / "demo"]
     with pytest.raises(FedkimError, match="unreadable"):
         write_comparison(results / "demo", tmp_path / "out")
+
+
+def test_one_command_writes_every_matrix_that_a_document_shows(done, tmp_path, capsys):
+    root, _ = done
+    for name in ("small-matrix", "another"):
+        shutil.copytree(root / "results" / "small-matrix", tmp_path / "results" / name)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- results:small-matrix:summary -->\nold\n<!-- /results:small-matrix:summary -->\n")
+    compare(tmp_path / "results", out=tmp_path / "out", into=page)
+    assert "another: " in capsys.readouterr().err  # the page has no block for it
+    assert (tmp_path / "out" / "another" / "compare.md").exists()
+    assert page.read_text().count("\n| FEDKIM | ") == 1
+    assert "old" not in page.read_text().split()
+    assert "### Claims" not in page.read_text()
 
 
 def test_a_document_gets_its_block_written_anew_and_keeps_the_rest(done, tmp_path):

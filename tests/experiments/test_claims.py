@@ -270,6 +270,7 @@ def test_a_claim_says_whether_two_points_are_excluded_possible_or_certain():
     ]
     assert {one.claim.number: one.two_points for one in decide(scores(wide))}["10"] == "possible"
     assert {one.two_points for one in decide(scores(world()[:3]))} == {""}
+    assert found["12"] == ""  # a margin over a share of what centralising gains
 
 
 def test_ones_own_methods_and_variations_have_tables_too():

@@ -1,5 +1,7 @@
 """Tables that say why, on constructed cells whose answers and routes are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ pytest.importorskip("pyarrow", reason="SKIPPED, NOT RUN: needs pyarrow")
 
 UNIFORM = [0.25] * 4
 TRUTH = ("No", "Yes") * 20
-"""Of lung opacity and, at ρ = 1, of what is linked with it."""
+"""Of lung opacity and, as if it had the same threshold, of what is linked with it."""
 OTHER = ("No", "No", "Yes", "Yes") * 10
 
 
@@ -56,14 +58,13 @@ def cell(seed, *, method="fedkim", routes=None, losses=(2.0, 1.0, 0.5, 0.4), rho
     return CellScores(method=method, variation=variation, backbone="fedavg", seed=seed, record=record, name=name)
 
 
-def routes(first, second, *, nearest="covid"):
+def routes(first, second, unseen=UNIFORM):
     return {
         "experts": 4,
-        "tasks": {"lung_opacity": first, "covid": second, "atelectasis": UNIFORM},
+        "tasks": {"lung_opacity": first, "covid": second, "atelectasis": unseen},
         "entropy": {"lung_opacity": 1.0, "covid": 0.5, "atelectasis": 0.1},
         "collapsed": [],
         "indistinct": False,
-        "nearest": {"atelectasis": {"task": nearest, "total_variation": 0.0}},
     }
 
 
@@ -84,14 +85,14 @@ def test_the_loss_is_told_by_round_and_a_last_fall_says_that_it_had_not_come_to_
 
 
 def test_routes_are_told_of_trained_tasks_alone_and_once_for_cells_that_share_a_training():
-    here = cell(10, routes=routes([0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0]))
+    here = cell(10, routes=routes([0.5, 0.5, 0, 0], [0, 0.5, 0.5, 0], [0.4, 0.4, 0.1, 0.1]))
     same = cell(10, routes=here.record["routes"], variation="rho-0", rho=0.0, trained_in=here.name)
-    (row,) = routing(scores(here, cell(11, routes=routes(UNIFORM, UNIFORM, nearest="lung_opacity")), same)).rows
+    (row,) = routing(scores(here, cell(11, routes=routes(UNIFORM, UNIFORM)), same)).rows
     assert row[:3] == ["FEDKIM", "fedavg", "2"]
     assert row[3] == "0.750 (0.750 to 0.750)"  # the unseen task's 0.1 doesn't count
     assert row[4] == "0.250 (0.000 to 0.500)"
     assert row[5] == "0.50"
-    assert row[6] == "1 of 2"  # atelectasis is linked with lung opacity
+    assert row[6] == "1 of 1"  # atelectasis is linked with lung opacity; in seed 11 nothing is nearest
     real = routing(scores(here, synthetic=False)).rows
     assert real[0][6] == "–"  # nobody knows which real finding is linked with which
 
@@ -112,6 +113,30 @@ def predictions(task, answers, **named):
     }
 
 
+def test_a_route_that_is_as_near_to_two_tasks_chose_neither():
+    same = [0.4, 0.3, 0.2, 0.1]
+    tied = cell(10, method="without-task", routes=routes(same, same))
+    (row,) = routing(scores(tied)).rows
+    assert row[6] == "–"
+    apart = cell(10, routes=routes([0.25, 0.25, 0.24, 0.26], [0.4, 0.1, 0.25, 0.25]))
+    assert routing(scores(apart)).rows[0][6] == "1 of 1"
+
+
+def test_a_seed_of_several_cells_is_their_mean():
+    sites = [cell(10, method="local-only.1"), cell(10, method="local-only.2", losses=(4.0, 3.0, 2.0, 1.0))]
+    sites[1].record["metrics"]["atelectasis"]["rows"]["injected"] = {"metrics": scored(accuracy=0.9)}
+    (row,) = against_majority(scores(*sites)).rows
+    assert row[:4] == ["local-only (mean over the sites run)", "fedavg", "1", "20.0"]
+    (row,) = learning(scores(*sites)).rows
+    assert row[3] == "3.000"
+
+
+def test_losses_of_other_targets_than_labels_have_no_row():
+    taught = cell(10, method="taught")
+    taught.record["run_info"]["config"] += '[injection]\nteacher = "decoder"\n'
+    assert not learning(scores(taught)).rows
+
+
 def test_what_reading_and_what_wording_lose_is_told_apart(tmp_path):
     right = [0.9 if truth == "Yes" else 0.1 for truth in TRUTH]
     half = [0.9 if truth == "Yes" else 0.1 for truth in OTHER]  # says nothing about TRUTH
@@ -126,5 +151,10 @@ def test_what_reading_and_what_wording_lose_is_told_apart(tmp_path):
     (found,) = reading_tables(tmp_path, scores(one))
     (row,) = found.rows
     assert row[3:] == ["100.0", "75.0", "50.0", "25.0", "25.0", "0 of 1"]
+    (again,) = reading_tables(tmp_path, scores(one, cell(11)))  # whose answers are lost
+    assert again.rows[0][2:4] == ["1", "100.0"]
+    all_alike = {task: {n: replace(p, truth=("No",) * 40) for n, p in rows.items()} for task, rows in table.items()}
+    write_table(tmp_path / (cell(12).name + SUFFIX), all_alike)
+    assert not reading_tables(tmp_path, scores(cell(12)))  # no AUROC of one class
     assert not reading_tables(tmp_path, scores(one, synthetic=False))
     assert not reading_tables(tmp_path, scores(cell(10, rho=0.5)))

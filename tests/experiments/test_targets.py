@@ -36,6 +36,17 @@ def test_at_rho_0_the_interval_must_hold_chance_and_be_narrow():
     assert found(plus(0.8) + at_zero([0.40, 0.60, 0.50, 0.55, 0.45]))[name][1] == "missed"  # too wide to say
 
 
+def test_a_target_of_fewer_seeds_than_there_are_says_so():
+    name = "FEDKIM+ − 50, unseen AUROC, ρ = 0"
+    values = dict(zip(SEEDS[:2], (0.49, 0.51)))
+    at_zero = [cell("fedkim-plus", seed, unseen=v, variation="rho-0", rho=0.0) for seed, v in values.items()]
+    for one in at_zero:  # two tasks and two seeds are four values
+        one.record["metrics"]["atelectasis"] = one.record["metrics"]["sepsis"]
+    main = [*plus(0.8), *(cell("fedkim", seed, seen=0.8 + jitter(seed)) for seed in SEEDS)]
+    assert found(main + at_zero)[name][1].endswith("(on 2 of 5 seeds)")
+    assert found(main)["FEDKIM+ − its small model, covid"][1] == "reached"
+
+
 def test_at_rho_0_opposite_leaks_of_two_tasks_stand_beside_the_mean_that_hides_them():
     leaking = []
     for seed in SEEDS:

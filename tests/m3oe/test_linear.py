@@ -25,14 +25,39 @@ def assert_rounded(found, exact):
 
 
 def test_the_product_and_both_gradients_are_exact_but_for_one_rounding():
-    x, weight, gradient = drawn(2, 5, 48), drawn(32, 48, seed=1), drawn(2, 5, 32, seed=2)
-    x.requires_grad_()
-    weight.requires_grad_()
-    result = linear(x, weight)
+    x, weight, bias = drawn(2, 5, 48), drawn(32, 48, seed=1), drawn(32, seed=3)
+    gradient = drawn(2, 5, 32, seed=2)
+    for one in (x, weight, bias):
+        one.requires_grad_()
+    result = linear(x, weight, bias)
     result.backward(gradient)
-    assert_rounded(result, x.double() @ weight.double().T)
+    assert_rounded(result, x.double() @ weight.double().T + bias.double())
     assert_rounded(x.grad, gradient.double() @ weight.double())
     assert_rounded(weight.grad, gradient.double().flatten(0, 1).T @ x.double().flatten(0, 1))
+    assert_rounded(bias.grad, gradient.double().flatten(0, 1).sum(0))
+
+
+def test_a_large_weight_goes_by_rows_and_gives_the_same(monkeypatch):
+    def both():
+        x, weight = drawn(3, 16).requires_grad_(), drawn(50, 16, seed=1).requires_grad_()
+        result = linear(x, weight)
+        result.sum().backward()
+        return result, x.grad, weight.grad
+
+    whole = both()
+    monkeypatch.setattr(module, "ROWS", 7)
+    for a, b in zip(whole, both()):
+        assert_rounded(b, a.double())
+
+
+def test_one_vector_and_a_users_autocast_are_fine():
+    x, weight = drawn(16).requires_grad_(), drawn(4, 16, seed=1).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = linear(x, weight)
+        result.sum().backward()
+    assert_rounded(result, x.double() @ weight.double().T)
+    assert x.grad.shape == (16,)
+    assert weight.grad.shape == (4, 16)
 
 
 def test_it_is_torchs_own_in_every_other_dtype(monkeypatch):
@@ -61,8 +86,8 @@ def test_plain_layers_are_changed_in_place_and_keep_their_weights():
     use_rounded_linear(model)
     assert [type(part) for part in model] == [RoundedLinear, nn.LayerNorm, Quantised]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    x = drawn(5, 8)
-    assert_rounded(model[0](x) - model[0].bias, (linear(x, model[0].weight) + model[0].bias - model[0].bias).double())
+    x, layer = drawn(5, 8), model[0]
+    assert_rounded(layer(x), x.double() @ layer.weight.double().T + layer.bias.double())
 
 
 @pytest.mark.parametrize(("multiplies", "kind"), [(False, RoundedLinear), (True, nn.Linear)])

@@ -19,6 +19,12 @@ def test_half_a_pair_that_is_in_the_way_is_told_before_the_other_half_is_made(ta
     assert [path.name for path in tmp_path.iterdir()] == [taken]
 
 
+def test_a_file_where_the_folder_should_be_is_told_as_what_it_is(tmp_path):
+    (tmp_path / "keys").write_text("a file")
+    with pytest.raises(FedkimError, match=r"(?i)(file exists|not a directory)"):
+        make_site_keys(tmp_path / "keys" / "a.key")
+
+
 def test_a_certificate_that_is_in_the_way_leaves_no_other_server_key(tmp_path):
     (tmp_path / "server.pem").write_text("the one that sites trust")
     with pytest.raises(FedkimError, match=r"server.pem, found one already"):

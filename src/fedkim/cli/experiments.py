@@ -77,14 +77,18 @@ def compare(folder: Path, /, *, out: Path | None = None, into: Path | None = Non
         out: Where the files go, a folder each if there are several matrices; runs/NAME-comparison if not given.
         into: A Markdown file whose block of results (<!-- results:NAME --> to <!-- /results:NAME -->) is written anew.
     """
-    from fedkim.experiments.comparison import matrices_in, write_comparison
+    from fedkim.experiments.comparison import has_block, matrices_in, write_comparison
 
     matrices = matrices_in(folder)
     for matrix in matrices:
         place = Path("runs") / f"{matrix.name}-comparison"
         if out is not None:
             place = out / matrix.name if len(matrices) > 1 else out
-        for path in write_comparison(matrix, place, into=into):
+        page = into
+        if into is not None and len(matrices) > 1 and not has_block(into, matrix.name):
+            print(f"{matrix.name}: {into} has no block for it", file=sys.stderr)
+            page = None
+        for path in write_comparison(matrix, place, into=page):
             print(path)
 
 

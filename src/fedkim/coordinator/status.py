@@ -78,6 +78,7 @@ def _sites(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
             site["sent"] += event["sent"]
             site["received"] += event["received"]
             site["seconds"] = event["seconds"]
+        if event.get("digest") and event["event"] in ("reply", "rejected"):
             site["audit"] = event["digest"]
     return sites
 

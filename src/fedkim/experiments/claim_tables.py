@@ -17,9 +17,9 @@ def claims_table(decided: Sequence[Decided]) -> Table:
         if paired is not None:
             figures = [
                 f"{paired.mean:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}]",
-                f"{verdict.adjusted_p:.3f}",
+                _p(verdict.adjusted_p),
                 f"{paired.detectable:.1f}",
-                one.two_points,
+                one.two_points or DASH,
                 str(paired.num_seeds),
             ]
         source = "ours" if one.claim.ours else "paper"
@@ -74,6 +74,10 @@ def claims_by_part(scores: Scores, decided: Sequence[Decided]) -> Table:
         header=["claim", "seen", "unseen"],
         rows=rows,
     )
+
+
+def _p(value: float | None) -> str:
+    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _sentence(one: Decided) -> str:

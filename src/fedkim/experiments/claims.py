@@ -28,6 +28,8 @@ class Claim:
     which: str
     """The summary it is about: ``seen``, ``unseen`` or ``all``, the mean of these two."""
     ours: bool = False
+    margin: bool = False
+    """Whether one of its differences is a margin over a share, of which two points mean nothing."""
 
     def differences(self, scores: Scores, which: str = "") -> list[dict[int, float]]:
         """All of its differences by seed, on the seeds that all have; ``which`` asks for one part of the claim."""
@@ -47,7 +49,8 @@ class Decided:
     """That difference."""
     verdict: Verdict
     two_points: str
-    """Whether all of its differences are two points or more: ``certain``, ``possible`` or ``excluded``; empty below two seeds."""
+    """Whether all of its differences are two points or more: ``certain``, ``possible`` or ``excluded``; empty below two seeds,
+    and where it isn't a plain difference of methods."""
 
 
 def decide(scores: Scores) -> list[Decided]:
@@ -65,7 +68,7 @@ def decide(scores: Scores) -> list[Decided]:
             term=chosen[claim.number],
             by_seed=by_seed[claim.number],
             verdict=words[claim.number],
-            two_points=_two_points(terms[claim.number]),
+            two_points="" if claim.margin else _two_points(terms[claim.number]),
         )
         for claim in CLAIMS
     ]
@@ -254,5 +257,6 @@ CLAIMS: tuple[Claim, ...] = (
         terms=_share_of_centralised,
         which="seen",
         ours=True,
+        margin=True,
     ),
 )

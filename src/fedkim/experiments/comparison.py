@@ -1,5 +1,6 @@
 """The comparison of a matrix's results: one HTML page, the same as Markdown, and its figures as SVG files."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fedkim.experiments.explaining import reading_tables
 from fedkim.experiments.figures import all_figures, standalone
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.our_tables import forgetting_tables
+from fedkim.experiments.paper_tables import summary
 from fedkim.experiments.scores import CELLS, Scores, read_scores
 from fedkim.experiments.table import Table
 from fedkim.experiments.tables import all_tables
@@ -29,10 +31,11 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
     Args:
         results: ``results/<matrix>``.
         out: folder of the files.
-        into: a Markdown file whose block ``<!-- results:<matrix> --> … <!-- /results:<matrix> -->`` the tables replace.
+        into: a Markdown file with a block ``<!-- results:<matrix> --> … <!-- /results:<matrix> -->`` for the tables, one
+            ``results:<matrix>:summary`` for a row per method, or both; what stands in them is replaced.
 
     Raises:
-        FedkimError: see :func:`fedkim.experiments.scores.read_scores`; ``into`` has no such block.
+        FedkimError: see :func:`fedkim.experiments.scores.read_scores`; ``into`` has neither block.
     """
     scores = read_scores(results)
     decided = decide(scores)
@@ -47,7 +50,7 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
         write_text(out / name, text)
         written.append(out / name)
     if into is not None:
-        write_text(into, replaced(into, scores.name, markdown(scores, decided, tables)))
+        write_text(into, _with_blocks(into, scores, markdown(scores, decided, tables)))
         written.append(into)
     return written
 
@@ -61,10 +64,17 @@ def matrices_in(folder: Path) -> list[Path]:
 
 
 def _has_cells(folder: Path) -> bool:
-    try:
-        return any(read_kept(path) for path in sorted(folder.glob(CELLS))[:1])
-    except FedkimError:
-        return False  # a run's result, not a cell's
+    for path in sorted(folder.glob(CELLS)):
+        with contextlib.suppress(FedkimError):  # a run's result, or a damaged cell, which reading all of them tells
+            read_kept(path)
+            return True
+    return False
+
+
+def has_block(document: Path, name: str) -> bool:
+    """Whether a document shows a matrix."""
+    text = document.read_text(encoding="utf-8") if document.is_file() else ""
+    return any(f"<!-- results:{name}{part} -->" in text for part in ("", ":summary"))
 
 
 def tables_of(results: Path, scores: Scores, decided: list[Decided]) -> list[Table]:
@@ -91,13 +101,25 @@ def block(text: str, name: str) -> tuple[str, str, str]:
     return before + begin, inside, end + after
 
 
-def replaced(document: Path, name: str, tables: str) -> str:
-    """The document with its block's content replaced."""
+def summary_block(scores: Scores) -> str:
+    """The block of a row per method."""
+    return f"{summary(scores).markdown()}\n{source(scores)}\n"
+
+
+def _with_blocks(document: Path, scores: Scores, tables: str) -> str:
+    """The document with the content of its blocks replaced."""
     try:
-        before, _, after = block(document.read_text(encoding="utf-8"), name)
+        text = document.read_text(encoding="utf-8")
     except OSError as error:
         raise FedkimError(f"document {document}", found=error.strerror or "unreadable") from None
-    return f"{before}\n{tables}\n{after}"
+    short = f"{scores.name}:summary"
+    if has_short := f"<!-- results:{short} -->" in text:
+        before, _, after = block(text, short)
+        text = f"{before}\n{summary_block(scores)}\n{after}"
+    if not has_short or f"<!-- results:{scores.name} -->" in text:
+        before, _, after = block(text, scores.name)
+        text = f"{before}\n{tables}\n{after}"
+    return text
 
 
 def markdown(scores: Scores, decided: list[Decided], tables: list[Table] | None = None) -> str:

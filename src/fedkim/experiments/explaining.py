@@ -4,7 +4,9 @@ The last one is of synthetic patients alone, where a program says which seen fin
 answers are kept.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -20,11 +22,17 @@ from fedkim.experiments.predictions_table import read_table
 from fedkim.experiments.scores import CellScores, Scores
 from fedkim.experiments.table import DASH, Table, shown
 
+Groups = Mapping[int, Sequence[CellScores]]
+"""Cells by seed."""
+
+SAME = 1e-5
+"""Routes are kept with six decimals: what is this near is the same."""
+
 
 def against_majority(scores: Scores) -> Table:
     """Unseen tasks by accuracy, beside the rule that needs no patient."""
 
-    def row(cells: dict[int, CellScores], name: str) -> list[str]:
+    def row(cells: Groups, name: str) -> list[str]:
         return [
             _by_seed(cells, lambda cell: cell.over_majority(name, "unseen")),
             _by_seed(cells, lambda cell: cell.over_majority(name, "generation")),
@@ -34,7 +42,7 @@ def against_majority(scores: Scores) -> Table:
         ]
 
     rows = [[*head, *row(cells, "injected")] for head, cells in _main(scores)]
-    if base := _single(scores, "fedkim", "fedavg"):
+    if base := scores.group("fedkim"):
         rows.append(["*language model alone*", DASH, str(len(base)), *row(base, "base")])
     return Table(
         title="Unseen tasks against the majority",
@@ -51,17 +59,19 @@ def learning(scores: Scores) -> Table:
     """How the injection's loss went: whether it had come to rest when the rounds ended."""
     rows = []
     for head, cells in _main(scores):
-        losses = {seed: list(found.values()) for seed, cell in cells.items() if (found := cell.injection_losses)}
-        if losses and min(map(len, losses.values())) > 2:
-            places = (0, 2, -2, -1)
-            means = [f"{fmean(values[place] for values in losses.values()):.3f}" for place in places]
-            falls = [100 * (1 - values[-1] / values[-2]) for values in losses.values()]
+        losses = [
+            list(cell.injection_losses.values()) for group in cells.values() for cell in group if not _taught(cell)
+        ]
+        if losses and min(map(len, losses)) > 2:
+            means = [f"{fmean(values[place] for values in losses):.3f}" for place in (0, 2, -2, -1)]
+            falls = [100 * (1 - values[-1] / values[-2]) for values in losses]
             rows.append([*head, *means, f"{min(falls):.0f} to {max(falls):.0f} %"])
     return Table(
         title="Loss of the injection",
         note=(
             "Mean cross-entropy a token, the end of text among them, over an injection's steps: of the first, the third, the last but one "
-            "and the last one. Last, by how much the last one is below the one before it, over seeds; rates fall to 0 there."
+            "and the last one. Last, by how much the last one is below the one before it, over seeds; rates fall to 0 there. Methods with fewer "
+            "than three injections, and those that a teacher or mix-ups give other targets, have no row."
         ),
         header=["method", "backbone", "seeds", "first", "third", "last but one", "last", "last fall"],
         rows=rows,
@@ -72,27 +82,24 @@ def routing(scores: Scores) -> Table:
     """What the router did on the tasks it was trained on, and where unseen ones landed."""
     rows = []
     for method, variation, backbone in scores.groups():
-        found = _single(scores, method, backbone, variation)
-        cells = {seed: cell for seed, cell in found.items() if (cell.record["routes"] or {}).get("experts", 0) > 1}
-        if not cells or all(cell.record["run_info"]["cell"].get("trained_in") for cell in cells.values()):
-            continue
-        routes = [cell.record["routes"] for cell in cells.values()]
-        apart = {seed: _apart(cell) for seed, cell in cells.items()}
-        largest = max(
-            max(record["tasks"][task]) for record, cell in zip(routes, cells.values()) for task in cell.tasks("seen")
-        )
-        entropies = [
-            fmean(record["entropy"][task] for task in cell.tasks("seen"))
-            for record, cell in zip(routes, cells.values())
+        groups = scores.group(method, variation=variation, backbone=backbone)
+        cells = [
+            cell for group in groups.values() for cell in group if (cell.record["routes"] or {}).get("experts", 0) > 1
         ]
-        near = [hit for cell in cells.values() if scores.synthetic for hit in _nearest_is_partner(cell)]
+        if not cells or all(cell.record["run_info"]["cell"].get("trained_in") for cell in cells):
+            continue
+        routes = [cell.record["routes"] for cell in cells]
+        apart = [_apart(cell) for cell in cells]
+        entropies = [fmean(cell.record["routes"]["entropy"][task] for task in cell.tasks("seen")) for cell in cells]
+        largest = max(max(cell.record["routes"]["tasks"][task]) for cell in cells for task in cell.tasks("seen"))
+        near = [hit for cell in cells if scores.synthetic for hit in _nearest_is_partner(cell)]
         rows.append(
             [
                 title_of(method) + (f", {variation}" if variation else ""),
                 backbone,
-                str(len(cells)),
+                str(len(groups)),
                 f"{fmean(entropies):.3f} ({min(entropies):.3f} to {max(entropies):.3f})",
-                f"{fmean(apart.values()):.3f} ({min(apart.values()):.3f} to {max(apart.values()):.3f})",
+                f"{fmean(apart):.3f} ({min(apart):.3f} to {max(apart):.3f})",
                 f"{largest:.2f}",
                 f"{sum(near)} of {len(near)}" if near else DASH,
                 str(sum(bool(record["collapsed"]) for record in routes)),
@@ -103,8 +110,9 @@ def routing(scores: Scores) -> Table:
         title="Routing",
         note=(
             "Of the tasks that the router was trained on: entropy of α over log P (1: uniform) and total variation between two tasks (0: the same "
-            "route for all), means over seeds (lowest to highest); the largest weight of one expert. Then how many unseen yes/no tasks have "
-            "the finding they are linked with as their nearest seen route, and cells with a collapsed route or without distinct ones."
+            "route for all), means over cells (lowest to highest); the largest weight of one expert. Then how many unseen yes/no tasks have "
+            "the finding they are linked with as their nearest seen route, of those that are near to one alone; and cells with a collapsed "
+            "route or without distinct ones."
         ),
         header=[
             "method",
@@ -122,29 +130,28 @@ def routing(scores: Scores) -> Table:
 
 
 def reading_tables(folder: Path, scores: Scores) -> list[Table]:
-    """Where unseen AUROC is lost at ρ = 1: reading the input, or hearing the question. Of kept answers."""
-    if not scores.synthetic:
+    """Where unseen AUROC is lost at ρ = 1: reading the input, or hearing the question. Of the answers that are there."""
+    if not scores.synthetic or find_spec("pyarrow") is None:
         return []
     rows = []
-    for head, cells in _main(scores):
-        found = {seed: _readings(folder, cell) for seed, cell in cells.items() if _fully_linked(cell)}
-        found = {seed: readings for seed, readings in found.items() if readings}
-        if not found:
+    for head, groups in _main(scores):
+        readings = {
+            seed: [found for cell in group for found in _readings(folder, cell)] for seed, group in groups.items()
+        }
+        seeds = [seed for seed, found in readings.items() if found]
+        if not seeds:
             continue
-        means = [
-            {seed: fmean(reading[place] for reading in readings) for seed, readings in found.items()}
-            for place in range(3)
-        ]
-        lost = [{seed: a[seed] - b[seed] for seed in a} for a, b in pairwise(means)]
-        heard = [hit for seed in found for hit in _closest_is_partner(cells[seed])]
-        rows.append([*head, *map(shown, [*means, *lost]), f"{sum(heard)} of {len(heard)}"])
+        means = [{seed: fmean(found[place] for found in readings[seed]) for seed in seeds} for place in range(3)]
+        lost = [{seed: a[seed] - b[seed] for seed in seeds} for a, b in pairwise(means)]
+        heard = [hit for seed in seeds for cell in groups[seed] for hit in _closest_is_partner(cell)]
+        rows.append([*head[:2], str(len(seeds)), *map(shown, [*means, *lost]), f"{sum(heard)} of {len(heard)}"])
     table = Table(
         title="Where unseen scores are lost",
         note=(
-            "AUROC of unseen yes/no tasks at ρ = 1, where an unseen finding has the labels of the seen one it is linked with: of the sites' head of that "
+            "AUROC of unseen yes/no tasks at ρ = 1, where an unseen finding has the cause of the seen one it is linked with: of the sites' head of that "
             "finding, of the injected model asked that finding's question, and of it asked the unseen one. The first difference is lost in "
             "reading the input, the second in the wording of the question. Last, unseen questions about pictures whose closest seen question, by "
-            "correlation of answers, is the linked one: there are two."
+            "correlation of answers of either sign, is the linked one: there are two."
         ),
         header=[
             "method",
@@ -162,23 +169,30 @@ def reading_tables(folder: Path, scores: Scores) -> list[Table]:
     return [table] if rows else []
 
 
-def _main(scores: Scores) -> list[tuple[list[str], dict[int, CellScores]]]:
-    """The main setting's methods that are one cell a seed: how a row begins, and the cells by seed."""
-    found = []
+def _main(scores: Scores) -> list[tuple[list[str], Groups]]:
+    """The main setting's methods: how a row begins, and the cells by seed."""
+    found: list[tuple[list[str], Groups]] = []
     for method, variation, backbone in scores.groups():
-        cells = _single(scores, method, backbone)
-        if not variation and cells:
-            found.append(([title_of(method), backbone, str(len(cells))], cells))
+        groups = scores.group(method, backbone=backbone)
+        if not variation and groups:
+            found.append(([title_of(method), backbone, str(len(groups))], groups))
     return found
 
 
-def _single(scores: Scores, method: str, backbone: str, variation: str = "") -> dict[int, CellScores]:
-    groups = scores.group(method, variation=variation, backbone=backbone)
-    return {seed: cells[0] for seed, cells in groups.items() if len(cells) == 1}
+def _by_seed(groups: Groups, value: Callable[[CellScores], float | None]) -> str:
+    """A value's mean over a seed's cells, where all have it."""
+    found = {}
+    for seed, group in groups.items():
+        known = [one for cell in group if (one := value(cell)) is not None]
+        if known and len(known) == len(group):
+            found[seed] = fmean(known)
+    return shown(found)
 
 
-def _by_seed(cells: dict[int, CellScores], value: Callable[[CellScores], float | None]) -> str:
-    return shown({seed: found for seed, cell in cells.items() if (found := value(cell)) is not None})
+def _taught(cell: CellScores) -> bool:
+    """Whether the loss is of other targets than labels, whose own entropy it can't fall below."""
+    injection = cell.settings.get("injection", {})
+    return injection.get("teacher", "none") != "none" or injection.get("mixup", "taught") == "always"
 
 
 def _apart(cell: CellScores) -> float:
@@ -195,12 +209,17 @@ def _partner(cell: CellScores, task: str) -> str | None:
 
 
 def _nearest_is_partner(cell: CellScores) -> list[bool]:
-    nearest = cell.record["routes"]["nearest"]
-    return [
-        nearest[task]["task"] == partner
-        for task in cell.tasks("unseen")
-        if task in nearest and (partner := _partner(cell, task))
-    ]
+    """Of unseen tasks with a partner; one that is as near to another seen task is left out, nothing chose between them."""
+    routes = {task: np.array(route) for task, route in cell.record["routes"]["tasks"].items()}
+    hits = []
+    for task in cell.tasks("unseen"):
+        partner = _partner(cell, task)
+        if partner and task in routes:
+            far = {other: float(np.abs(routes[task] - routes[other]).sum()) for other in cell.tasks("seen")}
+            nearest = [other for other, distance in far.items() if distance <= min(far.values()) + SAME]
+            if len(nearest) == 1:
+                hits.append(nearest == [partner])
+    return hits
 
 
 def _closest_is_partner(cell: CellScores) -> list[bool]:
@@ -212,23 +231,24 @@ def _closest_is_partner(cell: CellScores) -> list[bool]:
     ]
 
 
-def _fully_linked(cell: CellScores) -> bool:
-    return bool(cell.settings["data"].get("rho") == 1.0)
-
-
 def _readings(folder: Path, cell: CellScores) -> list[tuple[float, float, float]]:
-    """By unseen task with a partner: AUROC of the partner's head, of its question, of its own question, in points."""
-    rows = read_table(folder / (cell.name + SUFFIX))
+    """By unseen task with a partner at ρ = 1: AUROC of the partner's head, of its question, of its own question, in points."""
+    path = folder / (cell.name + SUFFIX)
+    if cell.settings["data"].get("rho") != 1.0 or not path.exists():
+        return []
+    rows = read_table(path)
     found = []
     for task in cell.tasks("unseen"):
         partner = _partner(cell, task)
         if not partner or "small_before" not in rows[partner]:
             continue
         own = rows[task]["injected"]
-        positive = np.array([truth == own.answers[-1] for truth in own.truth]) if own.answers else np.array([])
-        others = [rows[partner]["small_before"], rows[partner]["injected"]]
-        found.append(tuple(100 * _auroc(positive, _scores_of(row, own.patients)) for row in [*others, own]))
-    return found  # type: ignore[return-value]
+        positive = np.array([truth == "Yes" for truth in own.truth])
+        asked = (rows[partner]["small_before"], rows[partner]["injected"], own)
+        head, linked, unseen = (100 * _auroc(positive, _scores_of(row, own.patients)) for row in asked)
+        if math.isfinite(head):  # else the patients are all of one class
+            found.append((head, linked, unseen))
+    return found
 
 
 def _scores_of(row: Predictions, patients: Sequence[str]) -> np.ndarray:

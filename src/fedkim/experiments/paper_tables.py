@@ -12,6 +12,23 @@ FULL = ("fedkim", "fedavg")
 ABLATION = ("fedkim", "fedkim-pub", "without-task", "without-modality", "uniform")
 
 
+def summary(scores: Scores) -> Table:
+    """A row per method under FedAvg: its three means, and the references that each of them has to beat."""
+    rows = [
+        [title, seeds, *means]
+        for title, backbone, seeds, *means in _by_method(scores, _means(scores))
+        if backbone == FULL[1]
+    ]
+    references = [
+        shown(scores.by_seed("fedkim", which, row=name))
+        for which, name in zip(SUMMARIES, ("small_before", "proxy", "majority_per_template"))
+    ]
+    if set(references) != {DASH}:
+        seeds = str(len(scores.group("fedkim")))
+        rows.append(["*small models / the best of their heads / majority of the template*", seeds, *references])
+    return Table(title="", note="", header=["method", "seeds", *SUMMARIES.values()], rows=rows)
+
+
 def zero_shot_classification(scores: Scores) -> Table:
     """Unseen classification by method, with question-blindness beside every score."""
     tasks = scores.tasks("unseen")
@@ -180,6 +197,10 @@ def less_fedkim(scores: Scores) -> Table:
         header=["method", "backbone", "seeds", *SUMMARIES.values()],
         rows=rows,
     )
+
+
+def _means(scores: Scores) -> Callable[[str, str], list[str]]:
+    return lambda method, backbone: [shown(scores.by_seed(method, which, backbone=backbone)) for which in SUMMARIES]
 
 
 def _less(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:

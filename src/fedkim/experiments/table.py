@@ -20,7 +20,7 @@ class Table:
 
     def markdown(self) -> str:
         """As GitHub shows it."""
-        lines = [f"### {self.title}", "", self.note, ""] if self.note else [f"### {self.title}", ""]
+        lines = [line for text in (self.title and f"### {self.title}", self.note) if text for line in (text, "")]
         lines += ["| " + " | ".join(self.header) + " |", "|" + " --- |" * len(self.header)]
         lines += ["| " + " | ".join(row) + " |" for row in self.rows]
         return "\n".join(lines) + "\n"

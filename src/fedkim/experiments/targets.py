@@ -33,6 +33,8 @@ class Target:
     """``reached``, or how it was missed."""
     note: str = ""
     """What the figure alone would hide."""
+    seeds: int = 0
+    """How many seeds the values are of, where they are more than one a seed."""
 
 
 def targets_table(scores: Scores) -> Table:
@@ -45,8 +47,8 @@ def targets_table(scores: Scores) -> Table:
         figure = f"{paired.mean:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}]"
         figure += f"; {target.note}" if target.note else ""
         word = target.word(paired)
-        if paired.num_seeds < seeds:
-            word += f" (on {paired.num_seeds} of {seeds} seeds)"
+        if (own := target.seeds or paired.num_seeds) < seeds:
+            word += f" (on {own} of {seeds} seeds)"
         rows.append([target.name, target.wanted, figure, word, f"{paired.detectable:.1f}"])
     return Table(
         title="Targets",
@@ -92,6 +94,7 @@ def _targets(scores: Scores) -> Iterator[Target]:
                 wanted=f"interval over tasks and seeds contains 0, half of it at most {CONTROL:.0f}",
                 values=_without_link(scores, method),
                 word=lambda paired: _word(paired.low <= 0 <= paired.high and (paired.high - paired.low) / 2 <= CONTROL),
+                seeds=len(points[0.0]),
                 note=_furthest(scores, method),  # opposite leaks of two tasks cancel in the mean
             )
         for low, high in zip(list(points), list(points)[1:]):

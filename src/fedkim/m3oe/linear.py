@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 
+ROWS = 8192
+"""Rows of a weight at once: of a vocabulary's matrix no whole float32 copy is held."""
+
 
 def cpu_computes_bfloat16() -> bool:
     """Whether this processor has avx512_bf16 or amx."""
@@ -22,11 +25,11 @@ def cpu_computes_bfloat16() -> bool:
 _ROUNDS = not cpu_computes_bfloat16()
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """``x Wᵀ``, ``[..., in]`` and ``[out, in]`` → ``[..., out]``, in the fastest way this machine has."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x Wᵀ + b``, ``[..., in]``, ``[out, in]`` and ``[out]`` → ``[..., out]``, in the fastest way this machine has."""
     if x.dtype == torch.bfloat16 == weight.dtype and x.device.type == "cpu" and _ROUNDS:
-        return _Rounded.apply(x, weight)
-    return functional.linear(x, weight)
+        return _Rounded.apply(x, weight, bias)
+    return functional.linear(x, weight, bias)
 
 
 class RoundedLinear(nn.Linear):
@@ -34,8 +37,7 @@ class RoundedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] → [..., out]."""
-        result = linear(x, self.weight)
-        return result if self.bias is None else result + self.bias
+        return linear(x, self.weight, self.bias)
 
 
 def use_rounded_linear(model: nn.Module) -> None:
@@ -49,16 +51,23 @@ class _Rounded(Function):
     """Keeps its inputs in bfloat16: float32 copies of every weight until the backward pass would triple the model."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return (x.float() @ weight.float().T).to(x.dtype)
+        with torch.autocast("cpu", enabled=False):
+            wide = x.float()
+            result = torch.cat([wide @ part.float().T for part in weight.split(ROWS)], dim=-1)
+            return (result if bias is None else result + bias.float()).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias = ctx.needs_input_grad
         gradient = gradients[0].float()
-        of_x = (gradient @ weight.float()).to(x.dtype) if ctx.needs_input_grad[0] else None
-        of_weight = None
-        if ctx.needs_input_grad[1]:
-            of_weight = (gradient.flatten(0, -2).T @ x.float().flatten(0, -2)).to(weight.dtype)
-        return of_x, of_weight
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        with torch.autocast("cpu", enabled=False):
+            parts = zip(gradient.split(ROWS, dim=-1), weight.split(ROWS))
+            return (
+                sum((one @ part.float() for one, part in parts), torch.zeros(())).to(x.dtype) if of_x else None,
+                (rows.T @ x.float().reshape(-1, x.shape[-1])).to(weight.dtype) if of_weight else None,
+                rows.sum(dim=0).to(weight.dtype) if of_bias else None,
+            )

@@ -7,7 +7,8 @@
      "previous": "<hash of line 2>", "hash": "<sha256 of this line without its hash>"}
 
 A changed, deleted or moved line breaks the chain. A cut-off end doesn't, so every reply with weights carries the head to the
-coordinator, which keeps it: ``verify`` takes it as ``--head``. Lines after the last one that it knows tell of nothing that left.
+coordinator, which keeps that of the last reply it could read: ``verify`` takes it as ``--head``. What was sent after it, and came too
+late or couldn't be read, stands in this log alone.
 """
 
 import errno

@@ -4,6 +4,7 @@ Private keys are written for their owner alone (mode 0600) and never over one th
 whole or not at all.
 """
 
+import contextlib
 import datetime
 import ipaddress
 import os
@@ -148,15 +149,17 @@ def _write(files: Mapping[Path, tuple[bytes, int]]) -> None:
     made: list[Path] = []
     try:
         for path, (data, mode) in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.is_dir():  # a file of that name is no folder, and no key
+                path.parent.mkdir(parents=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
             made.append(path)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
     except OSError as error:
         for other in made:
-            other.unlink()
-        if isinstance(error, FileExistsError):
+            with contextlib.suppress(OSError):
+                other.unlink()
+        if isinstance(error, FileExistsError) and os.path.lexists(path) and path.parent.is_dir():
             raise _taken(path) from None
         raise FedkimError(f"file {path}", found=error.strerror or "unwritable") from None
 

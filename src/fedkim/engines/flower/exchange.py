@@ -172,7 +172,9 @@ class FlowerExchange:
         """Who is connected; who was when it could be told last, where it can't."""
         try:
             self._here = online(self.grid, self.sites)
-        except _TRANSPORT as error:
+        except (
+            Exception
+        ) as error:  # nothing of a site's is read here, so it is the SuperLink's or the connection's fault
             self.tell("transport-error", reason=f"nodes-{type(error).__name__}")
         return self._here
 
@@ -197,13 +199,13 @@ class FlowerExchange:
                 (identity,) = self.grid.push_messages([message]) or [None]
             except Exception as error:  # of Flower's transport or database: it may pass, and the deadline decides
                 self.tell("transport-error", round=ours.number, site=site, reason=f"push-{type(error).__name__}")
-                ours.later(site, time.monotonic())
+                ours.later(site, time.monotonic(), code="E-TRANSPORT")
                 continue
             if identity:
                 asked[identity] = Asked(site, node, nonce, time.monotonic(), len(body))
-            else:  # too large for Flower, for one
+            else:  # too large for Flower or a proxy, for one: that doesn't pass
                 self.tell("transport-error", round=ours.number, site=site, reason="push-refused")
-                ours.later(site, time.monotonic())
+                ours.later(site, time.monotonic(), counted=True, code="E-PUSH")
 
     def _pulled(self, ours: RoundSoFar, asked: dict[str, Asked]) -> list[Message]:
         """The replies that are there, each fetched by itself: Flower deletes what it hands out, whether or not it can be unpacked.
@@ -218,7 +220,7 @@ class FlowerExchange:
                 site = question.site
                 self.tell("transport-error", round=ours.number, site=site, reason=f"pull-{type(error).__name__}")
                 del asked[identity]
-                ours.later(site, time.monotonic())
+                ours.later(site, time.monotonic(), code="E-TRANSPORT")
                 if not isinstance(error, _TRANSPORT):
                     ours.count_unreadable(site)
         return found
@@ -244,7 +246,7 @@ class FlowerExchange:
 
     def _opened(self, ours: RoundSoFar, question: Asked, message: Message) -> Update | None:
         """A good reply's update; anything else becomes an event."""
-        site, number = question.site, ours.number
+        site, number, audit = question.site, ours.number, None
         if message.has_error():
             self.tell("transport-error", round=number, site=site, reason=f"flower-{message.error.code}")
             ours.later(site, time.monotonic(), counted=message.error.code not in _PASSING)
@@ -260,18 +262,18 @@ class FlowerExchange:
                 self._held[site] = {name: list(digests) for name, digests in reply.held.items()}
                 return None
             if reply.code == "E-WORKER":
-                ours.why[site] = reply.code
                 self.tell("worker-away", round=number, site=site)
-                ours.later(site, time.monotonic())
+                ours.later(site, time.monotonic(), code=reply.code)
                 return None
             if reply.status != "ok":
                 ours.leave_out(site, reply.code or reply.status)
                 self.tell("refused", round=number, site=site, reason=ours.why[site])
                 return None
+            audit = reply.audit or None  # weights have left, whatever becomes of them here
             update = update_from(reply, body, ours.slices[site], self.sites[site], uploads=self.uploads)
         except (FedkimError, ValueError) as error:
             ours.leave_out(site, str(getattr(error, "code", "")) or "E-MESSAGE")
-            self.tell("rejected", round=number, site=site, reason=ours.why[site])
+            self.tell("rejected", round=number, site=site, reason=ours.why[site], digest=audit)
             return None
         ours.good.add(site)
         self._held[site] = {name: list(digests)[:MOST_HELD] for name, digests in reply.held.items()}
@@ -283,7 +285,7 @@ class FlowerExchange:
             received=len(body),
             seconds=round_(time.monotonic() - question.began),
             value=round_(reply.seconds),
-            digest=reply.audit or None,
+            digest=audit,
         )
         return update
 

@@ -14,7 +14,13 @@ MOST_QUESTIONS = 5
 """So often a site is asked in one attempt at a round: when its process came back, or lacked a component."""
 MOST_UNREADABLE = 3
 """Replies of a site that Flower couldn't unpack, in one attempt at a round: no transport fails so often at one site alone."""
-_REASONS = {"E-ABSENT": "no answer in time", "E-WORKER": "its worker isn't running", "E-QUESTIONS": "asked too often"}
+_REASONS = {
+    "E-ABSENT": "no answer in time",
+    "E-WORKER": "its worker isn't running",
+    "E-QUESTIONS": "asked too often",
+    "E-TRANSPORT": "the connection to the SuperLink failed",
+    "E-PUSH": "Flower doesn't take the question",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +76,10 @@ class RoundSoFar:
 
     def count_question(self, site: str) -> bool:
         """Count one more; False, and the site is left out, if it has had too many. What it answered before counts no more."""
-        self.why.pop(site, None)
+        before = self.why.pop(site, "")
         self.questions[site] = self.questions.get(site, 0) + 1
         if self.questions[site] > MOST_QUESTIONS:
-            self.leave_out(site, "E-QUESTIONS")
+            self.leave_out(site, before or "E-QUESTIONS")
         return site not in self.out
 
     def count_unreadable(self, site: str) -> None:
@@ -83,10 +89,12 @@ class RoundSoFar:
         if self.unreadable[site] >= MOST_UNREADABLE:
             self.leave_out(site, "E-MESSAGE")
 
-    def later(self, site: str, now: float, *, counted: bool = False) -> None:
+    def later(self, site: str, now: float, *, counted: bool = False, code: str = "") -> None:
         """Ask a site again, but not at once: a worker that reads its data needs a while. Unless ``counted`` the question counts for
-        nothing, and the deadline decides.
+        nothing, and the deadline decides. ``code`` says what was wrong, should nothing better come.
         """
+        if code:
+            self.why[site] = code
         self.questions[site] -= not counted
         self.failures[site] = self.failures.get(site, 0) + 1
         doubled = min(self.failures[site] - 1, 10)  # in days a site fails more often than a float can be doubled
