@@ -11,7 +11,7 @@ from fedkim.engines.flower.exchange import FlowerExchange
 from fedkim.engines.flower.messages import Reply, reply_from, to_header
 from fedkim.engines.flower.roster import Registered
 from fedkim.engines.flower.waiting import Waiting
-from fedkim.engines.wire import component_digests
+from fedkim.engines.flower.wire import component_digests
 from fedkim.site.keys import make_site_keys
 from fedkim.state import State, Update
 

@@ -19,7 +19,7 @@ from fedkim.evaluation.metrics import one_versus_rest
 from fedkim.extraction import predict_proba
 from fedkim.federation import federate
 from fedkim.recipe import Recipe, from_dict
-from fedkim.run.world import World, asked, build_world
+from fedkim.run.world import World, build_world, samples_asked
 from fedkim.state import State, Update
 
 RULES: Mapping[str, dict[str, object]] = {
@@ -123,7 +123,7 @@ def scores(world: World, state: State) -> float:
     """Mean AUROC over the seen questions on test patients."""
     extractor, found = world.extractor(state), []
     for task in world.seen:
-        samples = asked(world.data, task, "test")
+        samples = samples_asked(world.data, task, "test")
         labels = np.array([(task.answers or ()).index(sample.labels[task.name]) for sample in samples])
         probabilities = predict_proba(extractor, Dataset(samples), task)
         found.append(float(one_versus_rest(labels, probabilities, np.ones((1, len(samples))), "auroc")[0]))

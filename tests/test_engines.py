@@ -5,9 +5,9 @@ import torch
 
 from fedkim.data.sample import Dataset, Sample
 from fedkim.engines import InProcess, participants
-from fedkim.engines.inprocess import round_half_up
 from fedkim.extraction import Extractor, owned_components
 from fedkim.recipe import Extraction
+from fedkim.recipe.site_tables import sites_in_a_round
 from fedkim.state import component
 from fedkim.tasks import Task
 
@@ -77,7 +77,8 @@ def test_a_share_is_rounded_half_up_and_at_least_one_site_takes_part(share, expe
 
 
 def test_halves_are_rounded_up_whatever_the_parity():
-    assert [round_half_up(value) for value in (0.5, 1.5, 2.5, 3.4)] == [1, 2, 3, 3]
+    assert [sites_in_a_round(0.5, number) for number in (1, 3, 5)] == [1, 2, 3]
+    assert sites_in_a_round(0.34, 10) == 3
 
 
 def test_updates_come_in_the_sites_name_order_and_name_the_weights_they_started_from(federation):

@@ -38,7 +38,7 @@ def walk(exchange, *, rounds=2, inject=None, start=START, **settings):
         memory=State(),
         owned=OWNED,
         exchange=exchange,
-        algorithm=ALGORITHMS["fedavg"](proximal_mu=0.0),
+        algorithm=ALGORITHMS["fedavg"](),
         inject=inject or (lambda number, state: (state, {})),
         commit=commits.append,
         **settings,
@@ -125,7 +125,9 @@ def test_what_was_averaged_last_comes_through_skipped_rounds_and_a_new_process()
     assert second.state is first.state
     (third,), _ = (
         list(part)
-        for part in walk(lambda n, state: [], rounds=1, start=first.state, aggregated=first.aggregated, skipped=1)
+        for part in walk(
+            lambda n, state: [], rounds=1, start=first.state, aggregated=first.aggregated, skipped_before=1
+        )
     )
     assert third.aggregated is first.aggregated
 
@@ -228,7 +230,7 @@ def test_starting_at_a_later_round_with_the_committed_state_ends_the_same():
         memory=State(),
         owned=OWNED,
         exchange=everyone,
-        algorithm=ALGORITHMS["fedavg"](proximal_mu=0.0),
+        algorithm=ALGORITHMS["fedavg"](),
         inject=lambda number, state: (state, {}),
         commit=lambda finished: None,
     )
@@ -350,8 +352,8 @@ def test_a_poisoned_site_is_named_in_the_history_and_the_run_goes_on(tmp_path, m
 def test_memory_of_the_algorithm_survives_a_stop(tmp_path):
     """A plug-in algorithm that remembers a sum ends the same whether or not the run was stopped."""
 
-    def summing(*, proximal_mu):
-        inner = ALGORITHMS["fedavg"](proximal_mu=proximal_mu)
+    def summing():
+        inner = ALGORITHMS["fedavg"]()
 
         def aggregate(previous, updates, memory):
             mean, _ = inner.aggregate(previous, updates, State())

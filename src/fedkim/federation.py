@@ -101,7 +101,7 @@ def federate(
     limits: Limits | None = None,
     quorum: int = 1,
     patience: int = 3,
-    skipped: int = 0,
+    skipped_before: int = 0,
     aggregated: State | None = None,
     recall: Recall = lambda number: None,
     keep: Keep = lambda number, gathered: None,
@@ -121,7 +121,7 @@ def federate(
         limits: how far an update may move, see :func:`fedkim.aggregation.gate`.
         quorum: accepted updates that a round needs; with fewer it is skipped.
         patience: so many rounds skipped in a row end the federation.
-        skipped: rounds skipped in a row before the first of these.
+        skipped_before: rounds skipped in a row before the first of these.
         aggregated: the last state that was averaged before the first of these, which a skipped round hands on; None: ``state``.
         recall: what an earlier process kept of a round that was cut off.
         keep: called with what it will need.
@@ -130,6 +130,7 @@ def federate(
         FedkimError: round after round without a quorum. The rounds before the last are committed.
     """
     aggregated = state if aggregated is None else aggregated
+    in_a_row = skipped_before
     for number in rounds:
         gathered = recall(number)
         if gathered is None:
@@ -142,10 +143,10 @@ def federate(
                 limits=limits,
             )
             if len(updates) < quorum:
-                skipped += 1
-                if skipped >= patience:
-                    raise _without_quorum(number, len(updates), rejections, quorum, skipped)
-                finished = _skipped(number, state, aggregated, memory, updates, rejections)
+                in_a_row += 1
+                if in_a_row >= patience:
+                    raise _without_quorum(number, len(updates), rejections, quorum, in_a_row)
+                finished = _skipped_round(number, state, aggregated, memory, updates, rejections)
                 commit(finished)
                 yield finished
                 continue
@@ -159,7 +160,7 @@ def federate(
             del updates  # the tensors of all sites, and injection is long
             reach("aggregation.done")
             keep(number, gathered)
-        skipped, aggregated, memory = 0, gathered.aggregated, gathered.memory
+        in_a_row, aggregated, memory = 0, gathered.aggregated, gathered.memory
         state, injection = inject(number, gathered.aggregated)
         finished = Round(
             number=number,
@@ -180,7 +181,7 @@ def _arriving(updates: Iterable[Update | Rejection]) -> Iterator[Update | Reject
         yield update
 
 
-def _skipped(
+def _skipped_round(
     number: int,
     state: State,
     aggregated: State,
@@ -200,11 +201,11 @@ def _skipped(
 
 
 def _without_quorum(
-    number: int, accepted: int, rejections: Sequence[Rejection], quorum: int, skipped: int
+    number: int, accepted: int, rejections: Sequence[Rejection], quorum: int, in_a_row: int
 ) -> FedkimError:
     reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in rejections)
     reasons = reasons or f"no {'other ' if accepted else ''}site answered"
-    row = f", the {skipped}. round in a row" if skipped > 1 else ""
+    row = f", the {in_a_row}. round in a row" if in_a_row > 1 else ""
     return FedkimError(
         f"round {number}",
         found=f"{accepted} usable updates ({reasons}){row}",

@@ -1,7 +1,12 @@
-"""Taking turns in fixed shares: which queue is next, at a site's batches and at the server's."""
+"""Queues without end, and which of them is next in fixed shares: a site's batches, and the server's."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
 
 
 def turns_by_share(shares: Sequence[float], amounts: Iterable[int] = itertools.repeat(1)) -> Iterator[int]:
@@ -17,3 +22,10 @@ def turns_by_share(shares: Sequence[float], amounts: Iterable[int] = itertools.r
         turn = max(range(len(owed)), key=lambda queue: owed[queue])
         owed[turn] -= amount
         yield turn
+
+
+def endless(items: Sequence[Item], generator: torch.Generator) -> Iterator[Item]:
+    """The items without end, shuffled anew at each pass."""
+    while True:
+        for place in torch.randperm(len(items), generator=generator).tolist():
+            yield items[place]

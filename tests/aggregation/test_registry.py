@@ -25,7 +25,7 @@ def test_the_penalty_and_the_rule_do_not_touch(name):
 def test_the_recipes_settings_reach_the_rule_with_and_without_the_penalty():
     for prefix in ("", "fedprox-"):
         assert make_algorithm(Federation(algorithm=f"{prefix}krum", byzantine=4)).least == 11
-        assert make_algorithm(Federation(algorithm=f"{prefix}median", too_few="mean")).otherwise == "mean"
+        assert make_algorithm(Federation(algorithm=f"{prefix}median", too_few="mean")).too_few == "mean"
 
 
 @pytest.mark.parametrize(

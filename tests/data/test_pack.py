@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tiny_pack import at_the_sites
 
 from fedkim.data.sources import folds, mitbih, nih, pack, pack_questions, pack_stays, pubmedqa
 from fedkim.modalities import image, series, signal
@@ -189,7 +190,7 @@ def test_yes_and_no_about_noise_come_in_equal_numbers_and_fit_what_was_added(dat
 
 def test_five_sites_hold_all_private_patients_and_each_lacks_what_it_should(datasets):
     for dataset in datasets:
-        held = pack.sites(dataset)
+        held = at_the_sites(dataset)
         assert sum(map(len, held.values())) == len(dataset.split("private"))
         lacking = {site for site, part in held.items() if "image" not in part.shapes()}
         silent = {site for site, part in held.items() if "signal" not in part.shapes()}

@@ -10,7 +10,7 @@ import pytest
 import torch
 import wfdb
 from PIL import Image
-from tiny_pack import NUM_STAYS, edit_csv, write_pack
+from tiny_pack import NUM_STAYS, at_the_sites, edit_csv, write_pack
 
 from fedkim.data.sources import folds, mitbih, nih, nih_vqa, pack, pack_questions, pack_stays, pubmedqa
 from fedkim.errors import FedkimError
@@ -126,21 +126,12 @@ def test_labels_say_what_the_files_say(loaded):
 
 def test_five_sites_share_the_private_patients_and_two_lack_a_modality(loaded):
     for dataset in loaded:
-        held = pack.sites(dataset)
+        held = at_the_sites(dataset)
         patients = [{sample.patient for sample in shard} for shard in held.values()]
         assert sum(map(len, patients)) == len({sample.patient for sample in dataset.split("private")})
         assert "image" not in held["site-4"].shapes()
         assert "signal" not in held["site-5"].shapes()
         assert {"image", "signal", "vitals"} <= set(held["site-1"].shapes())
-
-
-def test_a_shard_at_no_site_or_at_two_is_refused(loaded):
-    with pytest.raises(FedkimError, match="no site that holds it"):
-        pack.site_by_patient(loaded[0], {"site-1": ("nih-1",)})
-    with pytest.raises(FedkimError, match="one site"):
-        pack.site_by_patient(loaded[0], pack.SITES | {"site-5": ("nih-1",)})
-    with pytest.raises(FedkimError, match="no such shard"):
-        pack.site_by_patient(loaded[0], {"site-1": ("nih-9",)})
 
 
 def test_loading_again_decodes_nothing_and_gives_the_same_bits(loaded, written, monkeypatch):

@@ -200,4 +200,4 @@ def load_again(recipe):
 
     from fedkim.recipe import from_dict
 
-    return from_dict(json.loads(recipe.to_json()))
+    return from_dict(json.loads(json.dumps(recipe.to_dict())))

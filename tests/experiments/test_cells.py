@@ -100,7 +100,7 @@ def test_a_kept_cell_says_how_it_was_made_and_names_no_patient(done):
 
 def test_a_finished_cell_is_not_run_again(done, monkeypatch):
     root, _ = done
-    monkeypatch.setattr(cells_module, "_Processes", lambda: None)  # whatever started a process would fail
+    monkeypatch.setattr(cells_module, "Processes", lambda: None)  # whatever started a process would fail
     outcome = run_matrix(root / "small.toml", runs=root / "runs", results=root / "results")
     assert (outcome.done, outcome.stored, outcome.left) == ((), 4, 0)
 

@@ -29,7 +29,7 @@ def train(dataset=DATA, *, site="a", round=1, state=None, tasks=TASKS, settings=
         state=state,
         tasks=tasks,
         settings=settings,
-        algorithm_penalty=penalty,
+        penalty=penalty,
         seed=seed,
     )
 
@@ -156,11 +156,6 @@ def test_a_stronger_leash_keeps_a_site_nearer_to_the_broadcast():
     free, weak, strong = drift(0), drift(1.0), drift(100.0)
     assert strong < weak < free
     assert strong < 0.7 * free
-
-
-def test_a_penalty_of_nothing_changes_no_bit():
-    expected = train().state.digest()
-    assert train(penalty=lambda parameters, reference: None).state.digest() == expected
 
 
 def test_every_task_pulls_with_the_same_weight_however_many_samples_it_has():

@@ -35,11 +35,18 @@ def fused(layer: M3OELinear, channel: RouteChannel, x: Tensor, weights: Tensor) 
         return layer(x)
 
 
+def expert_of(layer: M3OELinear, index: int) -> tuple[Tensor, Tensor]:
+    """(A_p [r, in], B_p [out, r]) of one expert, cut from the concatenation."""
+    rank = layer.r["default"]
+    rows = slice(index * rank, (index + 1) * rank)
+    return layer.m3oe_A["default"][rows], layer.m3oe_B["default"][:, rows]
+
+
 def by_loop(layer: M3OELinear, x: Tensor, weights: Tensor) -> Tensor:
     """c = W h + Σ_p α_p · s · B_p A_p h, an expert at a time."""
     result = layer.base_layer(x)
     for index in range(P):
-        down, up = (factor.to(x.dtype) for factor in layer.expert("default", index))
+        down, up = (factor.to(x.dtype) for factor in expert_of(layer, index))
         result = result + weights[:, index, None, None].to(x.dtype) * layer.scaling["default"] * linear(
             linear(x, down), up
         )
@@ -48,8 +55,8 @@ def by_loop(layer: M3OELinear, x: Tensor, weights: Tensor) -> Tensor:
 
 def by_einsum(layer: M3OELinear, x: Tensor, weights: Tensor) -> Tensor:
     """The printed form: all experts' outputs [B, T, P, out] at once, then their weighted sum."""
-    down = torch.stack([layer.expert("default", index)[0] for index in range(P)]).to(x.dtype)
-    up = torch.stack([layer.expert("default", index)[1] for index in range(P)]).to(x.dtype)
+    down = torch.stack([expert_of(layer, index)[0] for index in range(P)]).to(x.dtype)
+    up = torch.stack([expert_of(layer, index)[1] for index in range(P)]).to(x.dtype)
     outputs = torch.einsum("btpr,por->btpo", torch.einsum("bti,pri->btpr", x, down), up)
     return layer.base_layer(x) + layer.scaling["default"] * torch.einsum("bp,btpo->bto", weights.to(x.dtype), outputs)
 
@@ -142,7 +149,7 @@ def test_one_hot_route_is_that_expert_alone_as_a_lora():
     model = adapted(base, gate_scale="paper", target_modules=["q_proj", "down_proj"])
     layers = dict(model.base_model.layers())
     for expert in range(EXPERTS):
-        lora = lora_of(base, lambda name, expert=expert: layers[name].expert("default", expert), RANK)
+        lora = lora_of(base, lambda name, expert=expert: expert_of(layers[name], expert), RANK)
         with model.using(torch.eye(EXPERTS)[expert]):
             torch.testing.assert_close(model(tokens()).logits, lora(tokens()).logits, rtol=0, atol=1e-6)
 

@@ -77,11 +77,11 @@ def test_order_of_rows_and_columns_and_index_or_column_hour_do_not_matter():
 
 def test_a_window_ends_at_the_last_row_whatever_its_hour():
     frame = pd.DataFrame({"hour": range(40), "hr": np.arange(60.0, 100.0)})
-    day = prepare(series.window(frame, 24), VITALS)
+    day = series.read_table(frame)["vitals"]
     assert day[23, 0] == pytest.approx((83 - HR.mean) / HR.sd)
-    late = prepare(series.window(frame, 36), VITALS)
+    late = series.read_table(frame, until_hour=36)["vitals"]
     assert late[23, 0] == pytest.approx((95 - HR.mean) / HR.sd)
-    early = prepare(series.window(frame, 6), VITALS)
+    early = series.read_table(frame, until_hour=6)["vitals"]
     assert early[23, 0] == pytest.approx((65 - HR.mean) / HR.sd)
     assert not early[:18].any()
     assert early[18:, 7].all()
@@ -104,7 +104,8 @@ def test_values_that_nobody_can_show_are_told_by_concept_and_never_repeated(tmp_
 def test_a_window_never_sees_the_hours_after_its_end():
     frame = pd.DataFrame({"hour": range(40), "hr": np.arange(60.0, 100.0)})
     changed = frame.assign(hr=frame["hr"].where(frame["hour"] < 20, 200.0))
-    assert torch.equal(prepare(series.window(frame, 20), VITALS), prepare(series.window(changed, 20), VITALS))
+    assert torch.equal(*(series.read_table(table, until_hour=20)["vitals"] for table in (frame, changed)))
+    assert not torch.equal(*(series.read_table(table, until_hour=21)["vitals"] for table in (frame, changed)))
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])
@@ -125,7 +126,7 @@ def test_reading_a_table_equals_preparing_its_stay(tmp_path, ending):
     assert list(tensors) == ["vitals", "labs", "inputs"]  # no urine column: the caller must miss 'outputs'
     eighth = frame[frame["stay_id"] == 8]
     for name, tensor in tensors.items():
-        expected = prepare(series.window(eighth), CONCEPTS[name])
+        expected = prepare(eighth, CONCEPTS[name])
         torch.testing.assert_close(tensor, expected, rtol=0, atol=1e-6)
 
 

@@ -58,17 +58,6 @@ def test_a_header_s_own_unit_goes_before_the_declared_one(tmp_path, expected):
     assert same(series.read_table(path, units={"crea": "µmol/L"}), expected)
 
 
-def test_sentinels_are_not_measurements(tmp_path, expected):
-    marked = WIDE.astype(object)
-    marked.loc[3, "hr"], marked.loc[4, "hr"] = -1, "<0.1"
-    tensors = series.read_table(save(tmp_path, marked), sentinels=(-1, "<0.1", "-1"))
-    flags = tensors["vitals"][:, 7]
-    assert (flags == 0).nonzero().flatten().tolist() == [3, 4]
-    assert torch.equal(tensors["labs"], expected["labs"])
-    with pytest.raises(FedkimError, match="'hr', found text"):
-        series.read_table(save(tmp_path, marked, "u.csv"))
-
-
 def test_a_changed_file_is_read_again(tmp_path, expected):
     path = save(tmp_path, WIDE.assign(hr=100.0))
     first = series.read_table(path)
@@ -139,13 +128,6 @@ def test_a_row_of_nobody_in_a_long_table_is_left_out(tmp_path, expected):
     table = long_table(hr=("bpm", 1), crea=("mg/dL", 1), urine=("mL", 1)).assign(stay_id="7")
     nobody = table.iloc[:1].assign(stay_id=None, value=0.0)
     assert same(series.read_table(save(tmp_path, pd.concat([table, nobody]), "t.parquet"), stay="7"), expected)
-
-
-def test_a_number_among_the_words_of_a_column_is_a_sentinel_as_well(tmp_path):
-    column = [str(value) for value in np.arange(60, 84)]
-    column[3], column[4] = "<10", "999"
-    tensors = series.read_table(save(tmp_path, WIDE.assign(hr=column)), sentinels=(999, "<10"))
-    assert tensors["vitals"][:, 7].tolist() == [float(hour not in (3, 4)) for hour in range(24)]
 
 
 def test_a_frame_s_index_may_have_a_column_s_name(expected):

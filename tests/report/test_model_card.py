@@ -44,9 +44,18 @@ def result(**changes):
 def test_hospitals_stand_as_pseudonyms_and_small_counts_are_not_told():
     card = model_card(result(), EXPORTED)
     assert "| site-1 | 1,200 | 1,300 | image, labs |" in card
-    assert "| site-2 | fewer than 5 | fewer than 5 | image |" in card
+    assert "| site-2 | fewer than 10 | fewer than 10 | image |" in card
     assert not any(name in card for name in SITES)
     assert list(pseudonyms({"site-10": {}, "site-2": {}})) == ["site-2", "site-10"]
+
+
+def test_what_a_hospitals_result_hides_is_hidden_and_said_so():
+    hidden = {name: {**facts, "patients": None, "samples": None} for name, facts in SITES.items()}
+    meta = {"synthetic": False, "sites": hidden, "suppressed": {"smallest_cell": 10, "tasks": ["effusion"]}}
+    card = model_card(result(metrics={}, meta_info=meta), EXPORTED)
+    assert card.count("| fewer than 10 | fewer than 10 |") == 2
+    assert "Not shown: fewer than 10 patients" in card
+    assert not any(name in card for name in SITES)
 
 
 def test_scores_stand_with_intervals_beside_what_could_explain_them_away():

@@ -97,12 +97,6 @@ def test_each_fold_is_a_command_of_its_own():
     assert "--reveal-test" not in text
 
 
-def test_a_stopped_parent_starts_no_further_fold():
-    running = folds_module._Running()
-    running.stop()
-    assert running.run(["no-such-program"]) == 1
-
-
 @pytest.mark.slow
 def test_folds_run_as_processes_and_equal_the_same_folds_run_here(parts, tmp_path, monkeypatch):
     path = os.pathsep.join([str(Path(squares.__file__).parent), os.environ.get("PYTHONPATH", "")])

@@ -145,7 +145,7 @@ def test_damaged_predictions_are_refused_in_one_line(tmp_path):
 def test_without_names_who_is_the_same_still_shows_and_who_it_is_doesnt(scored, tmp_path):
     folder, _ = scored
     rows = read_predictions(folder / "predictions.json")
-    write_predictions(tmp_path / "numbered.json", rows, named=False)
+    write_predictions(tmp_path / "numbered.json", rows, keep_ids=False)
     numbered = read_predictions(tmp_path / "numbered.json")
     pairs = set()
     for task, named in rows.items():
@@ -289,14 +289,14 @@ def test_a_model_that_loads_in_half_precision_leaves_data_and_first_weights_as_t
 
 
 def test_the_report_shows_what_the_sites_hold_with_small_cells_hidden(scored, tmp_path):
-    from fedkim.data.statistics import K
+    from fedkim.data.smallest_cell import SMALLEST_CELL
     from fedkim.report.page import render
 
     _, result = scored
     told = result["meta_info"]["statistics"]
     assert set(told) == set(result["meta_info"]["sites"])
     counts = [n for site in told.values() for cells in site["tasks"].values() for n in cells["counts"].values()]
-    assert all(n is None or n == 0 or n >= K for n in counts)
+    assert all(n is None or n == 0 or n >= SMALLEST_CELL for n in counts)
     page = render(result)
     assert "What the sites hold: answers" in page
     assert page.count("<svg") > render({**result, "meta_info": {**result["meta_info"], "statistics": {}}}).count("<svg")

@@ -1,9 +1,11 @@
+import copy
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -247,6 +249,21 @@ def test_the_card_says_what_must_be_said(exported, run):
     assert "the hospitals' small model" in card
     assert "development split" in card
     assert run.result["train_info"]["digest"] in card
+
+
+def test_the_card_of_a_hospitals_own_run_tells_nothing_of_few_patients(run, tmp_path, monkeypatch):
+    result = copy.deepcopy(run.result)
+    result["metrics"][TASK]["rows"]["injected"]["patients"] = 7
+    first = next(iter(result["meta_info"]["sites"].values()))
+    first["patients"] = 3
+    monkeypatch.setattr(run.store, "result", lambda: result)
+    public = run.export(task=TASK, to=tmp_path / "public")
+    assert "| this model |" in (public / "README.md").read_text()
+    monkeypatch.setattr(run, "recipe", replace(run.recipe, data=replace(run.recipe.data, source="hospital")))
+    own = (run.export(task=TASK, to=tmp_path / "own") / "README.md").read_text()
+    assert "Not shown: fewer than 10 patients" in own
+    assert "| this model |" not in own
+    assert "fewer than 10 |" in own
 
 
 # mistakes ---------------------------------------------------------------------------------------------------------

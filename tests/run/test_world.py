@@ -7,7 +7,7 @@ from fedkim.data.registry import SOURCES
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.run.server import load_language_model, make_injector, make_trainer
-from fedkim.run.world import asked, build_world, can_be_asked
+from fedkim.run.world import build_world, can_be_asked, samples_asked
 from small_recipe import small
 
 TABLE = 'federation.table_of_sites={site-1 = ["ward-0", "ward-2"], site-2 = ["ward-1"]}'
@@ -150,12 +150,12 @@ def test_a_sample_can_be_asked_with_its_label_and_every_input():
 def test_a_capped_selection_is_spread_over_the_split():
     world = build_world(on_squares())
     task = world.tasks["square"]
-    everyone = asked(world.data, task, "test")
+    everyone = samples_asked(world.data, task, "test")
     assert [s.split for s in everyone] == ["test"] * 12
-    assert asked(world.data, task, "test", samples=4) == everyone[::3]
-    assert asked(world.data, task, "test", samples=99) == everyone
+    assert samples_asked(world.data, task, "test", samples=4) == everyone[::3]
+    assert samples_asked(world.data, task, "test", samples=99) == everyone
     twice = Dataset([*world.data, *(replace(sample, id=f"{sample.id}-again") for sample in world.data)])
-    kept = asked(twice, task, "test", patients=4)
+    kept = samples_asked(twice, task, "test", patients=4)
     assert [sample.patient for sample in kept] == [sample.patient for sample in everyone[::3]] * 2  # all that they have
 
 

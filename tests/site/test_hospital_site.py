@@ -12,7 +12,7 @@ from fedkim.aggregation import ALGORITHMS
 from fedkim.cli import main
 from fedkim.data.hospital import check, load_site_file
 from fedkim.engines.flower.messages import Request, to_header
-from fedkim.engines.wire import component_digests
+from fedkim.engines.flower.wire import component_digests
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor
 from fedkim.site import joining, worker

@@ -17,6 +17,9 @@ Memory = State
 Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """``(parameters, reference) -> scalar`` added to a site's loss."""
 
+TooFew = Literal["keep", "mean"]
+"""What becomes of a component with too few contributors: it keeps the broadcast's value, or is averaged as by FedAvg."""
+
 Aggregate = Callable[[State, Sequence[Update], Memory], tuple[State, Memory]]
 
 
@@ -33,8 +36,8 @@ class Algorithm:
     penalty: Penalty | None = None
     least: int = 1
     """Sites that must contribute to a component for the rule to hold what it promises."""
-    otherwise: Literal["keep", "mean"] = "mean"
-    """What becomes of a component with fewer: it keeps the broadcast's value, or is averaged as by FedAvg."""
+    too_few: TooFew = "mean"
+    """What becomes of a component with fewer."""
 
 
 def contributors(updates: Sequence[Update]) -> dict[str, list[Update]]:
@@ -95,8 +98,8 @@ def _average(previous: State, updates: Sequence[Update], memory: Memory) -> tupl
     return weighted_mean(previous, updates), memory
 
 
-def fedavg(*, proximal_mu: float = 0.0) -> Algorithm:
-    """Weighted averaging (McMahan et al. 2017); ``proximal_mu`` is FedProx's and is not used."""
+def fedavg() -> Algorithm:
+    """Weighted averaging (McMahan et al. 2017)."""
     return Algorithm(name="fedavg", aggregate=_average)
 
 

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fedkim.aggregation.algorithms import Algorithm
-from fedkim.aggregation.robust import Otherwise, robust
+from fedkim.aggregation.algorithms import Algorithm, TooFew
+from fedkim.aggregation.robust import robust
 from fedkim.aggregation.sums import PIECE, pieces, weighted_sum
 from fedkim.errors import FedkimError
 from fedkim.state import State
 
 
 def clipped_mean(
-    *, clip_factor: float = 2.0, site_share: float = 0.5, byzantine: int = 1, too_few: Otherwise = "keep"
+    *, clip_factor: float = 2.0, site_share: float = 0.5, byzantine: int = 1, too_few: TooFew = "keep"
 ) -> Algorithm:
     """θ + Σ_n w_n·min(1, k·M/‖Δ_n‖)·Δ_n with Δ_n = θ_n − θ and M the median of the contributors' ‖Δ_n‖, per component.
 

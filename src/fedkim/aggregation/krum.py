@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fedkim.aggregation.algorithms import Algorithm
-from fedkim.aggregation.robust import Otherwise, robust
+from fedkim.aggregation.algorithms import Algorithm, TooFew
+from fedkim.aggregation.robust import robust
 from fedkim.aggregation.sums import pieces, weighted_sum
 from fedkim.state import State
 
@@ -16,7 +16,7 @@ COMPARED = 1 << 15
 """Coordinates compared together: 256 KiB a site in float64."""
 
 
-def krum(*, byzantine: int = 1, too_few: Otherwise = "keep") -> Algorithm:
+def krum(*, byzantine: int = 1, too_few: TooFew = "keep") -> Algorithm:
     """The one update with the lowest score, component by component; needs n ≥ 2f + 3 contributors."""
 
     def rule(before: Mapping[str, Tensor], sent: Sequence[Mapping[str, Tensor]], counts: Sequence[int]) -> State:
@@ -26,7 +26,7 @@ def krum(*, byzantine: int = 1, too_few: Otherwise = "keep") -> Algorithm:
     return robust(name="krum", rule=rule, least=2 * byzantine + 3, too_few=too_few)
 
 
-def multi_krum(*, byzantine: int = 1, selected: int = 0, too_few: Otherwise = "keep") -> Algorithm:
+def multi_krum(*, byzantine: int = 1, selected: int = 0, too_few: TooFew = "keep") -> Algorithm:
     """The plain mean of the m updates with the lowest scores; needs n ≥ 2f + 3 contributors.
 
     m is ``selected``, and at most n − f − 2, beyond which a liar could be among them; 0 takes that many.

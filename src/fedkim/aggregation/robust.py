@@ -10,21 +10,17 @@ Counts of examples are claims: only the clipped mean uses them, and caps what th
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import count
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fedkim.aggregation.algorithms import Aggregate, Algorithm, Memory, contributors, mean_of
+from fedkim.aggregation.algorithms import Aggregate, Algorithm, Memory, TooFew, contributors, mean_of
 from fedkim.aggregation.sorting import sort_rows
 from fedkim.aggregation.sums import pieces
 from fedkim.errors import FedkimError
 from fedkim.state import State, Update, component
 
 # S sites, C coordinates of a piece
-
-Otherwise = Literal["keep", "mean"]
-"""What becomes of a component with too few contributors."""
 
 Rule = Callable[[Mapping[str, Tensor], Sequence[Mapping[str, Tensor]], Sequence[int]], Mapping[str, Tensor]]
 """``(broadcast tensors, contributors' tensors in site order, their example counts) -> next tensors`` of one component."""
@@ -33,7 +29,7 @@ SORTED = 1 << 15
 """Coordinates sorted together: 128 KiB a site in float32."""
 
 
-def robust(*, name: str, rule: Rule, least: int, too_few: Otherwise = "keep") -> Algorithm:
+def robust(*, name: str, rule: Rule, least: int, too_few: TooFew = "keep") -> Algorithm:
     """An algorithm from a rule for one component.
 
     Args:
@@ -42,7 +38,7 @@ def robust(*, name: str, rule: Rule, least: int, too_few: Otherwise = "keep") ->
         least: contributors below which the rule promises nothing.
         too_few: ``keep`` leaves such a component as it was broadcast; ``mean`` averages it unguarded.
     """
-    return Algorithm(name=name, aggregate=_by_component(rule, least, too_few), least=least, otherwise=too_few)
+    return Algorithm(name=name, aggregate=_by_component(rule, least, too_few), least=least, too_few=too_few)
 
 
 def short_of_sites(algorithm: Algorithm, sent: Iterable[Iterable[str]]) -> dict[str, int]:
@@ -67,7 +63,7 @@ def check_owners(algorithm: Algorithm, owned: Mapping[str, Collection[str]], *, 
     Raises:
         FedkimError: a component has fewer owners than the rule needs, or a round fewer sites.
     """
-    if algorithm.otherwise == "mean":
+    if algorithm.too_few == "mean":
         return
     wants = f"at least {algorithm.least} for algorithm {algorithm.name!r}"
     remedy = 'lower federation.byzantine, choose another algorithm, or average unguarded: federation.too_few = "mean"'
@@ -80,7 +76,7 @@ def check_owners(algorithm: Algorithm, owned: Mapping[str, Collection[str]], *, 
 # coordinate by coordinate -----------------------------------------------------------------------------------------
 
 
-def median(*, byzantine: int = 1, too_few: Otherwise = "keep") -> Algorithm:
+def median(*, byzantine: int = 1, too_few: TooFew = "keep") -> Algorithm:
     """The median of each coordinate (Yin et al. 2018, arXiv 1803.01498); of an even number, the mean of the middle two.
 
     Every coordinate lies between honest values as long as fewer than half of the contributors lie: n ≥ 2f + 1.
@@ -88,7 +84,7 @@ def median(*, byzantine: int = 1, too_few: Otherwise = "keep") -> Algorithm:
     return robust(name="median", rule=coordinate_median, least=2 * byzantine + 1, too_few=too_few)
 
 
-def trimmed_mean(*, trim_share: float = 0.2, byzantine: int = 1, too_few: Otherwise = "keep") -> Algorithm:
+def trimmed_mean(*, trim_share: float = 0.2, byzantine: int = 1, too_few: TooFew = "keep") -> Algorithm:
     """The mean of each coordinate without the ⌊β·n⌋ smallest and as many of the largest values (Yin et al. 2018).
 
     It holds against as many liars as are cut at one end, so n must be so large that ⌊β·n⌋ ≥ f.
@@ -144,7 +140,7 @@ def _cut_mean(tensors: Sequence[Tensor], cut: int) -> Tensor:
     return result
 
 
-def _by_component(rule: Rule, least: int, otherwise: Otherwise) -> Aggregate:
+def _by_component(rule: Rule, least: int, too_few: TooFew) -> Aggregate:
     def aggregate(previous: State, updates: Sequence[Update], memory: Memory) -> tuple[State, Memory]:
         following: dict[str, Tensor] = {}
         for name, senders in contributors(updates).items():
@@ -157,7 +153,7 @@ def _by_component(rule: Rule, least: int, otherwise: Otherwise) -> Aggregate:
                         [update.num_examples[name] for update in senders],
                     )
                 )
-            elif otherwise == "mean":
+            elif too_few == "mean":
                 following.update(mean_of(name, senders))
         return previous.updated(following), memory
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedkim.cli.options import AsJson, Overrides
 from fedkim.cli.terminal import console
+from fedkim.data.smallest_cell import SMALLEST_CELL
 from fedkim.errors import FedkimError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def stats(
     /,
     *,
     set_: Overrides = None,
-    smallest: int = 10,
+    smallest: int = SMALLEST_CELL,
     html: Path | None = None,
     as_json: AsJson = False,
 ) -> None:
@@ -94,11 +95,11 @@ def stats(
         html: Also write a page with plots to this file.
         as_json: Print JSON.
     """
-    from fedkim.data.statistics import compare, describe_sites, prevalence
-
     if smallest < 2:
         raise FedkimError("--smallest", found=str(smallest), expected="2 or more")
     sites, synthetic = _sites(what, set_)
+    from fedkim.data.statistics import compare, describe_sites, prevalence  # torch comes with it
+
     told = describe_sites(sites, k=smallest)
     compared = compare(told)
     if html:
@@ -113,14 +114,18 @@ def stats(
         return
     from rich.table import Table
 
+    from fedkim.report.words import percent, shown_count
+
     table = Table(show_edge=False, pad_edge=False)
     for column in ("", *told, "range"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
-    table.add_row("patients", *(_count(site.patients) for site in told.values()), "")
+    table.add_row("patients", *(shown_count(site.patients) for site in told.values()), "")
     for modality in next(iter(told.values())).modalities:
-        table.add_row(f"with {modality}", *(_count(s.modalities[modality].counts["with"]) for s in told.values()), "")
+        table.add_row(
+            f"with {modality}", *(shown_count(s.modalities[modality].counts["with"]) for s in told.values()), ""
+        )
     for task, found in compared["tasks"].items():
-        table.add_row(task, *(_share(prevalence(s.tasks[task])) for s in told.values()), _share(found["range"]))
+        table.add_row(task, *(percent(prevalence(s.tasks[task])) for s in told.values()), percent(found["range"]))
     console().print(table)
     differing = sorted(
         (
@@ -138,8 +143,6 @@ def stats(
 
 
 def _sites(what: str, overrides: list[str] | None) -> tuple[dict[str, Any], bool]:
-    from fedkim.run.world import build_world
-
     if what.endswith(".toml") and _is_site_file(Path(what)):
         from fedkim.data.hospital import load_site
         from fedkim.site.participant import import_approved_plugins
@@ -147,7 +150,10 @@ def _sites(what: str, overrides: list[str] | None) -> tuple[dict[str, Any], bool
         import_approved_plugins(Path(what))
         own = load_site(Path(what))
         return {own.name or "site": own}, own.synthetic
-    world = build_world(_recipe(what, overrides))
+    recipe = _recipe(what, overrides)
+    from fedkim.run.world import build_world  # torch comes with it
+
+    world = build_world(recipe)
     return dict(world.sites), world.data.synthetic
 
 
@@ -167,11 +173,3 @@ def _recipe(name: str, overrides: list[str] | None) -> "Recipe":
     settle_threads(recipe)
     import_plugins(recipe.run.plugins)
     return recipe
-
-
-def _count(count: int | None) -> str:
-    return "hidden" if count is None else str(count)
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"

@@ -45,7 +45,7 @@ def experiment(
     if list_:
         loaded = load_matrix(find_matrix(matrix), smoke=smoke)
         for cell in select(loaded, choose=choose, only=only):
-            print(f"{'done   ' if result_file(results, loaded, cell).exists() else 'waiting'}  {cell.name}")
+            print(f"{'done   ' if result_file(results, loaded.name, cell).exists() else 'waiting'}  {cell.name}")
         return
     with progress_on(sys.stderr) as progress:
         outcome = run_matrix(

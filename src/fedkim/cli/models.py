@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedkim.cli.options import AsJson
-from fedkim.cli.terminal import settle_threads
 from fedkim.errors import FedkimError, unknown
 
 if TYPE_CHECKING:
@@ -43,28 +42,21 @@ def predict(
         question: The question, for tasks without a fixed one.
         as_json: Print JSON.
     """
-    from fedkim.recipe import import_plugins
+    import fedkim
+    from fedkim.modalities.series import CONCEPTS
+    from fedkim.modalities.signal_files import leads_of
     from fedkim.run.inputs import read_inputs, table_warnings
-    from fedkim.store import RunStore
-
-    recipe = RunStore(run).recipe()
-    settle_threads(recipe)
-    import_plugins(recipe.run.plugins)
     from fedkim.tasks import TASKS
 
+    opened = fedkim.load(run)
     if task not in TASKS:
         raise unknown("task", task, TASKS)
     needed = TASKS[task].modalities
     if TASKS[task].answers is None and not question:
         raise FedkimError(f"task {task!r}", found="no question", remedy="put it with --question")
-    import fedkim
-    from fedkim.modalities.series import CONCEPTS
-    from fedkim.modalities.signal_files import leads_of
-
-    opened = fedkim.load(run)
     shapes = opened.committed.manifest["shapes"] if signal is not None else {}
     inputs = read_inputs(
-        recipe, needed, image=image, signal=signal, start=start, table=table, stay=stay, until_hour=until_hour,
+        opened.recipe, needed, image=image, signal=signal, start=start, table=table, stay=stay, until_hour=until_hour,
         units=units, leads=leads_of(shapes["signal"][0]) if "signal" in shapes else None,
     )  # fmt: skip
     answer = opened.answer(task=task, question=question, **inputs)
@@ -95,15 +87,9 @@ def export(
         merge: Write a dense model with tokenizer instead of a LoRA.
         force: Replace an earlier export.
     """
-    from fedkim.recipe import import_plugins
-    from fedkim.store import RunStore
-
-    recipe = RunStore(run).recipe()
-    settle_threads(recipe)
-    import_plugins(recipe.run.plugins)
-    names = tuple(name.strip() for name in modalities.split(",")) if modalities is not None else None
     import fedkim
 
+    names = tuple(name.strip() for name in modalities.split(",")) if modalities is not None else None
     print(fedkim.load(run).export(task=task, to=to, modalities=names, merge=merge, force=force))
 
 

@@ -93,7 +93,7 @@ class Member:
         seen = [TASKS[name] for name in recipe.tasks.seen if name in self.tasks]
         held = [task for task in seen if set(task.modalities) & set(self.modalities)]
         names = {f"decoder.{task.name}" for task in held}
-        names |= {f"encoder.{m}" for task in held for m in task.modalities if m in self.modalities and m != "text"}
+        names |= {f"encoder.{m}" for task in held for m in task.inputs if m in self.modalities}
         most = self.max_examples
         return {name: most if isinstance(most, int) else most.get(name, 0) for name in sorted(names)}
 

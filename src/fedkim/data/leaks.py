@@ -160,9 +160,7 @@ def persons(patients: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[s
     return {patient: root(patient) for patient in parent}
 
 
-def find_leaks(
-    records: Sequence[Record], same: Iterable[Twins], splits: Sequence[str], *, severity: str = "E"
-) -> Findings:
+def find_leaks(records: Sequence[Record], same: Iterable[Twins], splits: Sequence[str]) -> Findings:
     """What stands on both sides of a split.
 
     ``E-LEAK-PATIENT``: one patient in two splits · ``E-LEAK-CONTENT``: one content in two splits of a task ·
@@ -172,7 +170,6 @@ def find_leaks(
         records: of all sets.
         same: from :func:`twins`.
         splits: of each record.
-        severity: ``E``, or ``W`` for a split that is kept all the same.
     """
     findings = Findings()
     seen: dict[str, int] = {}
@@ -182,7 +179,7 @@ def find_leaks(
         if splits[first] != split and record.patient not in told:
             told.add(record.patient)
             findings.add(
-                f"{severity}-LEAK-PATIENT",
+                "E-LEAK-PATIENT",
                 row=position + 1,
                 field="split",
                 found=f"a patient in {split} whom row {first + 1} has in {splits[first]}",
@@ -195,13 +192,13 @@ def find_leaks(
         if before == after:
             continue
         if _set(one) != _set(other):
-            code, where = "LEAK-SET", f" of another data set, {_set(one)}"
+            code, where = "E-LEAK-SET", f" of another data set, {_set(one)}"
         elif not set(one.labels) & set(other.labels):
-            code, where = "LEAK-TASK", " for another task"
+            code, where = "E-LEAK-TASK", " for another task"
         else:
-            code, where = "LEAK-CONTENT", ""
+            code, where = "E-LEAK-CONTENT", ""
         findings.add(
-            f"{severity}-{code}",
+            code,
             row=pair.second + 1,
             field=pair.modality,
             found=f"in {after} what row {pair.first + 1} has in {before}{where} ({'the same' if pair.exact else 'a copy'})",

@@ -8,9 +8,7 @@ owner alone): nobody else can compute or check who is in the test, and a patient
 there, so it stays when patients are added. Neither the key nor the hashes ever leave the site.
 """
 
-import hashlib
 import hmac
-import json
 import os
 import secrets
 import stat
@@ -54,11 +52,6 @@ class Registry:
             "patients_by_task": {task: dict(counts) for task, counts in sorted(self.patients.items())},
             "patients_merged": self.merged,
         }
-
-    def digest(self) -> str:
-        """sha256 of rule, seed and every patient's split: equal digests are equal splits."""
-        everything = [self.rule, self.seed, sorted(self.splits.items())]
-        return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
 
 
 def register(

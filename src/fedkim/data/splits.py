@@ -1,4 +1,4 @@
-"""The split registry: one rule for all tasks that says in which split a patient is.
+"""Splits: one rule for all tasks that says in which split a patient is.
 
 7 : 1 : 1 : 1 private : public : development : test, by patient, over all tasks at once and before anything is
 duplicated (one row a box, an image, a question). A patient whose only labels are of unseen tasks serves nothing but

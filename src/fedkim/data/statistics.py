@@ -21,10 +21,9 @@ import numpy as np
 from torch import Tensor
 
 from fedkim.data.sample import Dataset, Sample
+from fedkim.data.smallest_cell import SMALLEST_CELL
 from fedkim.modalities.series import CONCEPTS
 
-K = 10
-"""Patients below which a cell is hidden."""
 NONE = "none"
 """The cell of those without a label, or without the input."""
 EDGES = (-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0)
@@ -86,7 +85,7 @@ class SiteStatistics:
         )
 
 
-def disclose(counts: Mapping[str, int], k: int = K) -> Cells:
+def disclose(counts: Mapping[str, int], k: int = SMALLEST_CELL) -> Cells:
     """A table of patients with its small cells hidden, and enough others."""
     total = sum(counts.values())
     small = {name for name, count in counts.items() if 0 < count < k}
@@ -106,7 +105,9 @@ def disclose(counts: Mapping[str, int], k: int = K) -> Cells:
     return Cells(counts={name: None if name in hidden else count for name, count in counts.items()}, total=total)
 
 
-def describe(shard: Dataset, *, tasks: Sequence[str], modalities: Sequence[str], k: int = K) -> SiteStatistics:
+def describe(
+    shard: Dataset, *, tasks: Sequence[str], modalities: Sequence[str], k: int = SMALLEST_CELL
+) -> SiteStatistics:
     """One site's statistics.
 
     Args:
@@ -143,7 +144,7 @@ def describe(shard: Dataset, *, tasks: Sequence[str], modalities: Sequence[str],
     )
 
 
-def describe_sites(sites: Mapping[str, Dataset], *, k: int = K) -> dict[str, SiteStatistics]:
+def describe_sites(sites: Mapping[str, Dataset], *, k: int = SMALLEST_CELL) -> dict[str, SiteStatistics]:
     """:func:`describe` of each site, over the tasks and modalities of all."""
     tasks = {t for shard in sites.values() for s in shard for t in s.labels if t not in s.questions}
     modalities = {modality for shard in sites.values() for sample in shard for modality in sample.inputs}

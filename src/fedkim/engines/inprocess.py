@@ -11,20 +11,16 @@ from fedkim.extraction.training import DivergedError, Penalty
 from fedkim.parallel import ordered_map
 from fedkim.randomness import generator_for
 from fedkim.recipe import Extraction
+from fedkim.recipe.site_tables import sites_in_a_round
 from fedkim.state import State, Update
 from fedkim.tasks import Task
 
 
 def participants(sites: Sequence[str], *, share: float, seed: int, round: int) -> list[str]:
     """The sites that take part in a round: a seeded draw of ``share`` of them, at least one, in name order."""
-    count = max(1, round_half_up(share * len(sites)))
+    count = sites_in_a_round(share, len(sites))
     order = torch.randperm(len(sites), generator=generator_for(seed, "participants", round)).tolist()
     return sorted(sorted(sites)[index] for index in order[:count])
-
-
-def round_half_up(value: float) -> int:
-    """``round`` without banker's rounding: half of five sites is three, whatever the parity."""
-    return int(value + 0.5)
 
 
 class InProcess:
@@ -75,7 +71,7 @@ class InProcess:
                     state=broadcast,
                     tasks=self.tasks,
                     settings=self.settings,
-                    algorithm_penalty=self.penalty,
+                    penalty=self.penalty,
                     seed=self.seed,
                 )
             except DivergedError as error:

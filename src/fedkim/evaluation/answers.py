@@ -4,6 +4,7 @@ Shapes: n samples, B batch, K answers, L prompt, V vocabulary.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ def score(
         return _blind_scores(injector, task, samples, answers)
     batches = _batches(samples, batch_size)
     with injector.answering(task), precise_head(injector.llm.model):
-        scores = list(ordered_map(_without_gradients(_score_batch, injector, task, answers), batches, workers))
+        scores = list(ordered_map(partial(_score_batch, injector, task, answers), batches, workers))
     return torch.cat(scores).softmax(-1).double().cpu().numpy() if scores else np.zeros((0, len(answers)))
 
 
@@ -61,7 +62,7 @@ def generate(
     order = sorted(range(len(samples)), key=lambda index: len(_question(injector, task, samples[index])))
     batches = _batches([samples[index] for index in order], batch_size)
     with injector.answering(task):
-        run = _without_gradients(_generate_batch, injector, task, max_new_tokens)
+        run = partial(_generate_batch, injector, task, max_new_tokens)
         texts = [text for batch in ordered_map(run, batches, workers) for text in batch]
     answers = [""] * len(samples)
     for index, text in zip(order, texts):
@@ -77,21 +78,12 @@ def _batches(samples: Sequence[Sample], size: int) -> list[Sequence[Sample]]:
     return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
-def _without_gradients(function, *arguments):  # type: ignore[no-untyped-def]
-    """Gradient mode belongs to a thread, so each worker switches it off itself."""
-
-    def run(batch):  # type: ignore[no-untyped-def]
-        with torch.no_grad():
-            return function(*arguments, batch)
-
-    return run
-
-
 def _segments(injector: Injector, task: str, samples: Sequence[Sample]) -> list[Tensor]:
     inputs = {} if injector.blind else stack_inputs(samples, injector.tasks[task].modalities)
     return injector.align(injector.encode(task, inputs))
 
 
+@torch.no_grad()  # here, because gradient mode belongs to a thread
 def _score_batch(injector: Injector, task: str, answers: Sequence[str], samples: Sequence[Sample]) -> Tensor:
     segments = _segments(injector, task, samples)
     prompts = [injector.tokens.prompt(_question(injector, task, sample)) for sample in samples]
@@ -121,6 +113,7 @@ def _blind_scores(injector: Injector, task: str, samples: Iterable[Sample], answ
     return np.stack([rows[question].double().cpu().numpy() for question, _ in ordered])
 
 
+@torch.no_grad()
 def _generate_batch(injector: Injector, task: str, max_new_tokens: int, samples: Sequence[Sample]) -> list[str]:
     llm = injector.llm
     prompts = [injector.tokens.prompt(_question(injector, task, sample)) for sample in samples]

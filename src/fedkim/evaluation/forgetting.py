@@ -6,15 +6,17 @@ yes, no and maybe after abstract and question), and perplexity on the abstracts 
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
 from fedkim.data.sample import Dataset, Sample
+from fedkim.data.sources import pubmedqa
 from fedkim.evaluation.answers import score
 from fedkim.evaluation.metrics import decide
-from fedkim.evaluation.statistics import Metric, average
+from fedkim.evaluation.statistics import Metric, average, score_json
 from fedkim.evaluation.statistics import difference as paired_difference
 from fedkim.evaluation.statistics import score as with_interval
 from fedkim.injection import Injector
@@ -23,14 +25,14 @@ from fedkim.progress import Progress, Silent
 from fedkim.tasks import Task
 
 PUBMEDQA = Task(
-    name="pubmedqa",
+    name=pubmedqa.TASK,
     question="",
     description=(
         "The biomedical question answering task involves reading the abstract of a research article to determine whether "
         "it answers the question with yes, no or maybe."
     ),
     modalities=("text",),
-    answers=("no", "maybe", "yes"),
+    answers=pubmedqa.ANSWERS,
 )
 
 LONGEST = 512
@@ -84,9 +86,13 @@ def forgetting(
         metrics = {name: average(values) for name, values in right.items()}
         found["pubmedqa"] = {
             "n": len(test),
-            "majority": max(truth.count(answer) for answer in PUBMEDQA.answers or ()) / len(truth),
-            **{name: _json(with_interval(metric, who, draws=draws, seed=seed)) for name, metric in metrics.items()},
-            "difference": _json(paired_difference(metrics["injected"], metrics["base"], who, draws=draws, seed=seed)),
+            "majority": max(truth.count(answer) for answer in pubmedqa.ANSWERS) / len(truth),
+            **{
+                name: score_json(with_interval(metric, who, draws=draws, seed=seed)) for name, metric in metrics.items()
+            },
+            "difference": score_json(
+                paired_difference(metrics["injected"], metrics["base"], who, draws=draws, seed=seed)
+            ),
         }
     if others:
         who = [sample.patient for sample in others]
@@ -95,26 +101,22 @@ def forgetting(
         found["perplexity"] = {
             "n": len(others),
             "tokens": int(lengths.sum()),
-            **{name: _json(with_interval(metric, who, draws=draws, seed=seed)) for name, metric in reading.items()},
-            "ratio": _json(with_interval(ratio, who, draws=draws, seed=seed)),
+            **{
+                name: score_json(with_interval(metric, who, draws=draws, seed=seed)) for name, metric in reading.items()
+            },
+            "ratio": score_json(with_interval(ratio, who, draws=draws, seed=seed)),
         }
     return found
 
 
 def _answers(injector: Injector, samples: Sequence[Sample], base: bool, workers: int) -> np.ndarray:
     """Whether each question's likeliest answer is right, float ``[n]``."""
-    order = sorted(range(len(samples)), key=lambda index: len(samples[index].questions[PUBMEDQA.name]))
-    asked = [samples[index] for index in order]  # neighbours of a length need little padding
-    if base:
-        with injector.as_base():
-            table = score(injector, PUBMEDQA.name, asked, workers=workers)
-    else:
-        table = score(injector, PUBMEDQA.name, asked, batch_size=4, workers=workers)
-    chosen = decide(table, 0.5) if len(table) else np.zeros(0, dtype=int)
-    right = np.zeros(len(samples))
-    for index, answer in zip(order, chosen):
-        right[index] = (PUBMEDQA.answers or ())[int(answer)] == samples[index].labels[PUBMEDQA.name]
-    return right
+    with injector.as_base() if base else nullcontext():
+        # one by one, as the base is asked: padding would round one side of the comparison alone
+        table = score(injector, PUBMEDQA.name, samples, batch_size=1, workers=workers)
+    chosen = decide(table, 0.5) if len(table) else ()
+    truth = [sample.labels[PUBMEDQA.name] for sample in samples]
+    return np.array([pubmedqa.ANSWERS[int(answer)] == label for answer, label in zip(chosen, truth)], dtype=float)
 
 
 def _losses(injector: Injector, samples: Sequence[Sample], base: bool, workers: int) -> np.ndarray:
@@ -126,10 +128,7 @@ def _losses(injector: Injector, samples: Sequence[Sample], base: bool, workers: 
             said = injector.logits([], [ids], keep=len(ids), drop=1)[0].log_softmax(-1)
             return -float(said.gather(1, torch.tensor(ids, device=said.device)[:, None]).double().sum())
 
-    if base:
-        with injector.as_base(), injector.answering(PUBMEDQA.name):
-            return np.array(list(ordered_map(one, samples, workers)))
-    with injector.answering(PUBMEDQA.name):
+    with injector.as_base() if base else nullcontext(), injector.answering(PUBMEDQA.name):
         return np.array(list(ordered_map(one, samples, workers)))
 
 
@@ -146,7 +145,3 @@ def _perplexity(losses: np.ndarray, lengths: np.ndarray) -> Metric:
         return np.exp((weights @ losses) / np.maximum(weights @ lengths, 1))
 
     return perplexity
-
-
-def _json(value: Any) -> dict[str, Any]:
-    return {"value": value.value, "low": value.low, "high": value.high, "reason": value.reason}

@@ -73,6 +73,8 @@ class SiteRound(TypedDict, total=False):
     bytes_received: int
     num_examples: dict[str, int]
     """By component, as in the Update."""
+    digest: str
+    """sha256 of what it sent."""
 
 
 class RoundResult(TypedDict, total=False):
@@ -81,8 +83,12 @@ class RoundResult(TypedDict, total=False):
     round: int
     sites: dict[str, SiteRound]
     """Only the sites that took part."""
+    rejected: dict[str, str]
+    """By site left out, the code and the reason."""
+    skipped: bool
+    """There only if too few good updates came: nothing was averaged or injected."""
     injection: dict[str, Any]
-    """``{"loss": [per step], "entropy": mean entropy of α (1: even), "routes": RouteInfo of the seen tasks, "seconds"}``;
+    """``{"loss": [per step], "tasks": mean loss by task, "entropy": mean entropy of α (1: even), "routes": RouteInfo of the seen tasks, "seconds"}``;
     no entropy and no routes without experts."""
     development: dict[str, float | None]
     """AUROC of the injected model by seen task."""
@@ -130,11 +136,12 @@ class Result(TypedDict, total=False):
     """A run's result.json."""
 
     run_info: dict[str, Any]
-    """``recipe`` (name), ``method``, ``config`` (the resolved recipe as TOML text), ``seed``, ``llm``, ``seconds``,
-    ``peak_memory_bytes``, ``versions`` {package: version}, ``environment`` {threads, dtype, instruction set …},
-    ``commit``, ``test_revealed`` (how often)."""
+    """``recipe`` (name), ``method``, ``backbone``, ``config`` (the resolved recipe as TOML text), ``seed``, ``llm``, ``split``, ``draws``,
+    ``seconds``, ``seconds_by_part``, ``peak_memory_bytes``, ``versions`` {package: version}, ``environment`` {code's digest, threads, dtype,
+    instruction set …}, ``test_revealed`` (how often); ``folds`` of a pooled result, ``cell`` and ``processor_seconds`` of a matrix's."""
     train_info: TrainInfo
     metrics: dict[str, TaskResult]
     routes: RouteInfo
     meta_info: dict[str, Any]
-    """``synthetic`` (bool), ``data`` (its name), ``created`` (ISO date)."""
+    """``synthetic`` (bool), ``data`` (its name), ``created`` (ISO date), ``sites`` {patients, samples, components}, ``statistics``;
+    ``network``, ``external`` and ``suppressed`` where they apply."""

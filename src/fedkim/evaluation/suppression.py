@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-SMALLEST_CELL = 10
-"""Patients (or samples of an answer) that a published number must at least describe."""
+from fedkim.data.smallest_cell import SMALLEST_CELL
 
 
 def suppressed(entry: Mapping[str, Any], smallest: int = SMALLEST_CELL) -> dict[str, Any] | None:

@@ -8,9 +8,7 @@ trains once (``adoption``). They share nothing else.
 import fnmatch
 import os
 import shutil
-import subprocess
 import sys
-import threading
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -22,10 +20,11 @@ from fedkim.errors import FedkimError
 from fedkim.experiments.adoption import adopt, donor_of, heirs_of, trained_in
 from fedkim.experiments.choosing import read_chosen, write_chosen
 from fedkim.experiments.keeping import keep_cell, read_kept
-from fedkim.experiments.matrix import Cell, Matrix, choice_method
+from fedkim.experiments.matrix import Cell, Matrix, choice_method, result_file
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import from_dict, plugin_digests
+from fedkim.run.processes import Processes
 from fedkim.store import require_same_plugins
 
 _AGAIN = "delete it, and it is run again"
@@ -86,14 +85,14 @@ def run_matrix(
     waiting = [cell for cell in selected if not is_done(results, matrix, cell, chosen)]
     now = waiting[:at_most]
     batches = _batches(matrix, now)
-    processes, done, failed = _Processes(), [], []
+    processes, done, failed = Processes(), [], []
     with progress.stage("cells", len(now)) as stage, ThreadPoolExecutor(max(1, jobs)) as threads:
 
         def work(batch: Sequence[Cell]) -> None:
             began = time.perf_counter()
-            message = processes.run(_command(path, runs, results, smoke, keep, batch))
+            message = _run(processes, _command(path, runs, results, smoke, keep, batch))
             for cell in batch:
-                if result_file(results, matrix, cell).exists():
+                if result_file(results, matrix.name, cell).exists():
                     done.append(cell.name)
                     seconds = (time.perf_counter() - began) / len(batch)
                     progress.line(f"{cell.name}: {seconds:.0f} s")
@@ -149,8 +148,8 @@ def run_cell(matrix: Matrix, cell: Cell, *, runs: Path, results: Path, keep: str
     for done in (cell, donor):
         if not done or (runs / matrix.name / done.name / KEPT).exists():
             continue
-        needed = any(not result_file(results, matrix, heir).exists() for heir in heirs_of(matrix, done, chosen))
-        if not needed and result_file(results, matrix, done).exists():
+        needed = any(not result_file(results, matrix.name, heir).exists() for heir in heirs_of(matrix, done, chosen))
+        if not needed and result_file(results, matrix.name, done).exists():
             shutil.rmtree(runs / matrix.name / done.name / "rounds", ignore_errors=True)
     return path
 
@@ -170,19 +169,13 @@ def _batches(matrix: Matrix, cells: Sequence[Cell]) -> list[list[Cell]]:
     return batches
 
 
-def result_file(results: Path, matrix: Matrix, cell: Cell) -> Path:
-    """Where a cell's result stands once it is done."""
-    folder = results if cell.configuration is None else results / "choice"
-    return folder / matrix.name / f"{cell.name}.json"
-
-
 def is_done(results: Path, matrix: Matrix, cell: Cell, chosen: Mapping[str, int] | None = None) -> bool:
     """Whether a cell has its result.
 
     Raises:
         FedkimError: it has one, made with other settings than the matrix and its choice give it now, or with other code of a plug-in.
     """
-    path = result_file(results, matrix, cell)
+    path = result_file(results, matrix.name, cell)
     if not path.exists():
         return False
     about = read_kept(path)["run_info"]
@@ -204,31 +197,14 @@ def _command(path: Path, runs: Path, results: Path, smoke: bool, keep: str, batc
     return [sys.executable, "-m", "fedkim.experiments", str(path), str(runs), str(results), size, keep, *names]
 
 
-class _Processes:
-    """The cells' processes, so that an interrupted parent takes them along."""
-
-    def __init__(self) -> None:
-        self._running: list[subprocess.Popen[bytes]] = []
-        self._lock = threading.Lock()
-        self._stopped = False
-
-    def run(self, command: list[str]) -> str:
-        """The last line that the process wrote about an error; empty if it ended well."""
-        with self._lock:
-            if self._stopped:
-                return "stopped"
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment)
-            self._running.append(process)
-        _, errors = process.communicate()
-        lines = errors.decode(errors="replace").strip().splitlines()
-        if process.returncode == 0:
-            return ""
-        return lines[-1] if lines else f"exit status {process.returncode}"
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stopped = True
-            for process in self._running:
-                if process.poll() is None:
-                    process.terminate()
+def _run(processes: Processes, command: Sequence[str]) -> str:
+    """The last line that the process wrote about an error; empty if it ended well."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    process = processes.start(command, environment=environment, keep_errors=True)
+    if process is None:
+        return "stopped"
+    _, errors = process.communicate()
+    lines = errors.decode(errors="replace").strip().splitlines()
+    if process.returncode == 0:
+        return ""
+    return lines[-1] if lines else f"exit status {process.returncode}"

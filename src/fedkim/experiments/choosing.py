@@ -7,7 +7,7 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 from fedkim.experiments.keeping import read_kept
-from fedkim.experiments.matrix import Matrix, choice_method
+from fedkim.experiments.matrix import Matrix, choice_method, result_file
 from fedkim.store.files import pretty, write_text
 
 
@@ -25,7 +25,7 @@ def write_chosen(matrix: Matrix, results: Path) -> Path:
     """
     values: dict[str, dict[int, list[float]]] = {}
     for cell in matrix.choice:
-        path = results / "choice" / matrix.name / f"{cell.name}.json"
+        path = result_file(results, matrix.name, cell)
         record = read_kept(path)
         if record["run_info"]["split"] != "development":
             raise FedkimError(f"choice {path}", found="scores of test patients", expected="development patients")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fedkim.evaluation.seeds import LEVEL, MEASURABLE, Verdict, paired_seeds, t_statistic, verdicts
-from fedkim.experiments.scores import Scores, common
+from fedkim.experiments.methods import LORA, MATCHED
+from fedkim.experiments.scores import Scores, common, less
 
-LORA, MATCHED = "fedplug-lora", "fedplug-lora-matched"
 SHARE = 0.95
 """Of what bringing all data together gains over staying alone: FEDKIM should reach so much."""
 
@@ -74,10 +74,6 @@ def decide(scores: Scores) -> list[Decided]:
     ]
 
 
-def _minus(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    return {seed: first[seed] - second[seed] for seed in common(first, second)}
-
-
 def _least_certain(columns: Sequence[Mapping[int, float]]) -> int:
     """Of differences that must all lie above 0 the place of the one with the smallest t.
 
@@ -101,13 +97,11 @@ def _two_points(columns: Sequence[Mapping[int, float]]) -> str:
 
 
 def _over(first: str, *others: str) -> Callable[[Scores, str], list[dict[int, float]]]:
-    return lambda scores, which: [
-        _minus(scores.by_seed(first, which), scores.by_seed(other, which)) for other in others
-    ]
+    return lambda scores, which: [less(scores.by_seed(first, which), scores.by_seed(other, which)) for other in others]
 
 
 def _below(last: str, *others: str) -> Callable[[Scores, str], list[dict[int, float]]]:
-    return lambda scores, which: [_minus(scores.by_seed(other, which), scores.by_seed(last, which)) for other in others]
+    return lambda scores, which: [less(scores.by_seed(other, which), scores.by_seed(last, which)) for other in others]
 
 
 def _base_fails(scores: Scores, which: str) -> list[dict[int, float]]:
@@ -118,22 +112,22 @@ def _base_fails(scores: Scores, which: str) -> list[dict[int, float]]:
 def _more_on_generation(scores: Scores, which: str) -> list[dict[int, float]]:
     """A gain in text that is above 0 and above the gain in classification: losing less isn't gaining more."""
     text, closed = (_over("fedkim", LORA, MATCHED)(scores, part) for part in ("generation", which))
-    return [*text, *(_minus(gain, other) for gain, other in zip(text, closed))]
+    return [*text, *(less(gain, other) for gain, other in zip(text, closed))]
 
 
 def _backbones(method: str) -> Callable[[Scores, str], list[dict[int, float]]]:
     return lambda scores, which: [
-        _minus(*(scores.by_seed(method, which, backbone=backbone) for backbone in ("fedprox", "fedavg")))
+        less(*(scores.by_seed(method, which, backbone=backbone) for backbone in ("fedprox", "fedavg")))
     ]
 
 
 def _sites_gain(scores: Scores, which: str) -> list[dict[int, float]]:
-    return [_minus(*(scores.by_seed("fedkim", which, row=row) for row in ("small_after", "small_before")))]
+    return [less(*(scores.by_seed("fedkim", which, row=row) for row in ("small_after", "small_before")))]
 
 
 def _sites_gain_over_the_run(scores: Scores, which: str) -> list[dict[int, float]]:
     """With encoders that the server leaves alone the small models are a plain federation's, of the same settings."""
-    return [_minus(*(scores.by_seed(name, which, row="small_before") for name in ("fedkim", "frozen-encoders")))]
+    return [less(*(scores.by_seed(name, which, row="small_before") for name in ("fedkim", "frozen-encoders")))]
 
 
 def _share_of_centralised(scores: Scores, which: str) -> list[dict[int, float]]:
@@ -143,7 +137,7 @@ def _share_of_centralised(scores: Scores, which: str) -> list[dict[int, float]]:
         seed: (fedkim[seed] - alone[seed]) - SHARE * (together[seed] - alone[seed])
         for seed in common(fedkim, together, alone)
     }
-    return [share, _minus(together, alone)]
+    return [share, less(together, alone)]
 
 
 CLAIMS: tuple[Claim, ...] = (

@@ -2,12 +2,9 @@
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-import fedkim.report
 from fedkim.errors import FedkimError
 from fedkim.experiments.choice_table import choice_tables
 from fedkim.experiments.claims import Decided, decide
@@ -20,6 +17,7 @@ from fedkim.experiments.scores import CELLS, Scores, read_scores
 from fedkim.experiments.table import Table
 from fedkim.experiments.tables import all_tables
 from fedkim.report import wording
+from fedkim.report.template import filled
 from fedkim.store.files import write_text
 
 _HERE = Path(__file__).parent
@@ -148,17 +146,13 @@ def source(scores: Scores) -> str:
 
 def page(scores: Scores, tables: list[Table], figures: dict[str, tuple[str, Markup]]) -> str:
     """The page as text; it refers to nothing outside itself."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    return filled(
+        "comparison.html.j2",
+        _HERE,
+        title=scores.name,
+        source=source(scores).strip("*"),
+        synthetic=wording.SYNTHETIC if scores.synthetic else "",
+        tables=tables,
+        figures=figures,
+        not_a_device=wording.NOT_A_DEVICE,
     )
-    style = (Path(fedkim.report.__file__).parent / "style.css").read_text(encoding="utf-8")
-    parts: dict[str, Any] = {
-        "style": Markup(style),
-        "title": scores.name,
-        "source": source(scores).strip("*"),
-        "synthetic": wording.SYNTHETIC if scores.synthetic else "",
-        "tables": tables,
-        "figures": figures,
-        "not_a_device": wording.NOT_A_DEVICE,
-    }
-    return environment.get_template("comparison.html.j2").render(**parts)

@@ -19,7 +19,7 @@ from fedkim.evaluation.predictions import Predictions
 from fedkim.experiments.keeping import SUFFIX
 from fedkim.experiments.methods import title_of
 from fedkim.experiments.predictions_table import read_table
-from fedkim.experiments.scores import CellScores, Scores
+from fedkim.experiments.scores import CellScores, Scores, less, means_by_seed
 from fedkim.experiments.table import DASH, Table, shown
 
 Groups = Mapping[int, Sequence[CellScores]]
@@ -142,7 +142,7 @@ def reading_tables(folder: Path, scores: Scores) -> list[Table]:
         if not seeds:
             continue
         means = [{seed: fmean(found[place] for found in readings[seed]) for seed in seeds} for place in range(3)]
-        lost = [{seed: a[seed] - b[seed] for seed in seeds} for a, b in pairwise(means)]
+        lost = [less(before, after) for before, after in pairwise(means)]
         heard = [hit for seed in seeds for cell in groups[seed] for hit in _closest_is_partner(cell)]
         rows.append([*head[:2], str(len(seeds)), *map(shown, [*means, *lost]), f"{sum(heard)} of {len(heard)}"])
     table = Table(
@@ -180,13 +180,7 @@ def _main(scores: Scores) -> list[tuple[list[str], Groups]]:
 
 
 def _by_seed(groups: Groups, value: Callable[[CellScores], float | None]) -> str:
-    """A value's mean over a seed's cells, where all have it."""
-    found = {}
-    for seed, group in groups.items():
-        known = [one for cell in group if (one := value(cell)) is not None]
-        if known and len(known) == len(group):
-            found[seed] = fmean(known)
-    return shown(found)
+    return shown(means_by_seed(groups, lambda cell: [value(cell)]))
 
 
 def _taught(cell: CellScores) -> bool:

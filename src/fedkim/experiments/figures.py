@@ -1,18 +1,17 @@
 """Figures of a matrix as SVG: claims on one scale, the ρ-curve, bytes against score, routes. Each opens by itself."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import fmean
 
 from markupsafe import Markup, escape
 
-import fedkim.report
 from fedkim.evaluation.seeds import MEASURABLE, PairedSeeds
 from fedkim.experiments.claims import Decided
 from fedkim.experiments.methods import title_of
 from fedkim.experiments.our_tables import LINKED, rho_points
 from fedkim.experiments.scores import Scores
 from fedkim.report.drawing import Series, line_chart, number, ticks
+from fedkim.report.template import style
 
 COMPARED = ("fedplug", "fedplug-lora", "fedplug-lora-matched", "fedkim")
 """Methods of the learning curves."""
@@ -41,10 +40,9 @@ def all_figures(scores: Scores, decided: Sequence[Decided]) -> dict[str, tuple[s
 
 def standalone(figure: Markup) -> str:
     """The drawing as a file: with its name space and the page's colours."""
-    style = (Path(fedkim.report.__file__).parent / "style.css").read_text(encoding="utf-8")
     head, rest = str(figure).split(">", 1)
     named = head.replace("<svg ", f'<svg xmlns="{_NAME_SPACE}" ', 1)
-    return f"{named}><style>{style}</style>{rest}\n"
+    return f"{named}><style>{style()}</style>{rest}\n"
 
 
 def claims(decided: Sequence[Decided]) -> Markup:

@@ -21,7 +21,7 @@ from fedkim.evaluation.blindness import question_blindness
 from fedkim.evaluation.predictions import Predictions
 from fedkim.evaluation.scoring import primary_draws, score_at, score_rows
 from fedkim.evaluation.statistics import MIN_PATIENTS
-from fedkim.experiments.matrix import Cell
+from fedkim.experiments.matrix import Cell, result_file
 from fedkim.experiments.predictions_table import quantised, read_table, write_table
 from fedkim.recipe import Recipe
 from fedkim.run import keep_result
@@ -57,13 +57,13 @@ def keep_cell(
     record = {**result, "run_info": {**result["run_info"], "cell": about}}
     # a resumed cell counts the processor time of its last process alone
     record["run_info"]["processor_seconds"] = round(processor_seconds, 1)
-    folder = results if cell.configuration is None else results / "choice"
+    path = result_file(results, recipe.run.name, cell)
     if result["meta_info"]["synthetic"]:
         small = quantised(rows)
         record["metrics"] = rescored(small, record["metrics"], recipe.evaluation.draws, recipe.run.seed)
         if cell.configuration is None:
-            (folder / recipe.run.name).mkdir(parents=True, exist_ok=True)
-            write_table(folder / recipe.run.name / (cell.name + SUFFIX), rows)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_table(path.with_name(cell.name + SUFFIX), rows)
     else:
         record["metrics"] = {task: slim(entry) for task, entry in record["metrics"].items()}
         record["draws"] = {
@@ -73,7 +73,7 @@ def keep_cell(
     record["meta_info"] = _slim_meta(record["meta_info"])
     if cell.configuration is not None:
         record = _primary_alone(record)
-    return keep_result(folder, recipe, record, name=cell.name)
+    return keep_result(path.parent.parent, recipe, record, name=cell.name)
 
 
 def rescored(

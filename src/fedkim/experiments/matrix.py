@@ -6,6 +6,7 @@ A cell's results are in ``results/<name>/<method>[+variation]--<backbone>--seed<
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from fedkim.errors import FedkimError
@@ -154,6 +155,12 @@ def _filled(text: str, figures: Mapping[str, int], cell: Cell) -> str:
             remedy="set injection.steps_per_round in the matrix's base",
         )
     return text.format(**figures)
+
+
+def result_file(results: Path, matrix: str, cell: Cell) -> Path:
+    """Where a cell's result stands once it is done, by its matrix's name."""
+    folder = results if cell.configuration is None else results / "choice"
+    return folder / matrix / f"{cell.name}.json"
 
 
 def choice_method(method: str) -> str:

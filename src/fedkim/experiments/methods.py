@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from fedkim.errors import unknown
 
+FEDPLUG, LORA, MATCHED = "fedplug", "fedplug-lora", "fedplug-lora-matched"
+FEDKIM, PLUS = "fedkim", "fedkim-plus"
+
 LOCAL_SITES = 5
 """Sites that ``local-only`` trains one by one."""
 
@@ -34,15 +37,15 @@ _EVIDENCE = "injection.evidence=decoder"
 _SPREAD = "m3oe.router_spread=1.0"
 
 _METHODS = (
-    Method(name="fedplug", title="FedPlug", settings=("m3oe.experts=0",), chooses=True),
-    Method(name="fedplug-lora", title="FedPlug_L (rank r)", settings=("m3oe.experts=1",), chooses=True),
+    Method(name=FEDPLUG, title="FedPlug", settings=("m3oe.experts=0",), chooses=True),
+    Method(name=LORA, title="FedPlug_L (rank r)", settings=("m3oe.experts=1",), chooses=True),
     Method(
-        name="fedplug-lora-matched",
+        name=MATCHED,
         title="FedPlug_L (rank P·r)",
         settings=("m3oe.experts=1", "m3oe.rank={matched_rank}"),
         chooses=True,
     ),
-    Method(name="fedkim", title="FEDKIM", settings=(), chooses=True),
+    Method(name=FEDKIM, title="FEDKIM", settings=(), chooses=True),
     Method(name="fedkim-pub", title="FEDKIM_pub", settings=("federation.trainers=public",)),
     Method(name="without-task", title="w/o task description", settings=("m3oe.router_inputs=modality",)),
     Method(name="without-modality", title="w/o modality description", settings=("m3oe.router_inputs=task",)),
@@ -57,7 +60,7 @@ _METHODS = (
         )
         for site in range(1, LOCAL_SITES + 1)
     ),
-    Method(name="fedkim-plus", title="FEDKIM+", settings=(*_TAUGHT, *_LATE, _EVIDENCE), ours=True, chooses=True),
+    Method(name=PLUS, title="FEDKIM+", settings=(*_TAUGHT, *_LATE, _EVIDENCE), ours=True, chooses=True),
     # each ingredient of FEDKIM+ by itself, and FEDKIM+ without one of them
     Method(name="frozen-encoders", title="FEDKIM, encoders frozen on the server", settings=(_FROZEN,), ours=True),
     Method(name="late", title="FEDKIM, injection in the last two rounds", settings=_LATE, ours=True),

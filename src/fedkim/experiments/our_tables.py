@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from fedkim.experiments.methods import title_of
-from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, common, mean_of
+from fedkim.experiments.methods import FEDKIM, MATCHED, PLUS, title_of
+from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, common, less, mean_of
 from fedkim.experiments.table import DASH, Table, shown
 from fedkim.report.words import interval
 
-LINKED = ("fedkim", "fedplug-lora-matched", "fedkim-plus")
+LINKED = (FEDKIM, MATCHED, PLUS)
 """Methods of the ρ-curve."""
 RHO = "rho-"
 """Variations of the ρ-curve are named ``rho-0``, ``rho-0.5``, …"""
@@ -75,8 +75,7 @@ def varied(scores: Scores, title: str, variations: Sequence[str]) -> Table:
                 tasks = scores.tasks(which)  # a variation's own further tasks would be another mean
                 here = scores.by_seed(method, which, variation=variation, backbone=backbone, tasks=tasks)
                 main = scores.by_seed(method, which, backbone=backbone, tasks=tasks)
-                change = {seed: here[seed] - main[seed] for seed in here if seed in main}
-                cells += [shown(here), shown(change)]
+                cells += [shown(here), shown(less(here, main))]
             beside = scores.group(method, backbone=backbone)
             seeds, asked = common(there, beside) or sorted(there), scores.tasks("seen")
             rows.append([*cells, *(_mean_blindness(side, seeds, asked) for side in (there, beside))])

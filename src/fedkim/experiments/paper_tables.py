@@ -1,14 +1,14 @@
 """The paper's tables: zero-shot on unseen tasks, fine-tuning on seen ones, the ablation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from fedkim.experiments.methods import title_of
-from fedkim.experiments.scores import SUMMARIES, CellScores, Scores
+from fedkim.experiments.methods import FEDKIM, title_of
+from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, common, less
 from fedkim.experiments.table import DASH, Table, shown
 
 COVID = "covid"
-FULL = ("fedkim", "fedavg")
+MAIN = (FEDKIM, "fedavg")
 ABLATION = ("fedkim", "fedkim-pub", "without-task", "without-modality", "uniform")
 
 
@@ -17,7 +17,7 @@ def summary(scores: Scores) -> Table:
     rows = [
         [title, seeds, *means]
         for title, backbone, seeds, *means in _by_method(scores, _means(scores))
-        if backbone == FULL[1]
+        if backbone == MAIN[1]
     ]
     references = [
         shown(scores.by_seed("fedkim", which, row=name))
@@ -95,7 +95,7 @@ def seen_tasks(scores: Scores) -> Table:
         return [
             *(shown(scores.task_by_seed(method, task, backbone=backbone)) for task in tasks),
             shown(own := scores.by_seed(method, "seen", backbone=backbone)),
-            shown(_less(own, scores.by_seed(method, "seen", row="small_before", backbone=backbone))),
+            shown(less(own, scores.by_seed(method, "seen", row="small_before", backbone=backbone))),
         ]
 
     rows = _by_method(scores, row)
@@ -164,8 +164,7 @@ def ablation(scores: Scores) -> Table:
         for which in SUMMARIES:
             own = scores.by_seed(method, which)
             cells.append(shown(own))
-            lost = {seed: own[seed] - full[which][seed] for seed in own if seed in full[which]}
-            cells.append(DASH if method == "fedkim" else shown(lost))
+            cells.append(DASH if method == "fedkim" else shown(less(own, full[which])))
         rows.append(cells)
     header = ["method", "seeds", "COVID-like"]
     for name in SUMMARIES.values():
@@ -184,8 +183,8 @@ def less_fedkim(scores: Scores) -> Table:
 
     def row(method: str, backbone: str) -> list[str]:
         return [
-            shown(_less(scores.by_seed(method, which, backbone=backbone), full[which]))
-            if (method, backbone) != FULL
+            shown(less(scores.by_seed(method, which, backbone=backbone), full[which]))
+            if (method, backbone) != MAIN
             else DASH
             for which in SUMMARIES
         ]
@@ -201,10 +200,6 @@ def less_fedkim(scores: Scores) -> Table:
 
 def _means(scores: Scores) -> Callable[[str, str], list[str]]:
     return lambda method, backbone: [shown(scores.by_seed(method, which, backbone=backbone)) for which in SUMMARIES]
-
-
-def _less(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
 
 def _by_method(scores: Scores, row: Callable[[str, str], list[str]]) -> list[list[str]]:
@@ -240,8 +235,7 @@ def _mean_metric(
     columns = [
         scores.task_by_seed(method, task, row=row, metric=metric, backbone=backbone, tuned=tuned) for task in tasks
     ]
-    seeds = set.intersection(*(set(column) for column in columns)) if columns else set()
-    return {seed: fmean(column[seed] for column in columns) for seed in sorted(seeds)}
+    return {seed: fmean(column[seed] for column in columns) for seed in common(*columns)}
 
 
 def _blind(cells: Sequence[CellScores], task: str) -> str:

@@ -1,7 +1,7 @@
 """Scores of a matrix: each cell's kept results as a few numbers, by method, variation, backbone and seed."""
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,33 +68,28 @@ class CellScores:
     def mean(self, which: str, row: str = "injected", metric: str = "", *, tasks: Sequence[str] = ()) -> float | None:
         """The mean over a summary's tasks, or those of them that are named; None if one of them has no score."""
         chosen = [task for task in self.tasks(which) if task in tasks or not tasks]
-        values = [self.points(task, row, metric) for task in chosen]
-        known = [value for value in values if value is not None]
-        return fmean(known) if known and len(known) == len(values) else None
+        return whole_mean(self.points(task, row, metric) for task in chosen)
 
     def over_majority(self, row: str, which: str = "") -> float | None:
         """Mean over unseen tasks of accuracy (exact match) less the majority's (by template), in points.
 
         Over all of them, or those of one summary: ``unseen`` (classification) or ``generation``.
         """
-        gains = []
+        gains: list[float | None] = []
         for part, metric, reference in (
             ("unseen", "accuracy", "majority"),
             ("generation", "exact_match", "majority_per_template"),
         ):
             for task in self.tasks(part) if which in ("", part) else ():
                 value, majority = self.points(task, row, metric), self.points(task, reference, metric)
-                if value is None or majority is None:
-                    return None
-                gains.append(value - majority)
-        return fmean(gains) if gains else None
+                gains.append(None if value is None or majority is None else value - majority)
+        return whole_mean(gains)
 
     def text_part(self, part: str, metric: str) -> float | None:
         """Mean over free-text tasks of a score of their ``closed`` (yes or no) or ``open`` questions, in points."""
         rows = [self.record["metrics"][task]["rows"]["injected"] for task in self.tasks("generation")]
         values = [row.get(part, {}).get("metrics", {}).get(metric, {}).get("value") for row in rows]
-        known = [100 * value for value in values if value is not None]
-        return fmean(known) if known and len(known) == len(values) else None
+        return whole_mean(None if value is None else 100 * value for value in values)
 
     def blindness(self, task: str, asked: Sequence[str] | None = None) -> tuple[str, float] | None:
         """The seen question (of ``asked``, if given) that an unseen one is answered most alike, and the correlation."""
@@ -166,14 +161,9 @@ class Scores:
 
         ``tasks``: the mean over these of the summary's tasks alone.
         """
-        values: dict[int, float] = {}
-        for seed, cells in self.group(method, variation=variation, backbone=backbone).items():
-            names = ("seen", "unseen") if which == "all" else (which,)
-            means = [cell.mean(name, row, tasks=tasks) for cell in cells for name in names]
-            known = [value for value in means if value is not None]
-            if known and len(known) == len(means):
-                values[seed] = fmean(known)
-        return values
+        names = ("seen", "unseen") if which == "all" else (which,)
+        groups = self.group(method, variation=variation, backbone=backbone)
+        return means_by_seed(groups, lambda cell: [cell.mean(name, row, tasks=tasks) for name in names])
 
     def task_by_seed(
         self,
@@ -187,20 +177,19 @@ class Scores:
         tuned: bool = False,
     ) -> dict[int, float]:
         """One task's points by seed, where they exist."""
-        values = {}
-        for seed, cells in self.group(method, variation=variation, backbone=backbone).items():
-            known = [value for cell in cells if (value := cell.points(task, row, metric, tuned=tuned)) is not None]
-            if len(known) == len(cells):
-                values[seed] = fmean(known)
-        return values
+        groups = self.group(method, variation=variation, backbone=backbone)
+        return means_by_seed(groups, lambda cell: [cell.points(task, row, metric, tuned=tuned)])
 
     def groups(self) -> list[tuple[str, str, str]]:
         """``(method, variation, backbone)`` present, methods in the registry's order, the sites of local-only together."""
         order = list(METHODS)
         found = {(cell.method, cell.variation, cell.backbone) for cell in self.cells}
         ordered = sorted(found, key=lambda one: (order.index(one[0]) if one[0] in order else len(order), *one[1:]))
-        merged = [("local-only" if method in LOCAL else method, *rest) for method, *rest in ordered]
-        return list(dict.fromkeys(merged))  # type: ignore[arg-type]
+        merged = [
+            ("local-only" if method in LOCAL else method, variation, backbone)
+            for method, variation, backbone in ordered
+        ]
+        return list(dict.fromkeys(merged))
 
     def tasks(self, which: str) -> list[str]:
         """Tasks of a summary that the main setting has."""
@@ -241,6 +230,29 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
 def common(*columns: Mapping[int, object]) -> list[int]:
     """The seeds that all columns have."""
     return sorted(set.intersection(*(set(column) for column in columns))) if columns else []
+
+
+def less(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
+    """The first less the second by seed, on the seeds that both have."""
+    return {seed: first[seed] - second[seed] for seed in common(first, second)}
+
+
+def means_by_seed(
+    groups: Mapping[int, Sequence[CellScores]], values: Callable[[CellScores], Iterable[float | None]]
+) -> dict[int, float]:
+    """A seed's mean over all values of all its cells, of the seeds that lack none."""
+    means = {seed: whole_mean(one for cell in cells for one in values(cell)) for seed, cells in groups.items()}
+    return {seed: mean for seed, mean in means.items() if mean is not None}
+
+
+def whole_mean(values: Iterable[float | None]) -> float | None:
+    """The mean, or None where one of them doesn't exist, or of nothing."""
+    known = []
+    for value in values:
+        if value is None:
+            return None
+        known.append(value)
+    return mean_of(known)
 
 
 def mean_of(values: Iterable[float]) -> float | None:

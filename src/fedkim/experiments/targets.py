@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from fedkim.evaluation.seeds import PairedSeeds, paired_seeds
-from fedkim.experiments.methods import title_of
+from fedkim.experiments.methods import FEDKIM, FEDPLUG, MATCHED, PLUS, title_of
 from fedkim.experiments.our_tables import rho_points, rho_variations
-from fedkim.experiments.scores import Scores, common
+from fedkim.experiments.scores import Scores, less
 from fedkim.experiments.table import Table
 
-PLUG, MATCHED, FULL, PLUS = "fedplug", "fedplug-lora-matched", "fedkim", "fedkim-plus"
 WITHIN = 1.0
 """Points that FEDKIM+ may stay below a small model on a seen task."""
 CONTROL = 2.0
@@ -39,7 +38,7 @@ class Target:
 
 def targets_table(scores: Scores) -> Table:
     """A row per target that has two seeds or more."""
-    rows, seeds = [], len(scores.group(FULL))
+    rows, seeds = [], len(scores.group(FEDKIM))
     for target in _targets(scores):
         paired = paired_seeds(target.values)
         if paired is None or not math.isfinite(paired.low):
@@ -63,30 +62,30 @@ def targets_table(scores: Scores) -> Table:
 
 
 def _targets(scores: Scores) -> Iterator[Target]:
-    for first, second in ((FULL, MATCHED), (MATCHED, PLUG)):
+    for first, second in ((FEDKIM, MATCHED), (MATCHED, FEDPLUG)):
         for which in ("seen", "unseen"):
             yield _above(
                 f"{title_of(first)} − {title_of(second)}, {which} AUROC",
-                _minus(scores.by_seed(first, which), scores.by_seed(second, which)),
+                less(scores.by_seed(first, which), scores.by_seed(second, which)),
             )
     for ablation in ("fedkim-pub", "without-task", "without-modality"):
         yield _above(
-            f"{title_of(FULL)} − {title_of(ablation)}, seen and unseen AUROC",
-            _minus(scores.by_seed(FULL, "all"), scores.by_seed(ablation, "all")),
+            f"{title_of(FEDKIM)} − {title_of(ablation)}, seen and unseen AUROC",
+            less(scores.by_seed(FEDKIM, "all"), scores.by_seed(ablation, "all")),
         )
     for task in scores.tasks("seen"):
         own, small = (scores.task_by_seed(PLUS, task, row=row) for row in ("injected", "small_before"))
         yield Target(
             name=f"{title_of(PLUS)} − its small model, {task}",
             wanted=f"mean at least −{WITHIN:.0f}, whatever its interval",
-            values=_minus(own, small),
+            values=list(less(own, small).values()),
             word=lambda paired: _word(paired.mean >= -WITHIN),
         )
-    for method in (FULL, PLUS):
+    for method in (FEDKIM, PLUS):
         injected, proxies = rho_points(scores, method), rho_points(scores, method, row="proxy")
         for rho in sorted(set(injected) & set(proxies) - {0.0}):
-            yield _above(f"{title_of(method)} − proxy, unseen AUROC, ρ = {rho:g}", _minus(injected[rho], proxies[rho]))
-    for method in (FULL, MATCHED, PLUS):
+            yield _above(f"{title_of(method)} − proxy, unseen AUROC, ρ = {rho:g}", less(injected[rho], proxies[rho]))
+    for method in (FEDKIM, MATCHED, PLUS):
         points = rho_points(scores, method)
         if len(points.get(0.0, {})) > 1:
             yield Target(
@@ -99,12 +98,12 @@ def _targets(scores: Scores) -> Iterator[Target]:
             )
         for low, high in zip(list(points), list(points)[1:]):
             yield _above(
-                f"{title_of(method)}, unseen AUROC, ρ = {high:g} − ρ = {low:g}", _minus(points[high], points[low])
+                f"{title_of(method)}, unseen AUROC, ρ = {high:g} − ρ = {low:g}", less(points[high], points[low])
             )
 
 
-def _above(name: str, values: Sequence[float]) -> Target:
-    return Target(name=name, wanted="interval above 0", values=values, word=_side)
+def _above(name: str, by_seed: Mapping[int, float]) -> Target:
+    return Target(name=name, wanted="interval above 0", values=list(by_seed.values()), word=_side)
 
 
 def _word(reached: bool) -> str:
@@ -115,10 +114,6 @@ def _side(paired: PairedSeeds) -> str:
     if paired.low > 0:
         return "reached"
     return "missed, lies below 0" if paired.high < 0 else "missed, contains 0"
-
-
-def _minus(first: Mapping[int, float], second: Mapping[int, float]) -> list[float]:
-    return [first[seed] - second[seed] for seed in common(first, second)]
 
 
 def _furthest(scores: Scores, method: str) -> str:

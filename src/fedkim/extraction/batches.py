@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedkim.data.sample import Sample
 from fedkim.errors import FedkimError
-from fedkim.turns import turns_by_share
+from fedkim.turns import endless, turns_by_share
 
 MOST_REPEATS = 4
 """How much oftener than its natural share a rare answer is drawn in balanced batches."""
@@ -82,13 +82,7 @@ def shared_batches(
         kinds = sorted(set(labelled.values())) if balanced else [None]
         for kind in kinds:
             distinct[tuple(number for number, answer in labelled.items() if kind in (None, answer))] = None
-    queues = [_endless(numbers, generator) for numbers in distinct]
+    queues = [endless(numbers, generator) for numbers in distinct]
     turns = turns_by_share([min(1 / len(distinct), MOST_REPEATS * len(numbers) / len(union)) for numbers in distinct])
     while True:
         yield [next(queues[next(turns)]) for _ in range(size)]
-
-
-def _endless(numbers: Sequence[int], generator: torch.Generator) -> Iterator[int]:
-    while True:
-        for place in torch.randperm(len(numbers), generator=generator).tolist():
-            yield numbers[place]

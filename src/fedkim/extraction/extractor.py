@@ -9,7 +9,6 @@ name alone (FEDKIM, "Knowledge Extraction on Clients").
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from torch.nn import functional
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction.batches import Batch
-from fedkim.modalities import MODALITIES
+from fedkim.modalities import MODALITIES, modalities_of
 from fedkim.modalities.initialise import build
 from fedkim.randomness import generator_for
 from fedkim.recipe import Extraction
@@ -166,18 +165,6 @@ class Extractor(nn.Module):
         """Logits ``[B, K]`` from a batch, or from complete inputs ``{modality: [B, …]}``."""
         batch = inputs if isinstance(inputs, Batch) else Batch.complete(inputs)
         return self.decide(self.features(batch), task)
-
-
-def modalities_of(tasks: Iterable[Task]) -> tuple[str, ...]:
-    """The encoded modalities that ``tasks`` need, in prompt order (text is the question and has no encoder).
-
-    Raises:
-        FedkimError: a modality that isn't registered.
-    """
-    needed = set(chain.from_iterable(task.modalities for task in tasks))
-    for name in sorted(needed - set(MODALITIES)):
-        raise unknown("modality", name, MODALITIES)
-    return tuple(name for name, modality in MODALITIES.items() if name in needed and modality.encoders)
 
 
 def usable(sample: Sample, task: Task) -> bool:

@@ -6,7 +6,8 @@ import torch
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.extraction.batches import Batch
-from fedkim.extraction.extractor import Extractor, modalities_of
+from fedkim.extraction.extractor import Extractor
+from fedkim.modalities import modalities_of
 from fedkim.tasks import Task
 
 

@@ -16,14 +16,14 @@ from torch.nn import functional
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.extraction.batches import Batch, shared_batches
-from fedkim.extraction.extractor import Extractor, dropout, modalities_of, owned_components, usable
-from fedkim.modalities import MODALITIES
+from fedkim.extraction.extractor import Extractor, dropout, owned_components, usable
+from fedkim.modalities import MODALITIES, modalities_of
 from fedkim.randomness import generator_for
 from fedkim.recipe import Extraction
 from fedkim.state import State, Update
 from fedkim.tasks import Task
 
-Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor | None]
+Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
 """``(parameters, reference) -> scalar`` added to the loss of every step."""
 
 
@@ -39,12 +39,12 @@ def train_site(
     state: State,
     tasks: Sequence[Task],
     settings: Extraction,
-    algorithm_penalty: Penalty | None = None,
+    penalty: Penalty | None = None,
     seed: int,
 ) -> Update:
     """Train from the broadcast for some local epochs and give what the site sends.
 
-    One step takes a batch of every task the site holds and descends on the mean of their losses; an epoch ends when
+    One step takes a batch for each set of modalities, which its tasks share, and descends on the mean of the tasks' losses; an epoch ends when
     the largest task has been seen once, smaller ones cycle. Adam starts afresh each round. All randomness comes from
     (seed, site, round, purpose) and none from torch's global generator: sites may train side by side in threads.
 
@@ -55,7 +55,7 @@ def train_site(
         state: the broadcast; of it only the components the site owns are read, kept and sent.
         tasks: the seen tasks; those without a usable sample here are passed over.
         settings: the recipe's extraction table.
-        algorithm_penalty: the algorithm's price of drifting; it also gets the broadcast weights.
+        penalty: the algorithm's price of drifting; it also gets the broadcast weights.
         seed: of the run.
 
     Raises:
@@ -99,9 +99,10 @@ def train_site(
                     code="E-DIVERGED",
                 )
         loss = torch.stack(list(losses.values())).mean()
-        extra = algorithm_penalty(parameters, broadcast) if algorithm_penalty else None
+        if penalty:
+            loss = loss + penalty(parameters, broadcast)
         optimizer.zero_grad()
-        (loss if extra is None else loss + extra).backward()
+        loss.backward()
         if settings.gradient_clip:
             torch.nn.utils.clip_grad_norm_(parameters.values(), settings.gradient_clip)
         optimizer.step()

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fedkim.data.sample import Dataset, Sample
 from fedkim.randomness import generator_for
-from fedkim.tasks import Task
-from fedkim.turns import turns_by_share
+from fedkim.tasks import Task, has_inputs
+from fedkim.turns import endless, turns_by_share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,7 @@ class MicroBatch:
 def usable(dataset: Dataset, task: Task, *, labelled: bool = True) -> list[Sample]:
     """The samples that can serve a task: every modality it needs, and its answer."""
     return [
-        sample
-        for sample in dataset
-        if (not labelled or task.name in sample.labels)
-        and all(m == "text" or m in sample.inputs for m in task.modalities)
+        sample for sample in dataset if (not labelled or task.name in sample.labels) and has_inputs(task, sample.inputs)
     ]
 
 
@@ -103,21 +100,15 @@ def plan_round(
 def _stream(samples: Sequence[Sample], task: str, *, balanced: bool, seed: int, round: int) -> Iterator[Sample]:
     """Samples without end, reshuffled at each pass; balanced: the answers' own streams take turns."""
     if not balanced:
-        yield from _endless(samples, generator_for(seed, "server", round, task))
+        yield from endless(samples, generator_for(seed, "server", round, task))
         return
     by_answer: dict[str, list[Sample]] = {}
     for sample in samples:
         by_answer.setdefault(sample.labels[task], []).append(sample)
     streams = [
-        _endless(group, generator_for(seed, "server", round, task, answer))
+        endless(group, generator_for(seed, "server", round, task, answer))
         for answer, group in sorted(by_answer.items())
     ]
     while True:
         for stream in streams:
             yield next(stream)
-
-
-def _endless(samples: Sequence[Sample], generator: torch.Generator) -> Iterator[Sample]:
-    while True:
-        for index in torch.randperm(len(samples), generator=generator).tolist():
-            yield samples[index]

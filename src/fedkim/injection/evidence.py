@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedkim.injection.language_model import LanguageModel
-from fedkim.modalities import MODALITIES
+from fedkim.modalities import modalities_of
 from fedkim.randomness import generator_for
 from fedkim.tasks import Task
 
@@ -35,10 +35,7 @@ class Evidence(nn.Module):
     def __init__(self, decoders: Mapping[str, nn.Module], tasks: Mapping[str, Task], llm: LanguageModel, *, seed: int):
         super().__init__()
         # in the order in which decoders read them
-        self.inputs = {
-            name: tuple(m for m in MODALITIES if m in tasks[name].modalities and MODALITIES[m].encoders)
-            for name in decoders
-        }
+        self.inputs = {name: modalities_of([tasks[name]]) for name in decoders}
         self.decoder = nn.ModuleDict({name: copy.deepcopy(one) for name, one in decoders.items()}).requires_grad_(False)
         self.name, self.direction = nn.ParameterDict(), nn.ParameterDict()
         deviation = llm.embedding_norm() / llm.hidden_size**0.5

@@ -91,10 +91,7 @@ class Injector:
 
     def tensors(self) -> State:
         """Everything injection learned, encoders included, as one State (``adapter.…``, ``router.…``, ``align.…``, ``encoder.…``)."""
-        return State(
-            {f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()}
-            | self._buffers()
-        )
+        return State(self._named())
 
     def load(self, state: Mapping[str, Tensor], *, whole: bool = False) -> None:
         """Take values from a State by the names of :meth:`tensors`; names that are absent keep their value.
@@ -106,10 +103,7 @@ class Injector:
         Raises:
             FedkimError: a shape that differs, a name that is missing from a whole state.
         """
-        own: dict[str, Tensor] = {
-            f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()
-        }
-        own |= self._buffers()
+        own = self._named()
         missing = sorted(set(own) - set(state)) if whole else []
         if missing:
             raise FedkimError(
@@ -127,14 +121,14 @@ class Injector:
                     )
                 own[key].copy_(tensor)
 
-    def _buffers(self) -> dict[str, Tensor]:
+    def _named(self) -> dict[str, Tensor]:
+        """The model's own tensors, parameters and buffers, under their names in a State."""
+        constants = self.evidence.constants() if self.evidence is not None else {}
         return (
-            {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()}
+            {f"{group}.{name}": p for group, named in self.parameters().items() for name, p in named.items()}
+            | {f"encoder.{name}": buffer for name, buffer in self.encoders.named_buffers()}
             | {f"align.{name}": buffer for name, buffer in self.alignment.named_buffers()}
-            | {
-                f"evidence.{name}": tensor
-                for name, tensor in (self.evidence.constants() if self.evidence is not None else {}).items()
-            }
+            | {f"evidence.{name}": tensor for name, tensor in constants.items()}
         )
 
     # routing --------------------------------------------------------------------------------------------------

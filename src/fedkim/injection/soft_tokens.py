@@ -111,8 +111,7 @@ def write_encoders(
         if name == "text":
             continue
         encoder, projector = injector.encoders[name], injector.alignment[name]
-        parts = {"encoder": encoder.state_dict(), "projector": projector.state_dict()}
-        state = State({f"{part}.{key}": value for part, named in parts.items() for key, value in named.items()})
+        state = State.joined({"encoder": encoder.state_dict(), "projector": projector.state_dict()})
         (folder / f"{name}.safetensors").write_bytes(state.to_bytes())
         modality = MODALITIES[name]
         described[name] = {

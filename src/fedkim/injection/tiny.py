@@ -38,7 +38,8 @@ def make_tiny(folder: Path) -> Path:
 
     config = LlamaConfig(**LLMS["tiny"].config, bos_token_id=0, eos_token_id=1, pad_token_id=2)
     generator = torch.Generator().manual_seed(0)
-    model = LlamaForCausalLM(config)
+    with torch.random.fork_rng(devices=[]):  # its first weights, drawn over below
+        model = LlamaForCausalLM(config)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             if parameter.ndim > 1:  # a trained embedding's scale, so that alignment meets realistic norms

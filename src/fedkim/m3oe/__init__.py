@@ -4,8 +4,9 @@ Importing this package registers the method with PEFT; ``peft.get_peft_model(llm
 """
 
 from fedkim.m3oe.config import M3OEConfig
-from fedkim.m3oe.health import Route, balance_penalty, nearest_route, router_health, routes_record
+from fedkim.m3oe.health import balance_penalty, nearest_route, router_health, routes_record
 from fedkim.m3oe.layer import M3OELinear
+from fedkim.m3oe.route import Route
 from fedkim.m3oe.router import TaskModalityRouter
 from fedkim.m3oe.tuner import M3OEModel
 

@@ -1,69 +1,23 @@
-"""Routes as records, and whether the router is well: entropy, usage, collapse, the nearest seen route.
+"""Whether the router is well: entropy, usage, collapse, the nearest seen route.
 
 A router that gives every task the same α, or all weight to one expert, still trains and still answers; only these
 figures show that there is no mixture left.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fedkim.errors import FedkimError
+from fedkim.m3oe.route import Route, stack, total_variation
 
-
-@dataclass(frozen=True, kw_only=True)
-class Route:
-    """α of one task and one set of modalities; the router's digest says which router it came from."""
-
-    task: str
-    modalities: tuple[str, ...]
-    weights: tuple[float, ...]
-    router: str = ""
-
-    @property
-    def entropy(self) -> float:
-        """In [0, 1]: 1 is the uniform mixture, 0 one expert of several."""
-        return float(entropy(torch.tensor(self.weights, dtype=torch.float64)))
-
-    def distance(self, other: "Route") -> float:
-        """Total variation from another route: 0 equal, 1 no expert in common."""
-        return float(total_variation(*_stack([self, other])))
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain record for reports, with the entropy beside the weights."""
-        return {
-            **asdict(self),
-            "modalities": list(self.modalities),
-            "weights": list(self.weights),
-            "entropy": self.entropy,
-        }
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> "Route":
-        """The inverse of :meth:`to_json`."""
-        return cls(
-            task=str(record["task"]),
-            modalities=tuple(record["modalities"]),
-            weights=tuple(float(weight) for weight in record["weights"]),
-            router=str(record.get("router", "")),
-        )
-
-
-def entropy(weights: Tensor) -> Tensor:
-    """Entropy of α [..., P] over log P, so that it lies in [0, 1]; a mixture of one expert counts as 1, the even one."""
-    num_experts = weights.shape[-1]
-    if num_experts < 2:
-        return weights.new_ones(weights.shape[:-1])
-    return -(weights.clamp_min(torch.finfo(weights.dtype).tiny).log() * weights).sum(-1) / math.log(num_experts)
-
-
-def total_variation(first: Tensor, second: Tensor) -> Tensor:
-    """Half the summed difference of two routes [..., P]: 0 equal, 1 no expert in common."""
-    return (first - second).abs().sum(-1) / 2
+LEAST_ENTROPY = 0.25
+"""A route below it has collapsed onto few experts."""
+LEAST_VARIATION = 0.03
+"""Routes that vary by less on average tell no task from another: ours vary by 0.01 as drawn."""
 
 
 def balance_penalty(weights: Tensor) -> Tensor:
@@ -96,29 +50,26 @@ class RouterHealth:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
-def router_health(
-    routes: Sequence[Route], *, least_entropy: float = 0.25, least_variation: float = 0.03
-) -> RouterHealth:
+def router_health(routes: Sequence[Route]) -> RouterHealth:
     """Entropy per route, mean weight per expert, mean total variation between routes, and what is wrong with them.
 
-    Warned about: a route whose entropy is below ``least_entropy`` (collapsed onto few experts), and a set of two or
-    more routes that vary by less than ``least_variation`` on average (the router ignores the descriptions: ours
-    varies by 0.01 as drawn). Nothing is said about a single expert or exactly even routes: they are settings, no
-    router chose them.
+    Warned about: a route whose entropy is below :data:`LEAST_ENTROPY`, and a set of two or more routes that vary by less
+    than :data:`LEAST_VARIATION` on average (the router ignores the descriptions). Nothing is said about a single
+    expert or exactly even routes: they are settings, no router chose them.
 
     Raises:
         FedkimError: no route, or routes over different numbers of experts.
     """
     if not routes:
         raise FedkimError("router health needs at least one route")
-    weights = _stack(routes)
+    weights = stack(routes)
     pairs = [
         float(total_variation(weights[i], weights[j])) for i in range(len(routes)) for j in range(i + 1, len(routes))
     ]
     variation = sum(pairs) / len(pairs) if pairs else 0.0
-    collapsed = [route for route in routes if route.entropy < least_entropy]
+    collapsed = [route for route in routes if route.entropy < LEAST_ENTROPY]
     even = bool((weights == weights[0, 0]).all())
-    indistinct = bool(pairs) and variation < least_variation and not even
+    indistinct = bool(pairs) and variation < LEAST_VARIATION and not even
     warnings = [_in_words(route) for route in collapsed]
     if indistinct:
         warnings.append(
@@ -166,7 +117,7 @@ def nearest_route(route: Route, seen: Iterable[Route]) -> tuple[Route, float]:
     candidates = list(seen)
     if not candidates:
         raise FedkimError(f"no seen route to compare {_name(route)} with")
-    distances = total_variation(_stack(candidates), _stack([route]))
+    distances = total_variation(stack(candidates), stack([route]))
     index = int(distances.argmin())
     return candidates[index], float(distances[index])
 
@@ -182,13 +133,6 @@ def _in_words(route: Route) -> str:
         f"route of {_name(route)} has collapsed: entropy {route.entropy:.2f}, "
         f"expert {route.weights.index(largest)} holds {largest:.0%}"
     )
-
-
-def _stack(routes: Sequence[Route]) -> Tensor:
-    lengths = {len(route.weights) for route in routes}
-    if len(lengths) != 1:
-        raise FedkimError("routes to compare", found=f"numbers of experts {sorted(lengths)}", expected="one number")
-    return torch.tensor([route.weights for route in routes], dtype=torch.float64)
 
 
 def _name(route: Route) -> str:

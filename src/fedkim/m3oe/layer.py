@@ -74,11 +74,6 @@ class M3OELayer(BaseTunerLayer):
                 if parameter.device.type != "meta":
                     parameter.data = parameter.data.to(device=device, dtype=torch.float32)
 
-    def expert(self, adapter: str, index: int) -> tuple[Tensor, Tensor]:
-        """(A_p [r, in], B_p [out, r]) of one expert, views into the concatenation."""
-        rows = slice(index * self.r[adapter], (index + 1) * self.r[adapter])
-        return self.m3oe_A[adapter][rows], self.m3oe_B[adapter][:, rows]
-
     def factors(self, adapter: str, gate: Gate) -> tuple[Tensor, Tensor]:
         """(A [P·r, in], B ∘ g [out, P·r]) in float32: one ordinary LoRA of rank P·r that equals the routed layer."""
         if gate.rows != 1:

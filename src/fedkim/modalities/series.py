@@ -34,7 +34,6 @@ def read_table(
     until_hour: int | None = None,
     *,
     units: str | Mapping[str, str] = "",
-    sentinels: Sequence[float | str] = (),
     require_measurement: bool = True,
 ) -> dict[str, Tensor]:
     """The stay in a table as one ``[24, 2F]`` tensor per modality with any of its columns.
@@ -43,16 +42,16 @@ def read_table(
         table: an hourly table, wide or long (see the module's text): a ``.csv`` or ``.parquet`` file, or a DataFrame, whose index
             may be the hours.
         stay: which ``stay_id``; may be left out where the table holds one stay.
-        until_hour: the window ends just before this hour; default 24, the first day.
+        until_hour: the window ends just before this hour; default 24, the first day. Of a stay observed for less than a day by
+            then the first rows stay empty: the patient's latest state stands at the end of every window.
         units: where the table states none: a unit by concept; a wide table without any is in the concepts' units.
-        sentinels: cells that stand for "not measured".
         require_measurement: refuse a window in which nothing was measured.
 
     Raises:
         FedkimError: missing or unreadable file, unknown stay, unknown unit, hours out of order or twice, no known
             column, nothing measured in the window.
     """
-    stays = open_table(table, units=units, sentinels=sentinels)
+    stays = open_table(table, units=units)
     what = stays.what
     values = stays.window(stay, HOURS if until_hour is None else until_hour, HOURS)
     tensors, first = {}, 0
@@ -76,17 +75,6 @@ def read_table(
             code="E-SERIES-EMPTY",
         )
     return tensors
-
-
-def window(table: "pandas.DataFrame", until_hour: int = HOURS) -> "pandas.DataFrame":
-    """The 24 hours that end just before ``until_hour``, renumbered so that the last of them is hour 23.
-
-    A stay observed for less than a day at that moment leaves its first rows empty: the latest state of the patient
-    stands at the end of every window.
-    """
-    hours = _hours(table) - (until_hour - HOURS)
-    inside = (hours >= 0) & (hours < HOURS) & (_hours(table) >= 0)
-    return table.loc[inside].drop(columns="hour", errors="ignore").set_axis(hours[inside], axis=0)
 
 
 def prepare_values(values: np.ndarray, concepts: Sequence[Concept]) -> Tensor:
@@ -141,10 +129,6 @@ def augment(series: Tensor, generator: torch.Generator) -> Tensor:
     """Blank a fifth of the inputs of ``[B, 24, 2F]`` (dropout on the input, scaled so that the mean stays)."""
     keep = torch.rand(series.shape, generator=generator) >= 0.2
     return series * keep / 0.8
-
-
-def _hours(table: "pandas.DataFrame") -> np.ndarray:
-    return (table["hour"] if "hour" in table.columns else table.index).to_numpy().astype(int)
 
 
 _DESCRIPTIONS = {

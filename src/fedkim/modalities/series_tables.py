@@ -10,7 +10,7 @@ header, in the column ``unit`` or in the argument ``units``; another one than th
 (:mod:`fedkim.modalities.units`). The tables opened last stay in memory, so that reading their stays one by one costs little.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -90,14 +90,12 @@ def open_table(
     table: "str | Path | pandas.DataFrame",
     *,
     units: str | Mapping[str, str] = "",
-    sentinels: Sequence[float | str] = (),
 ) -> Stays:
     """A table, wide or long.
 
     Args:
         table: a ``.csv`` or ``.parquet`` file, or a DataFrame, whose index is the hours where it has no column ``hour`` or ``time``.
         units: where the table itself states none: a unit by concept, or ``"yaib"`` for the concepts' own.
-        sentinels: cells that stand for "not measured", such as ``-1``, ``999`` or ``"<0.1"``.
 
     Raises:
         FedkimError: missing or unreadable file, a unit that isn't known, a column twice or without numbers, a long table
@@ -107,22 +105,20 @@ def open_table(
         raise unknown("set of units", units, ["yaib"])
     declared = units if isinstance(units, str) else tuple(sorted(units.items()))
     if not isinstance(table, str | Path):
-        return _stays(_with_hours(table), "table", declared, tuple(sentinels))
+        return _stays(_with_hours(table), "table", declared)
     path = Path(table)
     try:
         state = path.stat()
         version = (state.st_mtime_ns, state.st_size)
     except OSError:
         version = (0, 0)  # the reader says what is wrong
-    return _open(path, version, declared, tuple(sentinels))
+    return _open(path, version, declared)
 
 
 @lru_cache(maxsize=KEPT)
-def _open(
-    path: Path, version: tuple[int, int], units: str | tuple[tuple[str, str], ...], sentinels: tuple[float | str, ...]
-) -> Stays:
+def _open(path: Path, version: tuple[int, int], units: str | tuple[tuple[str, str], ...]) -> Stays:
     what = f"table {path}"
-    return _stays(_read(path, what), what, units, sentinels)
+    return _stays(_read(path, what), what, units)
 
 
 def _with_hours(table: "pandas.DataFrame") -> "pandas.DataFrame":
@@ -133,14 +129,11 @@ def _with_hours(table: "pandas.DataFrame") -> "pandas.DataFrame":
     return table.reset_index(drop=True)
 
 
-def _stays(
-    table: "pandas.DataFrame", what: str, units: str | tuple[tuple[str, str], ...], sentinels: tuple[float | str, ...]
-) -> Stays:
+def _stays(table: "pandas.DataFrame", what: str, units: str | tuple[tuple[str, str], ...]) -> Stays:
     given = {} if isinstance(units, str) else dict(units)
     for name in given:
         if name not in BY_NAME:
             raise unknown("concept with a unit", name, BY_NAME)
-    table = _without(table, sentinels)
     table = widened(table, given, bool(units == "yaib"), what) if is_long(table) else renamed(table, given, what)
     hours = whole_hours(table, what)
     values = np.full((len(table), len(BY_NAME)), np.nan)
@@ -184,23 +177,3 @@ def _read(path: Path, what: str) -> "pandas.DataFrame":
             what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-SERIES-FORMAT"
         )
     return table
-
-
-def _without(table: "pandas.DataFrame", sentinels: tuple[float | str, ...]) -> "pandas.DataFrame":
-    """The table with sentinels emptied everywhere but in the stay's id and the time."""
-    if not sentinels:
-        return table
-    import pandas
-
-    changed = {}
-    for header in table.columns:
-        if header in ("stay_id", "hour", "time", "concept", "unit"):
-            continue
-        column = table[header]
-        emptied = column.mask(column.isin(list(sentinels)))
-        if column.dtype.kind not in "fiub":  # what is left of a text column may be numbers, and sentinels among them
-            numbers = pandas.to_numeric(emptied, errors="coerce")
-            if (numbers.isna() == emptied.isna()).all():
-                emptied = numbers.mask(numbers.isin([value for value in sentinels if not isinstance(value, str)]))
-        changed[header] = emptied
-    return table.assign(**changed)

@@ -92,7 +92,7 @@ def _check(source: str, layer: Deltas) -> None:
 
 def _keys(cls: type[Table]) -> dict[str, Any]:
     hints = get_type_hints(cls)
-    return {item.name: hints[item.name] for item in fields(cls)}  # type: ignore[arg-type]
+    return {item.name: hints[item.name] for item in fields(cls)}
 
 
 def _holders(key: str, known: Mapping[str, Iterable[str]]) -> str:

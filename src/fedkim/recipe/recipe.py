@@ -93,10 +93,6 @@ class Recipe:
         """Tables as plain dicts and lists, every key present."""
         return {table.name: _plain(getattr(self, table.name)) for table in fields(self)}
 
-    def to_json(self) -> str:
-        """:meth:`to_dict` as indented JSON."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
-
     def to_toml(self) -> str:
         """The whole recipe as TOML; loading it gives an equal recipe."""
         lines = []
@@ -123,7 +119,7 @@ def _plain(table: Table) -> dict[str, Any]:
             return {key: plain(item) for key, item in value.items()}
         return list(value) if isinstance(value, tuple) else value
 
-    return {item.name: plain(getattr(table, item.name)) for item in fields(table)}  # type: ignore[arg-type]
+    return {item.name: plain(getattr(table, item.name)) for item in fields(table)}
 
 
 def _toml(value: Any) -> str:

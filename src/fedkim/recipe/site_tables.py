@@ -77,7 +77,7 @@ class Federation(Table):
         if self.trainers == "local":
             self._require("local_site", self.local_site <= self.sites, f"at most the number of sites, {self.sites}")
         self._require("participation", 0 < self.participation <= 1, "a share above 0 and at most 1")
-        in_a_round = max(1, int(self.participation * self.sites + 0.5))
+        in_a_round = sites_in_a_round(self.participation, self.sites)
         self._require("quorum", self.quorum <= in_a_round, f"at most the number of sites in a round ({in_a_round})")
         self._require("algorithm", bool(self.algorithm), "an algorithm's name")
         if self.algorithm.startswith("fedprox"):
@@ -96,6 +96,11 @@ class Federation(Table):
         if self.table_of_sites:
             ok = len(self.table_of_sites) == self.sites
             self._require("table_of_sites", ok, f"as many sites as 'sites' says ({self.sites})")
+
+
+def sites_in_a_round(share: float, number: int) -> int:
+    """How many of ``number`` sites a share of them is: at least one, halves rounded up (Python's ``round`` goes to the even)."""
+    return max(1, int(share * number + 0.5))
 
 
 @dataclass(frozen=True, kw_only=True)

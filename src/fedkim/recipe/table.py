@@ -1,11 +1,13 @@
 """What the tables of a recipe have in common."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fedkim.errors import FedkimError
 
 
+@dataclass(frozen=True, kw_only=True)
 class Table:
     """What all tables share: a name, and checks whose errors name table and key."""
 

@@ -4,15 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedkim.evaluation.blindness import worst_blindness
-from fedkim.evaluation.tables import cell, task_label
+from fedkim.evaluation.tables import ROWS, cell, task_label
 
-_CLASS_ROWS = (
-    ("blind", "blind"),
-    ("shuffled", "shuffled"),
-    ("simple", "simple statistics"),
-    ("proxy", "proxy head"),
-    ("small_before", "small model"),
-)
+_CLASS_ROWS = ("blind", "shuffled", "simple", "proxy", "small_before")
 
 
 def results_table(result: Mapping[str, Any]) -> str:
@@ -33,13 +27,13 @@ def results_table(result: Mapping[str, Any]) -> str:
 def _class_table(entries: Sequence[Mapping[str, Any]], title: str, without: tuple[str, ...]) -> str:
     if not entries:
         return ""
-    columns = [(row, shown) for row, shown in _CLASS_ROWS if row not in without and _computed(entries, row)]
+    columns = [row for row in _CLASS_ROWS if row not in without and _computed(entries, row)]
     blindness = not entries[0]["seen"]
-    head = [f"{title}: AUROC", "n", "majority accuracy", "injected LLM [95 %]", *(shown for _, shown in columns)]
-    other = ("proxy", "proxy head") if blindness else ("small_before", "small model")
+    head = [f"{title}: AUROC", "n", "majority accuracy", "injected LLM [95 %]", *(ROWS[row] for row in columns)]
+    other = "proxy" if blindness else "small_before"
     pooled = any("auroc_within_folds" in entry["rows"]["injected"]["metrics"] for entry in entries)
     # between folds of few patients a pooled area scores which patient it is
-    head += [f"mean within folds: injected / {other[1]}"] if pooled else []
+    head += [f"mean within folds: injected / {ROWS[other]}"] if pooled else []
     head += ["closest seen question"] if blindness else []
     lines = [_line(head), _line(["---"] * len(head))]
     for entry in entries:
@@ -51,9 +45,9 @@ def _class_table(entries: Sequence[Mapping[str, Any]], title: str, without: tupl
             cell(majority, interval=False),
             cell(_primary(rows["injected"])),
         ]
-        values += [cell(_primary(rows.get(row)), interval=False) for row, _ in columns]
+        values += [cell(_primary(rows.get(row)), interval=False) for row in columns]
         if pooled:
-            inside = [_scores(rows.get(row), entry).get("auroc_within_folds") for row in ("injected", other[0])]
+            inside = [_scores(rows.get(row), entry).get("auroc_within_folds") for row in ("injected", other)]
             values.append(" / ".join(cell(score, interval=False) for score in inside))
         if blindness:
             worst = worst_blindness(entry["blindness"])
@@ -66,9 +60,8 @@ def _text_table(entries: Sequence[Mapping[str, Any]]) -> str:
     if not entries:
         return ""
     head = ["Unseen free-text tasks: exact match", "n", "injected LLM [95 %]", "token F1", "empty"]
-    references = [("majority_per_template", "majority per template"), ("blind", "blind"), ("base", "base LLM")]
-    references = [(row, shown) for row, shown in references if _computed(entries, row)]
-    head += [shown for _, shown in references]
+    references = [row for row in ("majority_per_template", "blind", "base") if _computed(entries, row)]
+    head += [ROWS[row] for row in references]
     lines = [_line(head), _line(["---"] * len(head))]
     for entry in entries:
         rows = entry["rows"]
@@ -81,7 +74,7 @@ def _text_table(entries: Sequence[Mapping[str, Any]]) -> str:
                     cell(_primary(rows["injected"])),
                     cell(injected["token_f1"], interval=False),
                     cell(injected["empty_rate"], interval=False),
-                    *(cell(_primary(rows.get(row)), interval=False) for row, _ in references),
+                    *(cell(_primary(rows.get(row)), interval=False) for row in references),
                 ]
             )
         )

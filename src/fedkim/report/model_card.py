@@ -1,6 +1,6 @@
 """The model card of an export: what the model was taught, by whom, how well it does, and what it must not be used for.
 
-Everything comes from the run's result. Sites stand as pseudonyms, and counts of fewer than five patients aren't told.
+Everything comes from the run's result. Sites stand as pseudonyms, and counts of fewer than ten patients aren't told.
 """
 
 import json
@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedkim.data.smallest_cell import SMALLEST_CELL
 from fedkim.evaluation.blindness import worst_blindness
 from fedkim.evaluation.tables import ROWS, task_label
 from fedkim.report import wording
 from fedkim.report.words import figure, interval, signed
-
-FEWEST = 5
-"""Patients below which a count is only said to be small."""
 
 _ABOUT_ROWS = {
     "injected": "this model",
@@ -127,7 +125,7 @@ def _data(result: Mapping[str, Any], exported: Exported) -> str:
         "| site | patients | samples | taught |",
         "| --- | --- | --- | --- |",
         *(
-            f"| {name} | {_count(facts.get('patients'))} | {_count(facts.get('samples'))} | {_taught(facts)} |"
+            f"| {name} | {_count(facts, 'patients')} | {_count(facts, 'samples')} | {_taught(facts)} |"
             for name, facts in pseudonyms(sites).items()
         ),
     ]
@@ -145,7 +143,7 @@ def pseudonyms(sites: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str,
     """The sites as ``site-1``, ``site-2``, …: those that are called so keep their numbers, others are ordered by size."""
     if all(re.fullmatch(r"site-\d+", name) for name in sites):
         return dict(sorted(sites.items(), key=lambda item: int(item[0].removeprefix("site-"))))
-    ordered = sorted(sites.values(), key=lambda facts: (-int(facts.get("patients", 0)), -int(facts.get("samples", 0))))
+    ordered = sorted(sites.values(), key=lambda facts: (-(facts.get("patients") or 0), -(facts.get("samples") or 0)))
     return {f"site-{number}": facts for number, facts in enumerate(ordered, 1)}
 
 
@@ -153,10 +151,11 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _count(number: int | None) -> str:
-    if number is None:
+def _count(facts: Mapping[str, Any], name: str) -> str:
+    if name not in facts:
         return "known to the site alone"
-    return f"fewer than {FEWEST}" if number < FEWEST else f"{number:,}"
+    number = facts[name]
+    return f"fewer than {SMALLEST_CELL}" if number is None or number < SMALLEST_CELL else f"{number:,}"
 
 
 def _taught(facts: Mapping[str, Any]) -> str:
@@ -166,6 +165,8 @@ def _taught(facts: Mapping[str, Any]) -> str:
 
 def _scores(result: Mapping[str, Any], exported: Exported) -> str:
     entry = result.get("metrics", {}).get(exported.task)
+    if entry is None and exported.task in result["meta_info"].get("suppressed", {}).get("tasks", ()):
+        return f"## Scores\n\nNot shown: fewer than {SMALLEST_CELL} patients, or all of them with one answer."
     if entry is None:
         return f"## Scores\n\nThe run didn't score `{exported.task}`: nothing is known about how well this model answers it."
     rows = [name for name in (*ROWS, *entry["rows"]) if name in entry["rows"]]

@@ -1,45 +1,26 @@
 """The report page: gathers its parts from the result, fills the template, writes the file."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from fedkim.data.statistics import SiteStatistics
-from fedkim.errors import FedkimError
 from fedkim.report import scores, training, wording
 from fedkim.report.forest import forest
 from fedkim.report.statistics import held
+from fedkim.report.template import filled, write_page
 from fedkim.report.words import duration, figure, size
-
-_HERE = Path(__file__).parent
 
 
 def write(result: Mapping[str, Any], path: Path) -> Path:
     """Render the page and put it in place at once: a reader never meets half a file."""
-    page = render(result)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        if draft.exists():
-            draft.unlink()
-        raise FedkimError(f"report {path}", found=error.strerror or "not writable", remedy="check the folder") from None
-    return path
+    return write_page(path, render(result))
 
 
 def render(result: Mapping[str, Any]) -> str:
     """The page as text; it refers to nothing outside itself."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("page.html.j2").render(**_parts(result))
+    return filled("page.html.j2", **_parts(result))
 
 
 def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,12 +30,11 @@ def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
     entries = list(result.get("metrics", {}).values())
     routes = result.get("routes", {})
     return {
-        "style": Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         "title": f"{run.get('recipe', 'run')}: {run.get('method', 'FEDKIM')}",
         "synthetic": wording.SYNTHETIC if meta.get("synthetic") else "",
         "privacy": wording.PRIVACY,
         "not_a_device": wording.NOT_A_DEVICE,
-        "about": " · ".join(str(part) for part in (meta.get("data"), meta.get("created"), run.get("commit")) if part),
+        "about": " · ".join(str(part) for part in (meta.get("data"), meta.get("created")) if part),
         "cards": _cards(run, train, entries, routes),
         "findings": scores.findings(entries),
         "forests": [

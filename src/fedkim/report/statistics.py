@@ -1,19 +1,17 @@
 """The page about what sites hold: patients by answer, what differs between sites, and the histograms behind it."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedkim.data.statistics import NONE, Cells, SiteStatistics, compare
-from fedkim.errors import FedkimError
 from fedkim.report import wording
 from fedkim.report.drawing import Series, line_chart, stacked_bars
+from fedkim.report.template import filled, write_page
+from fedkim.report.words import percent, shown_count
 
-_HERE = Path(__file__).parent
 SHOWN = 12
 """Features whose histograms are drawn: those in which sites differ most."""
 
@@ -26,25 +24,13 @@ def write_statistics(
     Raises:
         FedkimError: the file can't be written.
     """
-    page = render_statistics(sites, title=title, k=k, synthetic=synthetic)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise FedkimError(f"page {path}", found=error.strerror or "not writable", remedy="check the folder") from None
-    return path
+    return write_page(path, render_statistics(sites, title=title, k=k, synthetic=synthetic))
 
 
 def render_statistics(sites: Mapping[str, SiteStatistics], *, title: str, k: int, synthetic: bool = False) -> str:
     """The page as text; it refers to nothing outside itself."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("statistics.html.j2").render(
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+    return filled(
+        "statistics.html.j2",
         title=title,
         k=k,
         synthetic=wording.SYNTHETIC if synthetic else "",
@@ -56,9 +42,9 @@ def held(sites: Mapping[str, SiteStatistics]) -> dict[str, Any]:
     """What ``held.html.j2`` draws: patients, answers and inputs of the sites, and what differs between them."""
     compared = compare(sites)
     return {
-        "sites": [{"name": name, "patients": _shown(site.patients)} for name, site in sites.items()],
+        "sites": [{"name": name, "patients": shown_count(site.patients)} for name, site in sites.items()],
         "modalities": [
-            {"name": name, "cells": [_shown(site.modalities[name].counts["with"]) for site in sites.values()]}
+            {"name": name, "cells": [shown_count(site.modalities[name].counts["with"]) for site in sites.values()]}
             for name in next(iter(sites.values())).modalities
         ],
         "tasks": [_task(name, sites, compared["tasks"][name]) for name in compared["tasks"]],
@@ -72,8 +58,8 @@ def _task(name: str, sites: Mapping[str, SiteStatistics], compared: Mapping[str,
     layers = [(answer, [float(cells.counts.get(answer) or 0) for cells in tables.values()]) for answer in answers]
     return {
         "name": name,
-        "range": _percent(compared["range"]),
-        "prevalence": [_percent(value) for value in compared["prevalence"].values()],
+        "range": percent(compared["range"]),
+        "prevalence": [percent(value) for value in compared["prevalence"].values()],
         "chart": stacked_bars(list(tables), layers, x_label="site", unit="patients"),
         "hidden": sum(count is None for cells in tables.values() for count in cells.counts.values()),
     }
@@ -111,14 +97,6 @@ def _points(cells: Cells) -> list[tuple[float, float | None]]:
         (float(place), count / total if count is not None and total else None)
         for place, count in enumerate(counts.values())
     ]
-
-
-def _shown(count: int | None) -> str:
-    return "hidden" if count is None else str(count)
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def _two(value: float | None) -> str:

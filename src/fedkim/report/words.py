@@ -25,6 +25,16 @@ def bounds(score: Mapping[str, Any] | None, digits: int = 3) -> str:
     return f"[{figure(score['low'], digits)}, {figure(score['high'], digits)}]"
 
 
+def percent(share: float | None) -> str:
+    """``12.5 %`` of 0.125; a dash where there is none."""
+    return DASH if share is None else f"{100 * share:.1f} %"
+
+
+def shown_count(count: int | None) -> str:
+    """How many; ``hidden`` where they were too few to tell."""
+    return "hidden" if count is None else str(count)
+
+
 def signed(value: float) -> str:
     """A difference or a correlation with its sign."""
     shown = figure(value)

@@ -7,7 +7,7 @@ from fedkim.evaluation.answers import score
 from fedkim.evaluation.metrics import one_versus_rest
 from fedkim.extraction import predict_proba
 from fedkim.injection import Injector
-from fedkim.run.world import World, asked
+from fedkim.run.world import World, samples_asked
 from fedkim.state import State
 
 
@@ -16,7 +16,7 @@ def small_scores(world: World, state: State) -> dict[str, float | None]:
     extractor = world.extractor(state)
     scores = {}
     for task in world.seen:
-        samples = asked(world.data, task, "development")
+        samples = samples_asked(world.data, task, "development")
         probabilities = predict_proba(extractor, Dataset(samples), task)
         scores[task.name] = area(task.answers or (), [s.labels[task.name] for s in samples], probabilities)
     return scores
@@ -29,7 +29,7 @@ def injected_scores(world: World, injector: Injector, *, workers: int) -> dict[s
         return {}
     curve = {}
     for task in world.seen:
-        samples = asked(world.data, task, "development", samples=evaluation.curve_samples)
+        samples = samples_asked(world.data, task, "development", samples=evaluation.curve_samples)
         probabilities = score(injector, task.name, samples, batch_size=evaluation.batch_size, workers=workers)
         curve[task.name] = area(task.answers or (), [s.labels[task.name] for s in samples], probabilities)
     return curve

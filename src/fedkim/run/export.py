@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from fedkim.data.registry import DATA_SETS
 from fedkim.errors import FedkimError, unknown
+from fedkim.evaluation.suppression import suppressed_result
 from fedkim.injection import LLMS, Route, write_encoders
 from fedkim.injection.llms import quiet_transformers
 from fedkim.modalities import MODALITIES
@@ -55,6 +56,8 @@ def export_run(
     if task not in TASKS:
         raise unknown("task", task, TASKS)
     result = _finished(run)
+    if run.recipe.data.source == "hospital":
+        result = suppressed_result(result)  # the card leaves with the model
     chosen = _modalities(run, TASKS[task], modalities)
     folder = Path(to)
     _require_free(folder, force)
@@ -127,7 +130,7 @@ def _modalities(run: "Run", task: Task, wanted: tuple[str, ...] | None) -> tuple
             raise FedkimError(
                 f"task {task.name!r}", found=f"modality {name!r}", expected=f"some of: {', '.join(task.modalities)}"
             )
-        if name != "text" and name not in run.committed.manifest["shapes"]:
+        if name in task.inputs and name not in run.committed.manifest["shapes"]:
             raise FedkimError(f"modality {name!r}", found="no site of this run taught it")
     if not wanted:
         raise FedkimError(f"task {task.name!r}", found="no modality", expected=f"some of: {', '.join(task.modalities)}")

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from fedkim.data.hospital import load_site, load_site_file
 from fedkim.data.sample import Dataset, Sample
+from fedkim.data.smallest_cell import SMALLEST_CELL
 from fedkim.errors import FedkimError
 from fedkim.evaluation.answers import generate, score
 from fedkim.evaluation.predictions import Predictions
 from fedkim.evaluation.scoring import score_at, score_rows
-from fedkim.evaluation.suppression import SMALLEST_CELL, suppressed
+from fedkim.evaluation.suppression import suppressed
 from fedkim.extraction import Extractor, predict_proba
 from fedkim.progress import Progress
 from fedkim.run.result import Clock, describe_run
 from fedkim.run.scores import known_groups, predictions, shuffled_over_patients
 from fedkim.run.world import can_be_asked
-from fedkim.tasks import TASKS, Task
+from fedkim.tasks import TASKS, Task, has_inputs
 
 if TYPE_CHECKING:
     from fedkim.run.run import Run
@@ -89,7 +90,7 @@ def _tasks(run: "Run", data: Dataset, name: str) -> list[Task]:
             expected = f"{tuple(trained[modality])}, as in the training"
             raise FedkimError(f"site {name}: {modality}", found=f"shape {shape}", expected=expected, remedy=remedy)
     named = sorted({task for sample in data for task in sample.labels})
-    tasks = [TASKS[task] for task in named if all(m == "text" or m in trained for m in TASKS[task].modalities)]
+    tasks = [TASKS[task] for task in named if has_inputs(TASKS[task], trained)]
     if not tasks:
         raise FedkimError(
             f"site {name}",

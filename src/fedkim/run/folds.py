@@ -1,9 +1,6 @@
 """Cross-validation: a recipe once per fold, two processes side by side, then every patient's out-of-fold answer pooled."""
 
-import os
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +17,7 @@ from fedkim.evaluation.scoring import score_rows
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.run.predictions_file import Rows, read_predictions
+from fedkim.run.processes import Processes
 from fedkim.run.result import write_report_beside
 from fedkim.run.scores import shuffled_over_patients
 from fedkim.store import RunStore
@@ -55,20 +53,21 @@ def run_folds(
     write_text(out / "recipe.toml", recipe.to_toml())
     began = time.perf_counter()
     with progress.stage("folds", len(folds)) as stage, ThreadPoolExecutor(recipe.run.workers) as threads:
-        running = _Running()
+        processes = Processes()
 
         def one(fold: int) -> int:
             # an odd fold out runs alone at the end and takes all workers: their number changes no bit
             alone = fold == folds[-1] and len(folds) % recipe.run.workers == 1
             workers = recipe.run.workers if alone else 1
-            status = running.run(_command(fold, out, workers=workers, force=force, reveal_test=reveal_test))
+            process = processes.start(_command(fold, out, workers=workers, force=force, reveal_test=reveal_test))
+            status = process.wait() if process else 1
             stage.advance()
             return status
 
         try:
             statuses = list(threads.map(one, folds))
         except BaseException:
-            running.stop()
+            processes.stop()
             raise
     failed = [fold for fold, status in zip(folds, statuses) if status]
     if failed:
@@ -187,27 +186,3 @@ def _command(fold: int, out: Path, *, workers: int, force: bool, reveal_test: bo
     command = [sys.executable, "-m", "fedkim", "run", str(out / "recipe.toml"), "--out", str(out / f"fold-{fold}")]
     command += ["--set", f"data.fold={fold}", "--set", f"run.workers={workers}"]
     return command + ["--force"] * force + ["--reveal-test"] * reveal_test
-
-
-class _Running:
-    """The folds' processes, so that an interrupted parent takes them along."""
-
-    def __init__(self) -> None:
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._lock = threading.Lock()
-        self._stopped = False
-
-    def run(self, command: list[str]) -> int:
-        with self._lock:
-            if self._stopped:
-                return 1
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=dict(os.environ))
-            self._processes.append(process)
-        return process.wait()
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stopped = True
-            for process in self._processes:
-                if process.poll() is None:
-                    process.terminate()

@@ -226,7 +226,7 @@ def _score(
     store.event("scored", seconds=clock.total(), split=split)
     if not keep:
         return plain(result)
-    write_predictions(store.folder / "predictions.json", scorer.rows, named=recipe.data.source != "hospital")
+    write_predictions(store.folder / "predictions.json", scorer.rows, keep_ids=recipe.data.source != "hospital")
     store.write_result(result)
     result = store.result() or result
     write_report_beside(store.folder, result)

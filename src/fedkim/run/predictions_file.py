@@ -17,9 +17,9 @@ Rows = dict[str, dict[str, Predictions]]
 _COLUMNS = ("samples", "patients", "truth", "sites", "templates", "folds")
 
 
-def write_predictions(path: Path, rows: Rows, *, named: bool = True) -> None:
-    """Write every row as JSON, atomically; not ``named``: samples and patients as numbers, counted through the file."""
-    if not named:
+def write_predictions(path: Path, rows: Rows, *, keep_ids: bool = True) -> None:
+    """Write every row as JSON, atomically; not ``keep_ids``: samples and patients as numbers, counted through the file."""
+    if not keep_ids:
         rows = _numbered(rows)
     record = {task: {name: _as_json(row) for name, row in named.items()} for task, named in rows.items()}
     write_text(path, json.dumps(record) + "\n")

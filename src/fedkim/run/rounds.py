@@ -52,8 +52,7 @@ class Rounds:
         self._halfway = Halfway(injector, trainer, store=store, progress=progress)
         self.earlier_seconds = 0.0
         """Of rounds that another process computed: a resumed run's time is the sum."""
-        committed = store.latest() if store else None
-        if committed:
+        if store and (committed := store.latest()):
             self.done = committed.round
             self.state, self.memory = committed.namespace("state"), committed.namespace("memory")
             self.aggregated = self.state.updated(committed.namespace("aggregated"))
@@ -61,7 +60,7 @@ class Rounds:
             trainer.optimizer.load(committed.namespace("optimizer"))
             self.history = list(committed.manifest["history"])
             self.earlier_seconds = sum(entry["seconds"] for entry in self.history)
-            store.event("resumed", round=committed.round)  # type: ignore[union-attr]
+            store.event("resumed", round=committed.round)
             progress.line(f"resuming after round {committed.round}")
             reach("resume.loaded")
 
@@ -84,7 +83,7 @@ class Rounds:
                 limits=Limits(norm=recipe.federation.norm_limit) if recipe.federation.norm_limit else NO_LIMITS,
                 quorum=min(recipe.federation.quorum, len(self.world.declared)),
                 patience=recipe.federation.patience,
-                skipped=self._skipped_last(),
+                skipped_before=self._skipped_last(),
                 aggregated=self.aggregated,
                 recall=self._halfway.recall,
                 keep=self._halfway.keep,
@@ -226,11 +225,7 @@ class Rounds:
 
     def digest(self) -> str:
         """sha256 of the weights that answer: global state and injector. Equal digests are bit-identical runs."""
-        injected = self.injector.tensors()
-        return State(
-            {f"state.{key}": value for key, value in self.state.items()}
-            | {f"injector.{key}": value for key, value in injected.items()}
-        ).digest()
+        return State.joined({"state": self.state, "injector": self.injector.tensors()}).digest()
 
 
 def round_(seconds: float) -> float:

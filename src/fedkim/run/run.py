@@ -194,14 +194,13 @@ class Run:
         return {"value": 0.5, "source": "0.5, not tuned"}
 
     def _inputs(self, task: Task, given: Mapping[str, Any], window: "_Window") -> dict[str, Tensor]:
-        needed = [modality for modality in task.modalities if modality != "text"]
         for name in given:
-            if name not in needed:
+            if name not in task.inputs:
                 raise FedkimError(
-                    f"task {task.name!r}", found=f"an input {name!r}", expected=", ".join(needed) or "no input"
+                    f"task {task.name!r}", found=f"an input {name!r}", expected=", ".join(task.inputs) or "no input"
                 )
         inputs = {}
-        for modality in needed:
+        for modality in task.inputs:
             if modality not in given or given[modality] is None:
                 raise FedkimError(f"task {task.name!r}", found=f"no {modality}", remedy=f"give {modality}=…")
             if modality not in self.committed.manifest["shapes"]:

@@ -16,7 +16,7 @@ from fedkim.extraction import Extractor, predict_proba
 from fedkim.injection import Injector
 from fedkim.progress import Progress
 from fedkim.randomness import numpy_generator_for
-from fedkim.run.world import World, asked
+from fedkim.run.world import World, samples_asked
 from fedkim.state import State
 from fedkim.tasks import Task
 
@@ -46,14 +46,14 @@ class Scorer:
             tuple(known_groups(task, world.data) for task in tasks) for tasks in (world.seen, unseen)
         )
         self.tasks = {task.name: task for task in (*self.seen, *self.unseen)}
-        self.samples = {name: asked(world.data, task, split, **own) for name, task in self.tasks.items()}
+        self.samples = {name: samples_asked(world.data, task, split, **own) for name, task in self.tasks.items()}
         self.development = {
-            task.name: asked(world.data, task, "development", samples=recipe.evaluation.development_samples)
+            task.name: samples_asked(world.data, task, "development", samples=recipe.evaluation.development_samples)
             for task in self.seen
         }
         self.rows: Rows = {name: {} for name in self.tasks}
         self.tuning: Rows = {name: {} for name in self.tasks}
-        self.asked: dict[str, dict[str, dict[str, float]]] = {}
+        self.seen_scores: dict[str, dict[str, dict[str, float]]] = {}
         self.proxies: dict[str, str] = {}
 
     # rows of the injected model -----------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class Scorer:
                 stage.advance()
             for task in self.unseen:
                 if task.answers:
-                    self.asked[task.name] = self._seen_questions(injector, task)
+                    self.seen_scores[task.name] = self._seen_questions(injector, task)
 
     def base(self, injector: Injector) -> None:
         """The language model before any injection, asked without the patient, whom it could not read."""
@@ -88,7 +88,7 @@ class Scorer:
         if not self.world.sites:
             return
         for task in self.seen:
-            table = simple(task, asked(self.world.data, task, "private"), self.samples[task.name])
+            table = simple(task, samples_asked(self.world.data, task, "private"), self.samples[task.name])
             if table is not None:
                 self.rows[task.name]["simple"] = predictions(
                     task, self.samples[task.name], self.split, probabilities=table
@@ -169,7 +169,7 @@ class Scorer:
             for seen in self.seen
             if seen.answers is not None and len(seen.answers) == 2 and not set(seen.modalities) - set(task.modalities)
         ]
-        development = asked(self.world.data, task, "development")
+        development = samples_asked(self.world.data, task, "development")
         if not heads or not development:
             return
         scores = {head.name: predict_proba(extractor, Dataset(development), head)[:, -1] for head in heads}
@@ -195,7 +195,7 @@ class Scorer:
                 self.rows[name],
                 seen=seen,
                 development=self.tuning[name] or None,
-                asked=self.asked.get(name),
+                asked=self.seen_scores.get(name),
                 draws=recipe.evaluation.draws,
                 seed=recipe.run.seed,
             )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor
@@ -100,7 +101,7 @@ def make_teacher(world: World, state: State) -> Teacher | None:
         return None
     extractor = world.extractor(state).eval()
 
-    def teacher(task: str, features):  # type: ignore[no-untyped-def]
+    def teacher(task: str, features: Mapping[str, Tensor]) -> Tensor:
         pooled = {modality: tokens.float().cpu().mean(1) for modality, tokens in features.items()}
         some = next(iter(features.values()))
         return extractor.decide(pooled, task).log_softmax(-1).to(some.device)
@@ -114,7 +115,7 @@ def make_guide(world: World, state: State) -> Guide | None:
         return None
     extractor = world.extractor(state).eval()
 
-    def guide(task: str, features):  # type: ignore[no-untyped-def]
+    def guide(task: str, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         pooled = {modality: tokens.float().cpu().mean(1).requires_grad_() for modality, tokens in features.items()}
         logits = extractor.decide(pooled, task)
         margin = (logits[:, -1] - logits[:, 0]).sum()

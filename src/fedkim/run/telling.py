@@ -58,9 +58,7 @@ def _tell_short(world: World, finished: Round, *, store: RunStore | None, progre
     algorithm = world.algorithm
     sent = [contribution.components for contribution in finished.contributions]
     for name, number in short_of_sites(algorithm, sent).items():
-        became = "averaged unguarded" if algorithm.otherwise == "mean" else "kept as broadcast"
+        became = "averaged unguarded" if algorithm.too_few == "mean" else "kept as broadcast"
         progress.line(f"{name}: {became}; {number} of the {algorithm.least} sites that {algorithm.name!r} needs")
         if store:
-            store.event(
-                "short_of_sites", round=finished.number, component=name, sites=number, reason=algorithm.otherwise
-            )
+            store.event("short_of_sites", round=finished.number, component=name, sites=number, reason=algorithm.too_few)

@@ -9,12 +9,12 @@ from fedkim.data.registry import SOURCES
 from fedkim.data.sample import Dataset, Sample
 from fedkim.data.shifts import check_shifts, shifted
 from fedkim.data.site_names import SITE_NAME
-from fedkim.engines.inprocess import participants
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor, owned_components
 from fedkim.recipe import Recipe, import_plugins
+from fedkim.recipe.site_tables import sites_in_a_round
 from fedkim.state import State
-from fedkim.tasks import TASKS, Task
+from fedkim.tasks import TASKS, Task, has_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | N
             )
     held = {name for counts in declared.values() for name in counts}
     for task in seen:
-        missing = [m for m in task.modalities if m != "text" and f"encoder.{m}" not in held]
+        missing = [m for m in task.inputs if f"encoder.{m}" not in held]
         if missing or f"decoder.{task.name}" not in held:
             raise FedkimError(
                 f"task {task.name!r}",
@@ -130,7 +130,7 @@ def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | N
                 remedy="take the task from tasks.seen or change the partition",
             )
     for task in (tasks[name] for name in recipe.tasks.unseen):
-        missing = [m for m in task.modalities if m != "text" and f"encoder.{m}" not in held]
+        missing = [m for m in task.inputs if f"encoder.{m}" not in held]
         if missing:
             raise FedkimError(
                 f"unseen task {task.name!r}",
@@ -138,8 +138,8 @@ def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | N
                 expected="a seen task with the same inputs",
                 remedy="take the task from tasks.unseen or add a seen task",
             )
-    in_a_round = participants(list(declared), share=recipe.federation.participation, seed=recipe.run.seed, round=1)
-    check_owners(algorithm, declared, a_round=len(in_a_round))
+    in_a_round = sites_in_a_round(recipe.federation.participation, len(declared))
+    check_owners(algorithm, declared, a_round=in_a_round)
     shapes = {name: shape for name, shape in data.shapes().items() if f"encoder.{name}" in held}
     initial = Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).state()
     return World(
@@ -217,10 +217,10 @@ def _shard(sample: Sample) -> str:
 
 def can_be_asked(sample: Sample, task: Task) -> bool:
     """Whether a sample has an answer for the task and every input it needs."""
-    return task.name in sample.labels and all(m == "text" or m in sample.inputs for m in task.modalities)
+    return task.name in sample.labels and has_inputs(task, sample.inputs)
 
 
-def asked(data: Dataset, task: Task, split: str, *, samples: int = 0, patients: int = 0) -> list[Sample]:
+def samples_asked(data: Dataset, task: Task, split: str, *, samples: int = 0, patients: int = 0) -> list[Sample]:
     """A task's samples in a split; at most so many, or those of at most so many patients, evenly spread over the split's order."""
     found = [sample for sample in data if sample.split == split and can_be_asked(sample, task)]
     if patients:

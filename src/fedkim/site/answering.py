@@ -14,7 +14,7 @@ import torch
 from fedkim.aggregation import make_algorithm
 from fedkim.aggregation import objection as gate_objection
 from fedkim.engines.flower.messages import Reply, Request, request_from, to_header, unanswered
-from fedkim.engines.wire import component_digests, encode, state_from
+from fedkim.engines.flower.wire import component_digests, encode, state_from
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor, train_site
 from fedkim.recipe import Recipe
@@ -138,7 +138,7 @@ class Answering:
             state=base,
             tasks=self.shard.tasks,
             settings=self.recipe.extraction,
-            algorithm_penalty=self.algorithm.penalty,
+            penalty=self.algorithm.penalty,
             seed=self.recipe.run.seed,
         )
 

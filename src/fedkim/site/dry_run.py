@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedkim.engines.flower.messages import Request
-from fedkim.engines.wire import component_digests, encode
+from fedkim.engines.flower.wire import component_digests, encode
 from fedkim.site.answering import Answering
 from fedkim.site.audit import tensors_of
 from fedkim.site.participant import Participant

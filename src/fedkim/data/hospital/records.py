@@ -27,7 +27,7 @@ from fedkim.data.split_registry import keyed, register, site_secret
 from fedkim.data.splits import check_disjoint
 from fedkim.errors import FedkimError
 from fedkim.progress import Progress
-from fedkim.tasks import TASKS
+from fedkim.tasks import TASKS, has_inputs
 
 _log = logging.getLogger(__name__)
 
@@ -82,8 +82,7 @@ def load_site(
         labels = {
             task: answer
             for task, answer in record.labels.items()
-            if all(modality == "text" or modality in inputs for modality in TASKS[task].modalities)
-            and (here in HELD_OUT or task not in unseen_tasks)
+            if has_inputs(TASKS[task], inputs) and (here in HELD_OUT or task not in unseen_tasks)
         }
         if labels:
             samples.append(record.sample(inputs, split=here, labels=labels))

@@ -131,14 +131,12 @@ def _usable(table: Table, data: HospitalData, findings: Findings) -> list[Row]:
             counts["unlabelled"] += 1
             continue
         given = {modality for role in files for modality in GIVES[role]}
-        needed = {modality for task in labels for modality in TASKS[task].modalities if modality != "text"}
+        needed = {modality for task in labels for modality in TASKS[task].inputs}
         if not needed & given:
             remedy = "give the file, or leave the row's label empty"
             findings.add("E-ROW-INPUT", file=table.name, row=number, found="a label and no input", remedy=remedy)
             continue
-        counts["partial"] += any(
-            modality not in given and modality != "text" for task in labels for modality in TASKS[task].modalities
-        )
+        counts["partial"] += not needed <= given
         split = _split(table, data, index, findings)
         if split is None:
             continue

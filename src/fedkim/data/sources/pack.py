@@ -6,8 +6,6 @@ is read in place, and what was decoded is kept in the cache.
 """
 
 import os
-from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +13,6 @@ from fedkim.data.sample import Dataset
 from fedkim.data.sources import folds, pack_icu, pack_image, pack_signal
 from fedkim.data.splits import check_disjoint
 from fedkim.errors import FedkimError
-
-SITES: dict[str, tuple[str, ...]] = {
-    "site-1": ("nih-1", "ecg-1", "mimic-1"),
-    "site-2": ("nih-2", "ecg-2", "eicu-1"),
-    "site-3": ("nih-3", "ecg-3", "eicu-2"),
-    "site-4": ("ecg-4", "ecg-5", "eicu-3"),
-    "site-5": ("nih-4", "eicu-4"),
-}
-"""The five sites: parts of NIH's patients, private ECG records by their place in the fold's row, MIMIC's stays, parts of
-eICU's. site-4 has no images and site-5 no ECG; MIMIC, with its own habits of charting, is one hospital."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,33 +67,3 @@ def find_root(root: str | Path = "") -> Path:
             f"the real-data pack {given}", found="no such folder", remedy="assemble it (docs/data/pack.md)"
         )
     return Path(given)
-
-
-def site_by_patient(dataset: Dataset, table: Mapping[str, tuple[str, ...]] = SITES) -> dict[str, str]:
-    """Private patient → site, from a table of the shards that each site holds.
-
-    Raises:
-        FedkimError: a shard stands at two sites or at none, or a site names one that doesn't exist.
-    """
-    shards = {sample.strata["shard"] for sample in dataset if sample.split == "private"}
-    owner: dict[str, str] = {}
-    for site, held in table.items():
-        for shard in held:
-            if shard not in shards:
-                raise FedkimError(f"{site}: shard {shard!r}", found="no such shard", expected=", ".join(sorted(shards)))
-            if shard in owner:
-                raise FedkimError(f"shard {shard!r}", found=f"at {owner[shard]} and {site}", expected="one site")
-            owner[shard] = site
-    left = sorted(shards - set(owner))
-    if left:
-        raise FedkimError(f"shard {left[0]!r}", found="no site that holds it", remedy="give it to a site in the table")
-    return {sample.patient: owner[sample.strata["shard"]] for sample in dataset if sample.split == "private"}
-
-
-def sites(dataset: Dataset, table: Mapping[str, tuple[str, ...]] = SITES) -> dict[str, Dataset]:
-    """The private split, dealt to the sites of ``table``."""
-    owner = site_by_patient(dataset, table)
-    held = defaultdict(list)
-    for sample in dataset.split("private"):
-        held[owner[sample.patient]].append(sample)
-    return {site: Dataset(held[site], name=dataset.name) for site in table}

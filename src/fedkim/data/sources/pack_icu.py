@@ -114,9 +114,9 @@ def _build(root: Path, seed: int) -> cache.Entry:
                 pool = (stay.split("/")[0], "development" if cell == 0 else "test", fold)
             pools.setdefault(pool, []).append(stay)
         windows = matching.match([pools[pool] for pool in sorted(pools)], courses[task], controls, seed, task)
-        series = pack_stays.read_hourly(root, task)
-        yaib_tables.check_same_stays(root / pack_stays.FOLDER / task, courses[task], series.values)
-        made = yaib_tables.tensors(series.window(window.stay, window.until_hour) for window in windows)
+        hourly = pack_stays.read_hourly(root, task)
+        yaib_tables.check_same_stays(root / pack_stays.FOLDER / task, courses[task], hourly.values)
+        made = yaib_tables.tensors(hourly.window(window.stay, window.until_hour) for window in windows)
         tensors |= {f"{task}.{modality}": tensor for modality, tensor in made.items()}
         facts[task] = [[window.stay, window.until_hour, window.case] for window in windows]
     return cache.Entry(tensors=tensors, facts=facts)

@@ -19,8 +19,8 @@ from fedkim.engines.flower.messages import Request, reply_from, to_header
 from fedkim.engines.flower.roster import Node, Registered, online
 from fedkim.engines.flower.updates import update_from
 from fedkim.engines.flower.waiting import Asked, RoundSoFar, Waiting
+from fedkim.engines.flower.wire import component_digests
 from fedkim.engines.inprocess import participants
-from fedkim.engines.wire import component_digests
 from fedkim.errors import FedkimError
 from fedkim.state import State, Update
 
@@ -48,7 +48,7 @@ class FlowerExchange:
         run: the federation's run, the same after a restart.
         recipe: digest of the recipe that the sites approved.
         waiting: deadlines and quorum.
-        uploads: form of the sites' uploads, see :mod:`fedkim.engines.wire`.
+        uploads: form of the sites' uploads, see :mod:`fedkim.engines.flower.wire`.
         participation: share of the sites in a round.
         seed: the run's.
         tell: takes events.

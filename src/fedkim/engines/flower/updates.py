@@ -2,7 +2,7 @@
 
 from fedkim.engines.flower.messages import Reply
 from fedkim.engines.flower.roster import Registered
-from fedkim.engines.wire import decode, state_from, upload_form
+from fedkim.engines.flower.wire import decode, state_from, upload_form
 from fedkim.errors import FedkimError
 from fedkim.state import State, Update
 
@@ -15,7 +15,7 @@ def update_from(reply: Reply, body: bytes, base: State, site: Registered, *, upl
         body: its tensors.
         base: the slice that the site was sent.
         site: as the manifest has it.
-        uploads: form of the tensors, see :mod:`fedkim.engines.wire`.
+        uploads: form of the tensors, see :mod:`fedkim.engines.flower.wire`.
 
     Raises:
         FedkimError: tensors of another form, a component that isn't the site's, more examples than it declared.
