@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fedkim.data.sample import Dataset, Sample
-from fedkim.engines import InProcess, participants
-from fedkim.extraction import Extractor, owned_components
+from fedkim.engines import InProcess, inprocess, participants
+from fedkim.extraction import Extractor, owned_components, train_site
 from fedkim.recipe import Extraction
 from fedkim.recipe.site_tables import sites_in_a_round
 from fedkim.state import component
@@ -34,7 +34,7 @@ def shard(site: str, kinds=("image", "signal"), number: int = 6) -> Dataset:
     return Dataset(samples)
 
 
-def engine(sites, *, participation=1.0, workers=1, on_update=None):
+def engine(sites, *, participation=1.0, workers=1):
     owned = {site: tuple(owned_components(data, TASKS)) for site, data in sites.items()}
     return InProcess(
         sites,
@@ -45,7 +45,6 @@ def engine(sites, *, participation=1.0, workers=1, on_update=None):
         participation=participation,
         workers=workers,
         seed=0,
-        on_update=on_update,
     )
 
 
@@ -124,12 +123,17 @@ def test_a_sites_update_doesnt_depend_on_who_else_takes_part(federation):
     assert alone.state.digest() == updates[2].state.digest()
 
 
-def test_only_the_drawn_sites_train(federation):
+def test_only_the_drawn_sites_train(federation, monkeypatch):
     sites, state, _ = federation
-    told = []
-    chosen = [u.site for u in engine(sites, participation=0.34, on_update=told.append)(1, state)]
-    assert chosen == participants(list(sites), share=0.34, seed=0, round=1)
-    assert [update.site for update in told] == chosen
+    trained = []
+
+    def recorded(**given):
+        trained.append(given["site"])
+        return train_site(**given)
+
+    monkeypatch.setattr(inprocess, "train_site", recorded)
+    chosen = [update.site for update in engine(sites, participation=0.34)(1, state)]
+    assert chosen == trained == participants(list(sites), share=0.34, seed=0, round=1)
     assert len(chosen) == 1
 
 

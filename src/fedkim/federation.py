@@ -10,7 +10,7 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fedkim.aggregation import Algorithm, Limits, Memory, Rejection, gate
 from fedkim.errors import FedkimError
@@ -64,27 +64,23 @@ class Gathered:
     """The first half of a round: what the sites gave, and what it came to."""
 
     contributions: Sequence[Contribution]
-    rejections: Sequence[Rejection]
-    aggregated: State
-    memory: Memory
-
-
-@dataclass(frozen=True, kw_only=True)
-class Round:
-    """One finished communication round."""
-
-    number: int
-    contributions: Sequence[Contribution]
     """The accepted updates."""
     rejections: Sequence[Rejection]
     aggregated: State
     """After aggregation, before injection; of a skipped round that of the last one which wasn't."""
-    state: State
-    """After injection: the next broadcast."""
     memory: Memory
-    injection: Mapping[str, object] = field(default_factory=dict)
     skipped: bool = False
-    """Too few updates passed the gate: they weren't averaged, nothing was injected, and the state is that of the round before."""
+    """Too few updates passed the gate: they weren't averaged, and nothing will be injected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round(Gathered):
+    """One finished communication round."""
+
+    number: int
+    state: State
+    """After injection: the next broadcast; of a skipped round that of the round before."""
+    injection: Mapping[str, object]
 
 
 def federate(
@@ -129,48 +125,38 @@ def federate(
     Raises:
         FedkimError: round after round without a quorum. The rounds before the last are committed.
     """
-    aggregated = state if aggregated is None else aggregated
+    averaged = state if aggregated is None else aggregated
     in_a_row = skipped_before
+
+    def gather(number: int) -> Gathered:
+        updates, rejections = gate(
+            _arriving(exchange(number, state)), round=number, state=state, owned=owned, declared=declared, limits=limits
+        )
+        skipped = len(updates) < quorum
+        came_to, remembered = (averaged, memory) if skipped else algorithm.aggregate(state, updates, memory)
+        return Gathered(
+            contributions=[Contribution.of(update) for update in updates],  # without the tensors: the injection is long
+            rejections=rejections,
+            aggregated=came_to,
+            memory=remembered,
+            skipped=skipped,
+        )
+
     for number in rounds:
         gathered = recall(number)
         if gathered is None:
-            updates, rejections = gate(
-                _arriving(exchange(number, state)),
-                round=number,
-                state=state,
-                owned=owned,
-                declared=declared,
-                limits=limits,
-            )
-            if len(updates) < quorum:
-                in_a_row += 1
-                if in_a_row >= patience:
-                    raise _without_quorum(number, len(updates), rejections, quorum, in_a_row)
-                finished = _skipped_round(number, state, aggregated, memory, updates, rejections)
-                commit(finished)
-                yield finished
-                continue
-            aggregated, memory = algorithm.aggregate(state, updates, memory)
-            gathered = Gathered(
-                contributions=[Contribution.of(update) for update in updates],
-                rejections=rejections,
-                aggregated=aggregated,
-                memory=memory,
-            )
-            del updates  # the tensors of all sites, and injection is long
-            reach("aggregation.done")
-            keep(number, gathered)
-        in_a_row, aggregated, memory = 0, gathered.aggregated, gathered.memory
-        state, injection = inject(number, gathered.aggregated)
-        finished = Round(
-            number=number,
-            contributions=gathered.contributions,
-            rejections=gathered.rejections,
-            aggregated=gathered.aggregated,
-            state=state,
-            memory=memory,
-            injection=injection,
-        )
+            gathered = gather(number)
+            if not gathered.skipped:
+                reach("aggregation.done")
+                keep(number, gathered)
+        in_a_row = in_a_row + 1 if gathered.skipped else 0
+        if gathered.skipped and in_a_row >= patience:
+            raise _without_quorum(number, gathered, quorum, in_a_row)
+        averaged, memory = gathered.aggregated, gathered.memory
+        injection: Mapping[str, object] = {}
+        if not gathered.skipped:
+            state, injection = inject(number, averaged)
+        finished = Round(**vars(gathered), number=number, state=state, injection=injection)
         commit(finished)
         yield finished
 
@@ -181,29 +167,9 @@ def _arriving(updates: Iterable[Update | Rejection]) -> Iterator[Update | Reject
         yield update
 
 
-def _skipped_round(
-    number: int,
-    state: State,
-    aggregated: State,
-    memory: Memory,
-    updates: Sequence[Update],
-    rejections: Sequence[Rejection],
-) -> Round:
-    return Round(
-        number=number,
-        contributions=[Contribution.of(update) for update in updates],
-        rejections=rejections,
-        aggregated=aggregated,
-        state=state,
-        memory=memory,
-        skipped=True,
-    )
-
-
-def _without_quorum(
-    number: int, accepted: int, rejections: Sequence[Rejection], quorum: int, in_a_row: int
-) -> FedkimError:
-    reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in rejections)
+def _without_quorum(number: int, gathered: Gathered, quorum: int, in_a_row: int) -> FedkimError:
+    accepted = len(gathered.contributions)
+    reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in gathered.rejections)
     reasons = reasons or f"no {'other ' if accepted else ''}site answered"
     row = f", the {in_a_row}. round in a row" if in_a_row > 1 else ""
     return FedkimError(

@@ -24,10 +24,15 @@ def test_sharing_the_first_extraction_changes_no_bit_and_saves_the_work(tmp_path
     assert digests(small("federation.rounds=2", "run.share_extraction=true")) == alone
     (kept,) = (tmp_path / "extraction").glob("*.safetensors")
     trained = []
-    engine = rounds_module.InProcess
-    monkeypatch.setattr(rounds_module, "InProcess", lambda *args, **named: trained.append(1) or engine(*args, **named))
+    train = rounds_module.InProcess.__call__
+
+    def recorded(self, round, state):
+        trained.append(round)
+        yield from train(self, round, state)
+
+    monkeypatch.setattr(rounds_module.InProcess, "__call__", recorded)
     assert digests(small("federation.rounds=2", "run.share_extraction=true")) == alone
-    assert len(trained) == 1  # the second round alone
+    assert trained == [2]
     other = digests(small("federation.rounds=2", "run.share_extraction=true", "m3oe.experts=1"))
     assert other != alone
     assert list((tmp_path / "extraction").glob("*.safetensors")) == [kept]
@@ -41,7 +46,7 @@ def test_whatever_no_injection_has_touched_is_shared(tmp_path, monkeypatch):
     alone = digests(small(*frozen))
     assert digests(small(*frozen, "run.share_extraction=true")) == alone
     assert len(list((tmp_path / "extraction").glob("*.safetensors"))) == 3
-    monkeypatch.setattr(rounds_module, "InProcess", None)  # nobody trains
+    monkeypatch.setattr(rounds_module.InProcess, "__call__", None)  # nobody trains
     assert digests(small(*frozen, "run.share_extraction=true")) == alone
     assert digests(small(*frozen, "run.share_extraction=true", "m3oe.experts=1"))
 

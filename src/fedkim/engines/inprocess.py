@@ -1,6 +1,6 @@
 """The in-process engine: every site of the federation in this process, trained side by side in worker threads."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
@@ -35,7 +35,6 @@ class InProcess:
         participation: share of the sites in a round.
         workers: sites trained side by side.
         seed: the run's.
-        on_update: called as each site finishes.
 
     A site whose training diverges, or whose update its own gate refuses, sends nothing: a Rejection comes in its place.
     """
@@ -51,11 +50,9 @@ class InProcess:
         participation: float,
         workers: int,
         seed: int,
-        on_update: Callable[[Update], None] | None = None,
     ):
         self.sites, self.owned, self.tasks, self.settings = dict(sites), owned, tasks, settings
         self.penalty, self.participation, self.workers, self.seed = penalty, participation, workers, seed
-        self.on_update = on_update
 
     def __call__(self, round: int, state: State) -> Iterator[Update | Rejection]:
         """Updates in the participants' name order."""
@@ -76,11 +73,6 @@ class InProcess:
                 )
             except DivergedError as error:
                 return Rejection(site=site, code="E-DIVERGED", reason=str(error))
-            withheld = objection(update, round=round, broadcast=broadcast)
-            if withheld:
-                return withheld
-            if self.on_update:
-                self.on_update(update)
-            return update
+            return objection(update, round=round, broadcast=broadcast) or update
 
         yield from ordered_map(train, chosen, self.workers)

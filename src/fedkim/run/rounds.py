@@ -96,32 +96,35 @@ class Rounds:
         exchange = self.exchange or self._in_process()
         spool = Spool(self.store.folder / "spool") if self.store else None
 
-        def timed(round: int, state: State) -> Iterator[Update | Rejection]:
+        def timed_and_spooled(round: int, state: State) -> Iterator[Update | Rejection]:
             updates = exchange(round, state)  # sites elsewhere may have to be waited for first
             self._halfway.begin({site: state.slice(own).num_bytes for site, own in self.world.owned.items()})
             yield from spool.through(updates) if spool else updates
 
-        return timed
+        return timed_and_spooled
 
     def _in_process(self) -> Exchange:
+        """The sites here, a line of progress a round; what an earlier run trained alike is taken from the cache."""
         recipe = self.world.recipe
+        sites = InProcess(
+            self.world.sites,
+            owned=self.world.owned,
+            tasks=self.world.seen,
+            settings=recipe.extraction,
+            penalty=self.world.algorithm.penalty,
+            participation=recipe.federation.participation,
+            workers=recipe.run.workers,
+            seed=recipe.run.seed,
+        )
 
-        def told(round: int, state: State) -> Iterator[Update | Rejection]:
+        def with_progress(round: int, state: State) -> Iterator[Update | Rejection]:
             with self.progress.stage(f"round {round}: sites", len(self.world.sites)) as stage:
-                engine = InProcess(
-                    self.world.sites,
-                    owned=self.world.owned,
-                    tasks=self.world.seen,
-                    settings=recipe.extraction,
-                    penalty=self.world.algorithm.penalty,
-                    participation=recipe.federation.participation,
-                    workers=recipe.run.workers,
-                    seed=recipe.run.seed,
-                    on_update=lambda update: stage.advance(loss=update.metrics["loss"]),
-                )
-                yield from engine(round, state)
+                for arrived in sites(round, state):
+                    if isinstance(arrived, Update):
+                        stage.advance(loss=arrived.metrics["loss"])
+                    yield arrived
 
-        return shared_extraction(told, self.world) if recipe.run.share_extraction else told
+        return shared_extraction(with_progress, self.world) if recipe.run.share_extraction else with_progress
 
     def _skipped_last(self) -> int:
         """Rounds skipped in a row up to the last one."""
@@ -163,7 +166,7 @@ class Rounds:
     # the commit ----------------------------------------------------------------------------------------------------
 
     def _commit(self, finished: Round) -> None:
-        entry = self._entry(finished)
+        entry = self._entry(finished, self._curves(finished))
         told = next((e["injection"]["routes"] for e in reversed(self.history) if "routes" in e["injection"]), None)
         self.state, self.memory, self.aggregated = finished.state, finished.memory, finished.aggregated
         self.history.append(entry)
@@ -182,7 +185,15 @@ class Rounds:
             }
             self.store.commit(finished.number, self.tensors(), manifest)
 
-    def _entry(self, finished: Round) -> dict[str, Any]:
+    def _curves(self, finished: Round) -> dict[str, Any]:
+        """Development scores of the small models and, once it has been injected, of the language model."""
+        injected = finished.number >= self.world.recipe.injection.first_round
+        return {
+            "development_small": small_scores(self.world, finished.aggregated),
+            "development": injected_scores(self.world, self.injector, workers=self.trainer.workers) if injected else {},
+        }
+
+    def _entry(self, finished: Round, curves: Mapping[str, Any]) -> dict[str, Any]:
         """A round as the history remembers it."""
         return {
             "round": finished.number,
@@ -190,10 +201,7 @@ class Rounds:
             "rejected": {rejection.site: f"{rejection.code} {rejection.reason}" for rejection in finished.rejections},
             **({"skipped": True} if finished.skipped else {}),
             "injection": dict(finished.injection),
-            "development_small": small_scores(self.world, finished.aggregated),
-            "development": injected_scores(self.world, self.injector, workers=self.trainer.workers)
-            if finished.number >= self.world.recipe.injection.first_round
-            else {},
+            **curves,
             "seconds": round_(time.perf_counter() - self._halfway.began),
         }
 
