@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
-ROWS = 8192
-"""Words of the vocabulary at once: the float32 copy of the whole matrix is never held."""
+from fedkim.m3oe.linear import product_in_float32
 
 
 @contextmanager
@@ -31,6 +29,5 @@ def precise_head(model: nn.Module) -> Iterator[None]:
 
 
 def _in_float32(layer: nn.Linear, hidden: Tensor) -> Tensor:
-    rows = [hidden.float() @ part.float().T for part in layer.weight.split(ROWS)]
-    logits = torch.cat(rows, dim=-1)
+    logits = product_in_float32(hidden, layer.weight)
     return logits if layer.bias is None else logits + layer.bias.float()

@@ -25,6 +25,12 @@ def cpu_computes_bfloat16() -> bool:
 _ROUNDS = not cpu_computes_bfloat16()
 
 
+def product_in_float32(x: Tensor, weight: Tensor) -> Tensor:
+    """``x Wᵀ`` in float32 of whatever dtypes, ``[..., in]`` and ``[out, in]`` → ``[..., out]``, a block of rows after the other."""
+    wide = x.float()
+    return torch.cat([wide @ part.float().T for part in weight.split(ROWS)], dim=-1)
+
+
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x Wᵀ + b``, ``[..., in]``, ``[out, in]`` and ``[out]`` → ``[..., out]``, in the fastest way this machine has."""
     if x.dtype == torch.bfloat16 == weight.dtype and x.device.type == "cpu" and _ROUNDS:
@@ -54,8 +60,7 @@ class _Rounded(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
         with torch.autocast("cpu", enabled=False):
-            wide = x.float()
-            result = torch.cat([wide @ part.float().T for part in weight.split(ROWS)], dim=-1)
+            result = product_in_float32(x, weight)
             return (result if bias is None else result + bias.float()).to(x.dtype)
 
     @staticmethod
