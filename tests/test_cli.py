@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from fedkim.cli import main
-from fedkim.errors import FedkimError
 from fedkim.evaluation.result import Result
 from fedkim.recipe import Recipe, from_dict, load
-from fedkim.run.inputs import require_units
 from fedkim.store import RunStore
 
 VERBS = ("demo", "run", "evaluate", "predict", "export", "tasks", "report")
@@ -164,35 +162,9 @@ def test_predict_on_a_free_text_task_needs_a_question(told, stored_run, tmp_path
     assert "--question" in mistake(told, "predict", stored_run, "--task", "vqa_rad", "--image", tmp_path / "x.png")
 
 
-@pytest.mark.parametrize(
-    ("content", "found"), [(None, "no such file"), (b"no picture", "no picture format"), (b"", "no picture format")]
-)
-def test_predict_on_a_file_that_is_no_image_says_so(told, stored_run, tmp_path, content, found):
-    path = tmp_path / "x.png"
-    if content is not None:
-        path.write_bytes(content)
-    message = mistake(told, "predict", stored_run, "--task", "covid", "--image", path)
-    assert str(path) in message
-    assert found in message
-
-
-def test_predict_refuses_a_table_without_units_and_never_repeats_its_values(told, stored_run, tmp_path):
-    path = tmp_path / "stay.csv"
-    path.write_text("hour,hr,crea\n0,987654,1.1\n")
-    message = mistake(told, "predict", stored_run, "--task", "mortality", "--table", path)
-    assert "column 'hr', found no unit" in message
-    assert "--units yaib" in message
-    assert "987654" not in message
-
-
-def test_units_in_headers_or_by_name_are_enough(tmp_path):
-    path = tmp_path / "stay.csv"
-    path.write_text("hour,hr [beats/min],crea [mg/dL]\n0,80,1.1\n")
-    require_units(path, None)
-    path.write_text("hour,hr\n0,80\n")
-    require_units(path, "yaib")
-    with pytest.raises(FedkimError, match="unknown set of units 'si'"):
-        require_units(path, "si")
+def test_predict_refuses_a_file_that_the_task_doesnt_read(told, stored_run, tmp_path):
+    message = mistake(told, "predict", stored_run, "--task", "covid", "--signal", tmp_path / "ecg.csv")
+    assert message == "task 'covid', found --signal, expected --image"
 
 
 def test_predict_before_the_first_round_says_what_to_do(told, stored_run, tmp_path):

@@ -1,7 +1,5 @@
 """PTB-XL from its published layout: label rules by hand, records, sites, and what a damaged copy is told."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -10,7 +8,7 @@ from fedkim.data.sources import ptbxl, ptbxl_table
 from fedkim.errors import FedkimError
 from fedkim.modalities import signal
 from fedkim.modalities.signal_files import STANDARD_LEADS, read_wave
-from fedkim.run.run import Run, _Window
+from fedkim.run.inputs import Window, patient_inputs
 from fedkim.tasks import TASKS
 from fixtures.writers import ptbxl as writer
 
@@ -133,18 +131,22 @@ def test_a_record_is_read_as_twelve_leads_in_the_standard_order(records, root):
 def test_a_run_reads_a_file_of_whatever_lead_order_as_its_training_did(records, tmp_path):
     given = records[3].inputs[0]
     expected = given.read(given.path, **given.settings)["signal"]
-    run = Run.__new__(Run)
-    run.__dict__["committed"] = SimpleNamespace(manifest={"shapes": {"signal": [12, 1000]}})
-    assert torch.equal(run._read("signal", given.path, _Window()), expected)
+
+    def asked(path, leads=12):
+        shapes = {"signal": (leads, 1000)}
+        inputs = patient_inputs(TASKS["ecg_abnormal"], {"signal": path}, Window(), image_size=32, shapes=shapes)
+        return inputs["signal"]
+
+    assert torch.equal(asked(given.path), expected)
     wave = read_wave(given.path, 0, 10)
     rows = [f"{at / 100:.2f}," + ",".join(f"{value:.4f}" for value in wave.values[::-1, at]) for at in range(1000)]
     table = tmp_path / "other.csv"
     table.write_text(
         "time," + ",".join(f"{lead} [mV]" for lead in reversed(wave.leads)) + "\n" + "\n".join(rows) + "\n"
     )
-    torch.testing.assert_close(run._read("signal", table, _Window()), expected, rtol=0, atol=1e-3)
-    run.__dict__["committed"] = SimpleNamespace(manifest={"shapes": {"signal": [1, 1000]}})
-    assert torch.equal(run._read("signal", given.path, _Window()), signal.read_record(given.path))
+    torch.testing.assert_close(asked(table), expected, rtol=0, atol=1e-3)
+    with pytest.raises(FedkimError, match=r"found shape \(12, 1000\), expected \(1, 1000\)"):
+        asked(given.path, leads=1)
 
 
 def test_the_500_hz_recordings_serve_where_there_are_no_others_and_give_the_same_signal(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.injection import InjectionReport
 from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs
-from fedkim.injection.teaching import Lessons
+from fedkim.injection.lessons import Lessons
 from fedkim.state import State
 from toy_server import GRADE, NUMBERS, TASKS, WIDTH, make_injector, make_trainer, patients, stir
 

@@ -13,8 +13,8 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGBaselin
 
 from fedkim.errors import FedkimError
 from fedkim.modalities import dicom, image, picture
-from fedkim.recipe import Recipe
-from fedkim.run.inputs import read_inputs
+from fedkim.run.inputs import Window, patient_inputs
+from fedkim.tasks import TASKS
 from fixtures.pictures import chest, write_dicom
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -322,9 +322,10 @@ def test_eight_bits_become_shares_of_255_to_the_bit(tmp_path):
 
 def test_predict_reads_a_dicom_file_as_training_does(pixels, tmp_path):
     path = write_dicom(tmp_path / "x.dcm", pixels)
-    nothing = dict.fromkeys(("signal", "table", "stay", "until_hour", "units"))
-    inputs = read_inputs(Recipe(), ["image"], image=path, start=0.0, **nothing)
-    assert torch.equal(inputs["image"], image.read(path, size=Recipe().data.image_size)["image"])
+    (read,) = patient_inputs(
+        TASKS["covid"], {"image": path}, Window(), image_size=64, shapes={"image": (1, 64, 64)}
+    ).values()
+    assert torch.equal(read, image.read(path, size=64)["image"])
 
 
 def test_without_pydicom_the_extra_is_named(pixels, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from fedkim.errors import FedkimError
 from fedkim.evaluation.predictions import Predictions, pool
 from fedkim.recipe import from_dict
 from fedkim.run.folds import _distinct
-from fedkim.run.result import result_path
+from fedkim.run.kept_result import result_path
 from fedkim.run.scores import shuffled_over_patients
 from fedkim.run.world import build_world
 

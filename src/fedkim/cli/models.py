@@ -1,7 +1,7 @@
 """Verbs that use a run's model: ask it about one patient, give one task of it away."""
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ from fedkim.errors import FedkimError, unknown
 
 if TYPE_CHECKING:
     from fedkim.run import Answer
+    from fedkim.tasks import Task
 
 
 def predict(
@@ -43,27 +44,17 @@ def predict(
         as_json: Print JSON.
     """
     import fedkim
-    from fedkim.modalities.series import CONCEPTS
-    from fedkim.modalities.signal_files import leads_of
-    from fedkim.run.inputs import read_inputs, table_warnings
     from fedkim.tasks import TASKS
 
     opened = fedkim.load(run)
     if task not in TASKS:
         raise unknown("task", task, TASKS)
-    needed = TASKS[task].modalities
     if TASKS[task].answers is None and not question:
         raise FedkimError(f"task {task!r}", found="no question", remedy="put it with --question")
-    shapes = opened.committed.manifest["shapes"] if signal is not None else {}
-    inputs = read_inputs(
-        opened.recipe, needed, image=image, signal=signal, start=start, table=table, stay=stay, until_hour=until_hour,
-        units=units, leads=leads_of(shapes["signal"][0]) if "signal" in shapes else None,
-    )  # fmt: skip
-    answer = opened.answer(task=task, question=question, **inputs)
-    groups = [name for name in needed if name in CONCEPTS]
-    if table and groups:
-        doubts = table_warnings(table, groups, stay=stay, until_hour=until_hour, units=units, option="--until-hour")
-        answer = replace(answer, warnings=(*answer.warnings, *doubts))
+    files = _files(TASKS[task], {"image": image, "signal": signal, "table": table})
+    answer = opened.answer(
+        task=task, question=question, units=units, stay=stay, until_hour=until_hour, start=start, **files
+    )
     print(_answer_json(task, answer) if as_json else _answer_text(task, answer))
 
 
@@ -91,6 +82,22 @@ def export(
 
     names = tuple(name.strip() for name in modalities.split(",")) if modalities is not None else None
     print(fedkim.load(run).export(task=task, to=to, modalities=names, merge=merge, force=force))
+
+
+def _files(task: "Task", options: Mapping[str, Path | None]) -> dict[str, Path]:
+    """By modality of the task, the file that its option names; an ICU table serves every group."""
+    of = {modality: modality if modality in options else "table" for modality in task.inputs}
+    for option, path in options.items():
+        if path is not None and option not in of.values():
+            wanted = ", ".join(f"--{name}" for name in dict.fromkeys(of.values())) or "no file"
+            raise FedkimError(f"task {task.name!r}", found=f"--{option}", expected=wanted)
+    files = {}
+    for modality, option in of.items():
+        path = options[option]
+        if path is None:
+            raise FedkimError(f"modality {modality!r}", found="nothing", remedy=f"give it with --{option}")
+        files[modality] = path
+    return files
 
 
 def _answer_json(task: str, answer: "Answer") -> str:

@@ -68,7 +68,7 @@ def run(
     folder = out or Path("runs") / (f"{chosen.run.name}-folds" if numbers else chosen.run.name)
     split = "test" if reveal_test or chosen.evaluation.reveal_test else "development"
     if results:
-        from fedkim.run.result import require_place, result_path
+        from fedkim.run.kept_result import require_place, result_path
 
         about = {"run_info": {"folds": list(numbers) or [chosen.data.fold]}}
         require_place(result_path(results, chosen, about), chosen, split=split)  # rather now than after hours of work

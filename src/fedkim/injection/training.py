@@ -15,10 +15,12 @@ from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError
 from fedkim.failpoints import reach
 from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs, steps_in_pass, usable
+from fedkim.injection.guidance import Guide, condition
 from fedkim.injection.injector import Injector
+from fedkim.injection.lessons import Lessons, Teacher
 from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
 from fedkim.injection.optimizer import ServerOptimizer
-from fedkim.injection.teaching import Guide, Lessons, Pools, Teacher, condition, encode_pool
+from fedkim.injection.pools import Pools, encode_pool
 from fedkim.m3oe import balance_penalty
 from fedkim.parallel import ordered_map
 from fedkim.randomness import generator_for

@@ -16,9 +16,9 @@ from fedkim.evaluation.predictions import Predictions, pool
 from fedkim.evaluation.scoring import score_rows
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
+from fedkim.run.kept_result import write_report_beside
 from fedkim.run.predictions_file import Rows, read_predictions
 from fedkim.run.processes import Processes
-from fedkim.run.result import write_report_beside
 from fedkim.run.scores import shuffled_over_patients
 from fedkim.store import RunStore
 from fedkim.store.files import plain, pretty, write_text

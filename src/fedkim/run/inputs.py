@@ -1,89 +1,136 @@
 """One patient's files as model inputs, read by the very functions that training and evaluation use, and what of them isn't read."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedkim.errors import FedkimError, unknown
-from fedkim.modalities.concepts import CONCEPTS
-from fedkim.recipe import Recipe
+import torch
+from torch import Tensor
 
-_OPTION = {"image": "--image", "signal": "--signal", "text": "--question"}
+from fedkim.errors import FedkimError, unknown
+from fedkim.modalities.image import read_image
+from fedkim.modalities.series import CONCEPTS, hours_beyond, implausible, read_table
+from fedkim.modalities.signal import read_record
+from fedkim.modalities.signal_files import leads_of
+from fedkim.tasks import Task
+
 _UNIT_IN_HEADER = re.compile(r"\s*\w+\s*[\[(].*[\])]\s*")
 
 
-def read_inputs(
-    recipe: Recipe,
-    modalities: Iterable[str],
-    *,
-    image: Path | None,
-    signal: Path | None,
-    start: float,
-    table: Path | None,
-    stay: str | None,
-    until_hour: int | None,
-    units: str | None,
-    leads: tuple[str, ...] | None = None,
-) -> dict[str, Any]:
-    """Canonical tensors by modality, for exactly the modalities that the task needs.
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What of a patient's files is read."""
 
-    ``leads`` are those that the run's ECGs were read with, in order; None: as they stand in the file.
+    units: str | None = None
+    """``yaib`` for an ICU file whose headers carry no units, where they are YAIB's."""
+    stay: int | str | None = None
+    """Which ``stay_id`` of an ICU table."""
+    until_hour: int | None = None
+    """The 24 hours that end just before this one; None: the first day."""
+    start: float = 0.0
+    """Where the ten seconds of an ECG begin, in seconds."""
+
+
+def patient_inputs(
+    task: Task, given: Mapping[str, Any], window: Window, *, image_size: int, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, Tensor]:
+    """A patient's files, tables and prepared tensors as the tensors that a model was trained on.
+
+    Args:
+        task: whose inputs are read, all of them and no other.
+        given: by modality, as :meth:`fedkim.run.Run.answer` takes them.
+        window: what of the files.
+        image_size: of the model's images, in pixels.
+        shapes: of the inputs that the model was trained on, by modality.
 
     Raises:
-        FedkimError: an option is missing for a modality, or a file can't be read as what it should be.
+        FedkimError: an input that is missing, superfluous, unreadable, never learned, of another shape or not finite;
+            a table without units, without a column of its modality, or tables without a measurement in the window.
     """
-    from fedkim.modalities import series
-    from fedkim.modalities.image import read_image
-    from fedkim.modalities.signal import read_record
-
-    inputs: dict[str, Any] = {}
-    tables: dict[str, Any] | None = None
-    for modality in modalities:
-        if modality == "image" and image:
-            inputs["image"] = read_image(image, size=recipe.data.image_size)
-        elif modality == "signal" and signal:
-            inputs["signal"] = read_record(signal, start_seconds=start, leads=leads)
-        elif modality in CONCEPTS and table:
-            if tables is None:
-                require_units(table, units)
-                tables = series.read_table(table, stay=stay, until_hour=until_hour, units=units or "")
-            if modality not in tables:
-                columns = ", ".join(concept.name for concept in CONCEPTS[modality])
-                raise FedkimError(
-                    f"table {table}", found=f"no column of {modality!r}", expected=f"at least one of {columns}"
-                )
-            inputs[modality] = tables[modality]
-        elif modality != "text":
-            option = _OPTION.get(modality, "--table")
-            raise FedkimError(f"modality {modality!r}", found="nothing", remedy=f"give it with {option}")
+    for name in given:
+        if name not in task.inputs:
+            raise FedkimError(
+                f"task {task.name!r}", found=f"an input {name!r}", expected=", ".join(task.inputs) or "no input"
+            )
+    for modality in task.inputs:
+        if given.get(modality) is None:
+            raise FedkimError(f"task {task.name!r}", found=f"no {modality}", remedy=f"give {modality}=…")
+        if modality not in shapes:
+            raise FedkimError(f"modality {modality!r}", found="no site of this run taught it")
+    inputs = {}
+    for modality in task.inputs:
+        inputs[modality] = tensor = _prepared(modality, given[modality], window, image_size, shapes[modality])
+        if tensor.shape != torch.Size(shapes[modality]):
+            raise FedkimError(
+                f"input {modality!r}", found=f"shape {tuple(tensor.shape)}", expected=str(tuple(shapes[modality]))
+            )
+        if not bool(tensor.isfinite().all()):
+            raise FedkimError(f"input {modality!r}", found="NaN or infinity", expected="finite values")
+    tables = [name for name in inputs if name in CONCEPTS and not isinstance(given[name], Tensor)]
+    if tables and not any(bool(inputs[name].any()) for name in tables):
+        raise FedkimError(
+            f"inputs {', '.join(tables)}",
+            found="no plausible measurement in the window",
+            remedy="check stay, hours, names and units of the tables",
+        )
     return inputs
 
 
-def table_warnings(
-    table: Any, modalities: Iterable[str], *, stay: Any, until_hour: int | None, units: str | None, option: str
-) -> list[str]:
-    """What of an ICU table (a file or a DataFrame) isn't read as it might be meant: values that nobody can show, hours left out.
+def _prepared(modality: str, value: Any, window: Window, image_size: int, shape: Sequence[int]) -> Tensor:
+    if isinstance(value, Tensor):
+        return value.to(torch.float32)
+    try:
+        if modality == "image":
+            return read_image(value, size=image_size)
+        if modality == "signal":
+            return read_record(value, start_seconds=window.start, leads=leads_of(shape[0]))
+        if modality in CONCEPTS:
+            return _from_table(modality, Path(value) if isinstance(value, str) else value, window)
+    except FedkimError:
+        raise
+    except (AttributeError, TypeError, ValueError, KeyError) as error:
+        raise FedkimError(
+            f"input {modality!r}",
+            found=f"a {type(value).__name__} that can't be read ({type(error).__name__})",
+            expected="a file, a table of hours and concepts (ICU groups) or a prepared tensor",
+        ) from None
+    raise FedkimError(
+        f"input {modality!r}", found=type(value).__name__, expected="a prepared tensor", remedy="see MODALITIES"
+    )
+
+
+def _from_table(modality: str, table: Any, window: Window) -> Tensor:
+    if isinstance(table, Path):
+        require_units(table, window.units)
+    tables = read_table(table, window.stay, window.until_hour, units=window.units or "", require_measurement=False)
+    if modality not in tables:
+        what = f"table {table}" if isinstance(table, Path) else "table"
+        names = ", ".join(concept.name for concept in CONCEPTS[modality])
+        raise FedkimError(what, found=f"no column of {modality!r}", expected=f"at least one of {names}")
+    return tables[modality]
+
+
+def table_warnings(given: Mapping[str, Any], window: Window) -> list[str]:
+    """What of ICU tables isn't read as it might be meant: values that nobody can show, hours left out.
 
     Args:
-        table: as :func:`fedkim.modalities.series.read_table` takes it.
-        modalities: those that were read from it.
-        stay: which stay.
-        until_hour: the window's end; None: the first day.
-        units: of headers that carry none.
-        option: what the caller says for ``until_hour``.
+        given: inputs by modality; those that aren't tables have nothing to be warned of.
+        window: what of them was read.
     """
-    from fedkim.modalities.series import hours_beyond, implausible
-
-    told = []
-    for modality in modalities:
-        told += implausible(table, modality, stay=stay, until_hour=until_hour, units=units or "")
-    later = hours_beyond(table, stay=stay, units=units or "") if until_hour is None else 0
-    if later:
-        told.append(
-            f"the table goes on for {later} hours after the first day, which are left out; {option} chooses another day"
-        )
-    return told
+    told: list[str] = []
+    for modality, table in given.items():
+        if modality not in CONCEPTS or isinstance(table, Tensor):
+            continue
+        told += implausible(table, modality, stay=window.stay, until_hour=window.until_hour, units=window.units or "")
+        later = hours_beyond(table, stay=window.stay, units=window.units or "") if window.until_hour is None else 0
+        if later:
+            told.append(
+                f"the table goes on for {later} hours after the first day, which are left out; another day is chosen "
+                "by its last hour (until_hour, --until-hour)"
+            )
+    return list(dict.fromkeys(told))
 
 
 def require_units(table: Path, units: str | None) -> None:

@@ -18,9 +18,10 @@ from fedkim.injection.llms import choose_device, choose_dtype
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests
+from fedkim.run.kept_result import write_report_beside
 from fedkim.run.network import Network, recall_declared, remember_declared
 from fedkim.run.predictions_file import write_predictions
-from fedkim.run.result import Clock, describe_run, write_report_beside
+from fedkim.run.result import Clock, describe_run
 from fedkim.run.rounds import Rounds
 from fedkim.run.same_data import require_same_data, same_folders
 from fedkim.run.scores import Scorer

@@ -6,22 +6,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from fedkim.data.sample import Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.evaluation.answers import generate, score
 from fedkim.injection import Injector, Route
-from fedkim.modalities.image import read_image
-from fedkim.modalities.series import CONCEPTS, read_table
-from fedkim.modalities.signal import read_record
-from fedkim.modalities.signal_files import leads_of
 from fedkim.modalities.text import safe_question
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests
 from fedkim.run.export import export_run
-from fedkim.run.inputs import require_units, table_warnings
+from fedkim.run.inputs import Window, patient_inputs, table_warnings
 from fedkim.run.pipeline import refuse_uninjected, score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
 from fedkim.store import Committed, RunStore, require_same_plugins
@@ -124,14 +117,20 @@ class Run:
             raise unknown("task", task, TASKS)
         record = TASKS[task]
         question = safe_question(question)[0] if question else None
-        window = _Window(units=units, stay=stay, until_hour=until_hour, start=start)
+        window = Window(units=units, stay=stay, until_hour=until_hour, start=start)
         if record.answers is None and not question:
             raise FedkimError(f"task {task!r}", found="no question", remedy='give question="…"')
         sample = Sample(
             id="asked",
             patient="asked",
             split="test",
-            inputs=self._inputs(record, inputs, window),
+            inputs=patient_inputs(
+                record,
+                inputs,
+                window,
+                image_size=self.recipe.data.image_size,
+                shapes=self.committed.manifest["shapes"],
+            ),
             labels={},
             questions={task: question} if question else {},
         )
@@ -193,80 +192,8 @@ class Run:
             return {"value": float(chosen["threshold"]), "source": "tuned on development patients"}
         return {"value": 0.5, "source": "0.5, not tuned"}
 
-    def _inputs(self, task: Task, given: Mapping[str, Any], window: "_Window") -> dict[str, Tensor]:
-        for name in given:
-            if name not in task.inputs:
-                raise FedkimError(
-                    f"task {task.name!r}", found=f"an input {name!r}", expected=", ".join(task.inputs) or "no input"
-                )
-        inputs = {}
-        for modality in task.inputs:
-            if modality not in given or given[modality] is None:
-                raise FedkimError(f"task {task.name!r}", found=f"no {modality}", remedy=f"give {modality}=…")
-            if modality not in self.committed.manifest["shapes"]:
-                raise FedkimError(f"modality {modality!r}", found="no site of this run taught it")
-            inputs[modality] = self._prepared(modality, given[modality], window)
-            expected = tuple(self.committed.manifest["shapes"][modality])
-            if tuple(inputs[modality].shape) != expected:
-                raise FedkimError(
-                    f"input {modality!r}", found=f"shape {tuple(inputs[modality].shape)}", expected=str(expected)
-                )
-            if not bool(inputs[modality].isfinite().all()):
-                raise FedkimError(f"input {modality!r}", found="NaN or infinity", expected="finite values")
-        tables = [name for name in inputs if name in CONCEPTS and not isinstance(given[name], Tensor)]
-        if tables and not any(bool(inputs[name].any()) for name in tables):
-            raise FedkimError(
-                f"inputs {', '.join(tables)}",
-                found="no plausible measurement in the window",
-                remedy="check stay, hours, names and units of the tables",
-            )
-        return inputs
-
-    def _prepared(self, modality: str, value: Any, window: "_Window") -> Tensor:
-        if isinstance(value, Tensor):
-            return value.to(torch.float32)
-        try:
-            return self._read(modality, value, window)
-        except FedkimError:
-            raise
-        except (AttributeError, TypeError, ValueError, KeyError) as error:
-            raise FedkimError(
-                f"input {modality!r}",
-                found=f"a {type(value).__name__} that can't be read ({type(error).__name__})",
-                expected="a file, a table of hours and concepts (ICU groups) or a prepared tensor",
-            ) from None
-
-    def _read(self, modality: str, value: Any, window: "_Window") -> Tensor:
-        if modality == "image":
-            return read_image(value, size=self.recipe.data.image_size)
-        if modality == "signal":
-            leads = leads_of(self.committed.manifest["shapes"]["signal"][0])
-            return read_record(value, start_seconds=window.start, leads=leads)
-        if modality in CONCEPTS:
-            table = Path(value) if isinstance(value, str | Path) else value
-            if isinstance(table, Path):
-                require_units(table, window.units)
-            tables = read_table(
-                table, window.stay, window.until_hour, units=window.units or "", require_measurement=False
-            )
-            if modality not in tables:
-                what = f"table {table}" if isinstance(table, Path) else "table"
-                names = ", ".join(concept.name for concept in CONCEPTS[modality])
-                raise FedkimError(what, found=f"no column of {modality!r}", expected=f"at least one of {names}")
-            return tables[modality]
-        raise FedkimError(
-            f"input {modality!r}", found=type(value).__name__, expected="a prepared tensor", remedy="see MODALITIES"
-        )
-
-    def _warnings(self, task: Task, given: Mapping[str, Any], window: "_Window") -> tuple[str, ...]:
-        warnings: list[str] = []
-        for modality, value in given.items():
-            if modality in CONCEPTS and not isinstance(value, Tensor):
-                doubts = table_warnings(
-                    value, [modality], stay=window.stay, until_hour=window.until_hour, units=window.units,
-                    option="until_hour",
-                )  # fmt: skip
-                warnings += [doubt for doubt in doubts if doubt not in warnings]
+    def _warnings(self, task: Task, given: Mapping[str, Any], window: Window) -> tuple[str, ...]:
+        warnings = table_warnings(given, window)
         if task.name not in self.recipe.tasks.seen:
             warnings.append("no hospital trained for this task: the answer may be that of the nearest trained question")
         total, done = self.recipe.federation.rounds, self.committed.round
@@ -275,16 +202,6 @@ class Run:
         if self.committed.manifest.get("synthetic"):
             warnings.append("trained on synthetic phantom data: the answer says nothing about a real patient")
         return tuple(warnings)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Window:
-    """What of a patient's files is read."""
-
-    units: str | None = None
-    stay: int | str | None = None
-    until_hour: int | None = None
-    start: float = 0.0
 
 
 def load(folder: str | Path) -> Run:

@@ -9,7 +9,8 @@ from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor
 from fedkim.injection import InjectionTrainer, Injector, LanguageModel, load_llm
 from fedkim.injection.evidence import Evidence
-from fedkim.injection.teaching import Guide, Teacher
+from fedkim.injection.guidance import Guide
+from fedkim.injection.lessons import Teacher
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe
 from fedkim.run.world import World

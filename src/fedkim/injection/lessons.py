@@ -1,4 +1,4 @@
-"""What the aggregated decoders have to say on the server: where they look, and what they would answer. Both are ours, not the paper's.
+"""Lessons: what the aggregated decoders would answer, as targets of the injection. Ours, not the paper's.
 
 Shapes: B rows, k tokens of a modality, W encoder width, K answers.
 """
@@ -11,21 +11,11 @@ from torch import Tensor
 
 from fedkim.data.sample import Sample
 from fedkim.errors import FedkimError
-from fedkim.injection.alignment import Alignment
-from fedkim.injection.batches import stack_inputs
 from fedkim.injection.injector import Injector
-
-AT_ONCE = 256
-"""Public inputs that the encoders see in one pass."""
-
-Pools = Mapping[str, Sequence[Sample]]
-"""Public samples with every input, by task."""
+from fedkim.injection.pools import Pools, encode_pool
 
 Teacher = Callable[[str, Mapping[str, Tensor]], Tensor]
 """``(task, features by modality [B, k, W]) -> [B, K]`` log-probabilities of the aggregated decoder."""
-
-Guide = Callable[[str, Mapping[str, Tensor]], Mapping[str, Tensor]]
-"""``(task, features by modality) -> direction [W] by modality`` along which the task's aggregated decoder decides."""
 
 
 class Lessons:
@@ -144,33 +134,6 @@ def _within_tasks(tasks: Sequence[str], order: Sequence[int]) -> Tensor:
         for row, other in zip(rows, rows[1:] + rows[:1]):
             partner[row] = other
     return torch.tensor(partner)
-
-
-def condition(injector: Injector, pools: Pools, guide: Guide, gain: float) -> None:
-    """Fit each alignment's constants to this round's features of the public inputs (:meth:`Alignment.condition`)."""
-    features: dict[str, list[Tensor]] = {}
-    directions: dict[str, list[Tensor]] = {}
-    for name, pool in pools.items():
-        encoded = encode_pool(injector, name, pool)
-        for modality, tokens in encoded.items():
-            features.setdefault(modality, []).append(tokens)
-        for modality, direction in guide(name, encoded).items():
-            directions.setdefault(modality, []).append(direction)
-    for modality, parts in features.items():
-        alignment = injector.alignment[modality]
-        assert isinstance(alignment, Alignment)
-        alignment.condition(torch.cat(parts), torch.stack(directions[modality]), gain)
-
-
-def encode_pool(injector: Injector, task: str, pool: Sequence[Sample]) -> dict[str, Tensor]:
-    """Of all public inputs of a task, ``[n, k, W]`` by modality; encoded a few at a time."""
-    parts: dict[str, list[Tensor]] = {}
-    with torch.no_grad():
-        for start in range(0, len(pool), AT_ONCE):
-            inputs = stack_inputs(pool[start : start + AT_ONCE], injector.tasks[task].modalities)
-            for modality, tokens in injector.encode(task, inputs).items():
-                parts.setdefault(modality, []).append(tokens)
-    return {modality: torch.cat(tokens) for modality, tokens in parts.items()}
 
 
 def _first_tokens(injector: Injector, task: str) -> Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fedkim.errors import FedkimError
-from fedkim.injection.teaching import Lessons, _within_tasks
+from fedkim.injection.lessons import Lessons, _within_tasks
 from fedkim.randomness import generator_for
 from fedkim.run import federate
 from fedkim.run.server import load_language_model, make_injector, make_trainer
