@@ -1,4 +1,4 @@
-# make demo   the whole of FEDKIM on synthetic data with a real language model, in about five minutes on two cores
+# make demo   FEDKIM with guidance (ours) on synthetic data with a real language model, in about five minutes on two cores
 # make test   the quick tests; make test-all adds the slow ones and those on the real-data pack
 PYTHON ?= python3
 VENV   ?= .venv

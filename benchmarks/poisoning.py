@@ -103,7 +103,7 @@ def trained(world: World, *, liars: int) -> State:
         owned=world.owned,
         exchange=exchange,
         algorithm=world.algorithm,
-        inject=lambda round, aggregated: (aggregated, {}),
+        inject=lambda round, gathered: (gathered.aggregated, {}),
         commit=lambda round: None,
     ):
         assert not finished.rejections

@@ -1,7 +1,6 @@
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -53,19 +52,15 @@ def mistake(told, *arguments):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
-def test_help_answers_within_half_a_second_and_without_heavy_imports(arguments):
+def test_help_needs_no_heavy_imports(arguments):
     code = (
         "import sys; from fedkim.cli import main; status = main(sys.argv[1:]); "
         "heavy = {'torch', 'transformers', 'pandas', 'sklearn', 'numpy', 'peft'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else status)"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert "fedkim" in done.stdout
-    # processor time: the wall clock of a busy machine says little
-    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.5
 
 
 def test_every_option_is_explained(told):
@@ -162,6 +157,18 @@ def test_predict_on_a_free_text_task_needs_a_question(told, stored_run, tmp_path
     assert "--question" in mistake(told, "predict", stored_run, "--task", "vqa_rad", "--image", tmp_path / "x.png")
 
 
+@pytest.mark.parametrize(("closed", "status"), [("> /dev/full", 2), (">&-", 0)])
+def test_output_that_can_t_be_written_shows_no_traceback(closed, status):
+    command = f"{sys.executable} -m fedkim tasks {closed}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == status
+    assert done.stderr == ("fedkim: error: No space left on device\n" if status else "")
+
+
+def test_a_name_that_no_folder_can_have_is_told_in_one_line(told):
+    assert mistake(told, "run", SMOKE, "--out", "a" * 300).endswith("File name too long")
+
+
 def test_predict_refuses_a_file_that_the_task_doesnt_read(told, stored_run, tmp_path):
     message = mistake(told, "predict", stored_run, "--task", "covid", "--signal", tmp_path / "ecg.csv")
     assert message == "task 'covid', found --signal, expected --image"
@@ -209,7 +216,10 @@ def make_result(split="development") -> Result:
         "primary": {"metric": "auroc", "within": None, "n": 40, "patients": 40, **score},
     }  # fmt: skip
     return {
-        "run_info": {"recipe": "mine", "split": split},
+        "run_info": {
+            **dict.fromkeys(("method", "backbone", "llm", "config"), "some"),
+            **{"recipe": "mine", "seed": 0, "environment": {}, "split": split},
+        },
         "train_info": {"rounds": [], "digest": "ab" * 32},
         "metrics": {
             "covid": {

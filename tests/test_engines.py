@@ -10,6 +10,7 @@ from fedkim.recipe import Extraction
 from fedkim.recipe.site_tables import sites_in_a_round
 from fedkim.state import component
 from fedkim.tasks import Task
+from private_numbers import leaks
 
 IMAGE = Task(name="square", question="Square?", description="A square.", modalities=("image",))
 SIGNAL = Task(name="wave", question="Wave?", description="A wave.", modalities=("signal",))
@@ -137,18 +138,23 @@ def test_only_the_drawn_sites_train(federation, monkeypatch):
     assert len(chosen) == 1
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_site_whose_training_diverges_is_left_out_and_the_others_send_what_they_would(federation, workers):
+    sites, state, updates = federation
+    broken = Dataset(
+        replace(sample, inputs={name: x * torch.nan for name, x in sample.inputs.items()}) for sample in sites["site-1"]
+    )
+    failed, *others = engine({**sites, "site-1": broken}, workers=workers)(1, state)
+    assert (failed.site, failed.code) == ("site-1", "E-DIVERGED")
+    assert [other.state.digest() for other in others] == [update.state.digest() for update in updates[1:]]
+
+
 def test_no_patients_numbers_leave_a_site(federation):
-    """Every window of every sent tensor is compared with every patient's tensor, and every word with every name."""
+    """Nor any patient's name."""
     sites, state, updates = federation
     for update in updates:
-        private = [tensor.flatten() for sample in sites[update.site] for tensor in sample.inputs.values()]
-        firsts = torch.stack([tensor[:4] for tensor in private])
-        for key, tensor in update.state.items():
-            assert tensor.shape == state[key].shape
-            flat = tensor.flatten().float()
-            if len(flat) >= 4:
-                windows = flat.unfold(0, 4, 1)
-                assert not (windows[:, None] == firsts[None]).all(-1).any(), key
+        assert leaks(update.state, sites[update.site]) == []
+        assert all(tensor.shape == state[key].shape for key, tensor in update.state.items())
         words = {
             update.site,
             update.base_digest,
@@ -164,7 +170,9 @@ def test_no_patients_numbers_leave_a_site(federation):
 
 def test_the_search_for_patients_numbers_would_find_them(federation):
     sites, _, updates = federation
-    patient = sites["site-1"].samples[0].inputs["signal"].flatten()
-    leaky = torch.cat([torch.zeros(3), patient])
-    assert (leaky.unfold(0, 4, 1) == patient[:4]).all(-1).any()
-    assert replace(updates[0], site="x").state is updates[0].state
+    for modality, first in (("image", 32), ("signal", 160)):
+        patient = sites["site-1"].samples[2]
+        key = next(key for key, tensor in updates[0].state.items() if tensor.numel() >= 64)
+        leaking = updates[0].state[key].clone()
+        leaking.view(-1)[7:39] = patient.inputs[modality].flatten()[first : first + 32]
+        assert leaks(updates[0].state.updated({key: leaking}), sites["site-1"]) == [patient.id]

@@ -39,7 +39,7 @@ def walk(exchange, *, rounds=2, inject=None, start=START, **settings):
         owned=OWNED,
         exchange=exchange,
         algorithm=ALGORITHMS["fedavg"](),
-        inject=inject or (lambda number, state: (state, {})),
+        inject=inject or (lambda number, gathered: (gathered.aggregated, {})),
         commit=commits.append,
         **settings,
     )
@@ -57,7 +57,8 @@ def test_each_round_broadcasts_what_injection_left_and_hands_on_what_was_aggrega
         given.append(float(state[ENCODER][0]))
         return everyone(number, state)
 
-    def inject(number, state):
+    def inject(number, gathered):
+        state = gathered.aggregated
         aggregated.append(float(state[ENCODER][0]))
         return state.updated({ENCODER: state[ENCODER] + 10}), {"note": number}
 
@@ -107,7 +108,10 @@ def test_a_round_below_the_quorum_changes_nothing_and_is_committed_as_skipped():
 
     injected = []
     walked, commits = walk(
-        exchange, rounds=3, quorum=2, inject=lambda number, state: (injected.append(number) or state, {})
+        exchange,
+        rounds=3,
+        quorum=2,
+        inject=lambda number, gathered: (injected.append(number) or gathered.aggregated, {}),
     )
     first, second, third = walked
     assert [first.skipped, second.skipped, third.skipped] == [False, True, False]
@@ -119,7 +123,10 @@ def test_a_round_below_the_quorum_changes_nothing_and_is_committed_as_skipped():
 
 
 def test_what_was_averaged_last_comes_through_skipped_rounds_and_a_new_process():
-    tuned = {"inject": lambda number, state: (state.updated({ENCODER: state[ENCODER] + 10}), {})}
+    def tune(number, gathered):
+        return gathered.aggregated.updated({ENCODER: gathered.aggregated[ENCODER] + 10}), {}
+
+    tuned = {"inject": tune}
     (first, second), _ = (list(part) for part in walk(lambda n, state: everyone(n, state) if n == 1 else [], **tuned))
     assert second.aggregated is first.aggregated  # not what the injection made of it
     assert second.state is first.state
@@ -180,6 +187,23 @@ def test_rounds_skipped_in_a_row_end_the_federation_with_the_reasons():
         next(few)
 
 
+def test_patience_does_not_start_anew_in_a_new_process():
+    walked, commits = walk(lambda number, state: [], skipped_before=2)
+    with pytest.raises(FedkimError, match=r"the 3. round in a row"):
+        next(walked)
+    assert commits == []
+
+
+def test_a_resumed_run_counts_the_rounds_that_it_skipped_before_it_stopped(tmp_path, monkeypatch):
+    recipe = small("federation.rounds=4", "federation.patience=2")
+    monkeypatch.setattr(rounds_module.InProcess, "__call__", lambda self, round, state: iter(()))
+    started = federate_recipe(recipe, out=tmp_path / "run")
+    assert next(started).skipped
+    started.close()
+    with pytest.raises(FedkimError, match=r"round 2, found 0 usable updates .*the 2. round in a row"):
+        next(iter(federate_recipe(recipe, out=tmp_path / "run")))
+
+
 def test_a_good_round_between_makes_the_count_of_skipped_ones_start_anew():
     walked, _ = walk(lambda number, state: everyone(number, state) if number % 3 == 0 else [], rounds=8)
     assert [finished.skipped for finished in walked] == [True, True, False, True, True, False, True, True]
@@ -231,7 +255,7 @@ def test_starting_at_a_later_round_with_the_committed_state_ends_the_same():
         owned=OWNED,
         exchange=everyone,
         algorithm=ALGORITHMS["fedavg"](),
-        inject=lambda number, state: (state, {}),
+        inject=lambda number, gathered: (gathered.aggregated, {}),
         commit=lambda finished: None,
     )
     assert [r.state.digest() for r in rest] == [state.digest() for state in states[2:]]
@@ -347,6 +371,33 @@ def test_a_poisoned_site_is_named_in_the_history_and_the_run_goes_on(tmp_path, m
     assert "sent for round 99" in entry["rejected"]["site-2"]
     events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
     assert [event["site"] for event in events if event["event"] == "rejected"] == ["site-2"]
+
+
+@pytest.mark.parametrize(("times", "limit", "rejected"), [(8, 5.0, {"site-2": "E-NORM"}), (8, 20.0, {}), (50, 0.0, {})])
+def test_how_far_a_site_may_move_is_the_recipes_to_say(times, limit, rejected, monkeypatch):
+    train = rounds_module.InProcess.__call__
+
+    def hurried(self, round, state):
+        for update in train(self, round, state):
+            far = {key: state[key] + times * (value - state[key]) for key, value in update.state.items()}
+            yield replace(update, state=State(far)) if update.site == "site-2" else update
+
+    monkeypatch.setattr(rounds_module.InProcess, "__call__", hurried)
+    (finished,) = federate_recipe(small("federation.rounds=1", "federation.sites=3", f"federation.norm_limit={limit}"))
+    assert {rejection.site: rejection.code for rejection in finished.rejections} == rejected
+
+
+@pytest.mark.parametrize(("quorum", "skipped"), [(1, False), (2, True)])
+def test_how_many_updates_make_a_round_is_the_recipes_to_say(quorum, skipped, monkeypatch):
+    train = rounds_module.InProcess.__call__
+
+    def late(self, round, state):
+        for update in train(self, round, state):
+            yield replace(update, round=99) if update.site == "site-2" else update
+
+    monkeypatch.setattr(rounds_module.InProcess, "__call__", late)
+    (finished,) = federate_recipe(small("federation.rounds=1", f"federation.quorum={quorum}"))
+    assert finished.skipped == skipped
 
 
 def test_memory_of_the_algorithm_survives_a_stop(tmp_path):

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -17,12 +18,16 @@ from cryptography import x509
 from fedkim.coordinator.app import write_app
 from fedkim.coordinator.federation_file import load_federation_file, require_sites
 from fedkim.coordinator.manifest import add_site, remove_site
-from fedkim.coordinator.standing import lives
 from fedkim.coordinator.status import status_of, status_text
 from fedkim.engines.flower.processes import flower_environment, program
 from fedkim.errors import FedkimError
+from fedkim.run import federate
+from fedkim.run.network import remember_declared
 from fedkim.site.keys import make_certificates, make_site_keys
 from fedkim.site.participant import load_participant
+from fedkim.store import RunStore
+from fedkim.store.lock import lives
+from fedkim.tasks import TASKS
 from small_recipe import small
 
 RECIPE = small()
@@ -49,6 +54,14 @@ def test_a_site_owns_what_its_tasks_and_modalities_make(manifest):
     require_sites(load_federation_file(manifest))
     assert file.declared()["site-1"] == {"decoder.lung_opacity": 9, "encoder.image": 9}
     assert file.run_recipe.digest() == file.recipe.digest() == RECIPE.digest()
+
+
+def test_a_site_with_questions_alone_owns_no_decoder(manifest, monkeypatch):
+    task = replace(TASKS["lung_opacity"], modalities=("image", "text"))
+    monkeypatch.setitem(TASKS, "lung_opacity", task)
+    member = load_federation_file(manifest).sites["site-1"]
+    assert replace(member, modalities=("text",)).declared(RECIPE) == {}
+    assert set(member.declared(RECIPE)) == {"decoder.lung_opacity", "encoder.image"}
 
 
 def sealed(manifest):
@@ -254,3 +267,18 @@ def test_a_process_that_ended_lives_no_more_even_before_it_is_collected():
     assert not lives(child.pid)
     child.wait()
     assert not lives(child.pid)
+
+
+def test_the_status_of_a_runs_folder_counts_its_committed_rounds(tmp_path):
+    folder = tmp_path / "run"
+    list(federate(small("federation.rounds=2"), out=folder))
+    history = RunStore(folder).history()
+    found = status_of(folder)
+    assert (found["state"], found["engine"], found["round"], found["rounds"]) == ("stopped", "in-process", 2, 2)
+    for name, site in found["sites"].items():
+        given = [entry["sites"][name] for entry in history]
+        assert site["rounds"] == len(given) == 2
+        assert site["received"] == sum(one["bytes_sent"] for one in given)
+        assert site["sent"] == sum(one["bytes_received"] for one in given)
+    remember_declared(folder, {"ward": {"encoder.image": 1}})
+    assert status_of(folder)["engine"] == "flower"

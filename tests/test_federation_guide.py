@@ -26,7 +26,7 @@ def test_a_hospital_joins_by_the_guides_commands(tmp_path):
     """Everything in the guide runs as it is written; the second hospital replaces the first one's name by its own."""
     port, recipe = free_port(), small("federation.sites=2", "federation.rounds=1", "evaluation.blind=false")
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
-    site, manifest = (text.replace("PORT", str(port)) for text in blocks("toml"))
+    site, manifest = (text.replace("8000", str(port)) for text in blocks("toml"))
     commands = [line for block in blocks("shell") for line in block.splitlines()]
     federation = object.__new__(Federation)
     federation.folder, federation.processes = tmp_path, {}

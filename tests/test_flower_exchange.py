@@ -12,15 +12,16 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 import flwr.app
 import httpx
 
-from fedkim.aggregation import Rejection
+from fedkim.aggregation import Rejection, gate
 from fedkim.data.hospital.site_file import HospitalData
-from fedkim.engines import InProcess
+from fedkim.engines import InProcess, participants
 from fedkim.engines.flower import exchange as module
-from fedkim.engines.flower import waiting
+from fedkim.engines.flower import round_so_far
 from fedkim.engines.flower.content import CODEC, pack, unpack
 from fedkim.engines.flower.exchange import FlowerExchange
 from fedkim.engines.flower.roster import Registered
-from fedkim.engines.flower.waiting import RoundSoFar, Waiting
+from fedkim.engines.flower.round_so_far import RoundSoFar
+from fedkim.engines.flower.waiting import Waiting
 from fedkim.errors import FedkimError
 from fedkim.extraction.training import DivergedError
 from fedkim.run.world import build_world
@@ -92,7 +93,7 @@ def federation(world, hospitals, monkeypatch):
             )
             for name, owned in world.owned.items()
         }
-        waits = Waiting(**{"deadline": 100.0, "grace": 10.0, "start": 20.0, "attempts": 2, **waiting})
+        waits = Waiting(**{"deadline": 100.0, "grace": 10.0, "start_wait": 20.0, "attempts": 2, **waiting})
         return FlowerExchange(
             grid,
             sites,
@@ -155,6 +156,18 @@ def test_a_site_is_sent_its_own_components_alone(world, federation):
         assert sorted(header["components"]) == sorted(owned)
 
 
+def test_the_same_sites_are_drawn_as_in_one_process(world, federation):
+    make, *_ = federation
+    exchange = make()
+    exchange.participation = 0.5
+    drawn = [sorted(update.site for update in exchange(number, world.initial)) for number in range(1, 4)]
+    expected = [
+        participants(list(world.owned), share=0.5, seed=RECIPE.run.seed, round=number) for number in range(1, 4)
+    ]
+    assert drawn == expected
+    assert len({tuple(sites) for sites in drawn}) > 1
+
+
 def test_flowers_numpy_codec_is_never_called(world, federation, monkeypatch):
     def refuse(*_):
         raise AssertionError("decoded")
@@ -203,7 +216,7 @@ def test_error_replies_dont_count_and_the_site_is_asked_again_a_bounded_number_o
     grid.answers[1] = lambda header, body: 5
     got = given(make(quorum=2)(1, world.initial))
     assert got == {"site-2", "site-3"}
-    assert len([number for number, *_ in grid.pushed if number == 1]) <= waiting.MOST_QUESTIONS
+    assert len([number for number, *_ in grid.pushed if number == 1]) <= round_so_far.MOST_QUESTIONS
     assert set(told(events, "transport-error")) == {("site-1", "flower-5")}
 
 
@@ -254,10 +267,7 @@ def spoiled(hospital, change):
         pytest.param(lambda reply, sent: ({**reply, "seconds": 10**400}, sent), id="a number beyond all"),
         pytest.param(lambda reply, sent: ({**reply, "metrics": {"loss": 10**400}}, sent), id="a loss beyond all"),
         pytest.param(lambda reply, sent: ({**reply, "audit": "a" * 65}, sent), id="no head of a log"),
-        pytest.param(
-            lambda reply, sent: ({**reply, "num_examples": dict.fromkeys(reply["num_examples"], 10 ** 6)}, sent),
-            id="more examples than declared",
-        ),
+        pytest.param(lambda reply, sent: ({**reply, "metrics": {"loss.covid": 0.5}}, sent), id="no loss"),
         pytest.param(
             lambda reply, sent: (reply, State({"encoder.signal.x": torch.ones(2), "decoder.foreign.x": torch.ones(2)}).to_bytes()),
             id="another's component",
@@ -269,6 +279,19 @@ def test_what_isnt_the_answer_to_the_question_is_left_out_and_the_round_goes_on(
     grid.answers[2] = spoiled(hospitals["site-2"], change)
     assert given(make(quorum=2)(1, world.initial)) == {"site-1", "site-3"}
     assert told(events, "rejected") == [("site-2", "E-MESSAGE")]
+
+
+def test_more_examples_than_declared_are_the_gates_to_refuse(world, federation, hospitals):
+    make, grid, _ = federation
+    grid.answers[2] = spoiled(
+        hospitals["site-2"],
+        lambda reply, sent: ({**reply, "num_examples": dict.fromkeys(reply["num_examples"], 10**6)}, sent),
+    )
+    declared = {site: dict.fromkeys(owned, 1000) for site, owned in world.owned.items()}
+    arrived = make(quorum=2)(1, world.initial)
+    accepted, rejected = gate(arrived, round=1, state=world.initial, owned=world.owned, declared=declared)
+    assert {update.site for update in accepted} == {"site-1", "site-3"}
+    assert [(one.site, one.code) for one in rejected] == [("site-2", "E-COUNT")]
 
 
 def test_a_header_nested_too_deep_is_one_sites_mistake_and_not_the_runs_end(world, federation, hospitals, monkeypatch):
@@ -429,7 +452,7 @@ def test_a_worker_that_is_being_started_is_asked_again_after_a_while(world, fede
     grid.answers[2] = answer
     assert len(list(make()(1, world.initial))) == 3
     assert told(events, "worker-away") == [("site-2", None)] * 2
-    assert module.time.now > waiting.AGAIN * 2
+    assert module.time.now > round_so_far.AGAIN * 2
 
 
 def test_a_worker_that_reads_its_data_for_long_is_waited_for_and_no_question_is_counted(
@@ -446,9 +469,9 @@ def test_a_worker_that_reads_its_data_for_long_is_waited_for_and_no_question_is_
         return hospitals["site-2"].answer(header, body)
 
     grid.answers[2] = answer
-    monkeypatch.setattr(waiting, "LONGEST_WAIT", 7.0)
+    monkeypatch.setattr(round_so_far, "LONGEST_WAIT", 7.0)
     assert len(list(make()(1, world.initial))) == 3
-    assert len(asked) > waiting.MOST_QUESTIONS
+    assert len(asked) > round_so_far.MOST_QUESTIONS
     assert max(later - sooner for sooner, later in pairwise(asked)) < 12
 
 
@@ -468,7 +491,7 @@ def test_a_reply_that_flower_cannot_unpack_is_its_sites_alone(world, federation)
     with pytest.raises(FedkimError, match=r"site-1 \(E-MESSAGE\)"):
         list(make(quorum=3)(2, world.initial))
     asked = [number for number, header, _ in grid.pushed if header["round"] == 2 and number == 1]
-    assert len(asked) == 2 * waiting.MOST_UNREADABLE, "in each of two attempts"
+    assert len(asked) == 2 * round_so_far.MOST_UNREADABLE, "in each of two attempts"
 
 
 def test_a_question_that_cannot_be_handed_over_is_tried_again(world, federation):
@@ -569,7 +592,7 @@ def test_a_site_that_always_lacks_something_is_left_out_for_that(world, federati
     grid.answers[2] = lambda header, body: ({**known(header), "status": "need"}, b"")
     assert reasons(make(quorum=2)(1, world.initial)) == {"site-2": ("E-QUESTIONS", "asked too often")}
     assert told(events, "absent") == [("site-2", "asked-too-often")]
-    assert len([number for number, *_ in grid.pushed if number == 2]) == waiting.MOST_QUESTIONS
+    assert len([number for number, *_ in grid.pushed if number == 2]) == round_so_far.MOST_QUESTIONS
 
 
 @pytest.mark.parametrize("refused", [[], [None]])
@@ -591,7 +614,7 @@ def test_a_question_that_flower_doesnt_take_is_tried_again_and_after_some_times_
     refusals.clear()
     with pytest.raises(FedkimError, match=r"site-3 \(E-PUSH\)"):
         list(make(attempts=1)(3, world.initial))
-    assert len(refusals) == waiting.MOST_QUESTIONS
+    assert len(refusals) == round_so_far.MOST_QUESTIONS
 
 
 @pytest.mark.parametrize("part", ["push_messages", "pull_messages"])
@@ -633,5 +656,5 @@ def test_the_first_wait_is_the_shortest_and_however_often_a_site_fails_none_is_l
         assert ours.count_question("site-1")
         ours.later("site-1", 100.0)
         waits.append(ours.not_before["site-1"] - 100.0)
-    assert waits[:3] == [waiting.AGAIN, 2 * waiting.AGAIN, 4 * waiting.AGAIN]
-    assert waits[-1] == max(waits) == waiting.LONGEST_WAIT
+    assert waits[:3] == [round_so_far.AGAIN, 2 * round_so_far.AGAIN, 4 * round_so_far.AGAIN]
+    assert waits[-1] == max(waits) == round_so_far.LONGEST_WAIT

@@ -7,11 +7,10 @@ import pytest
 
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
-from fedkim.coordinator.standing import lock_holder
 from fedkim.engines.flower.processes import Child, flower_environment
 from fedkim.errors import FedkimError
 from fedkim.site import joining
-from fedkim.store.lock import Lock
+from fedkim.store.lock import Lock, lock_holder
 from flower_grid import Clock
 
 

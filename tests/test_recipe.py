@@ -104,6 +104,13 @@ def test_defaults_are_the_rates_that_spare_the_encoders_and_that_were_chosen_for
                                                "expected at least 1 for 'image'"),
         ("[federation]\nalgorithm = 'fedprox'\nproximal_mu = 0",
          "[federation] proximal_mu, found 0.0, expected a number above 0 when algorithm is 'fedprox'"),
+        ("[federation]\nmissing = 1.0", "[federation] missing, found 1.0, expected from 0 up to, not including, 1"),
+        ("[data]\nimage_patients = 100000000000", "[data] image_patients, found 100000000000, "
+                                                  "expected at most 1,000,000: all patients of a kind are drawn in memory"),
+        ("[data]\nfurther_test_patients = 1000001", "[data] further_test_patients, found 1000001, "
+                                                    "expected at most 1,000,000: all patients of a kind are drawn in memory"),
+        ("[data]\nimage_size = 4097", "[data] image_size, found 4097, "
+                                      "expected at most 4,096: every image is held in memory at this size"),
         ("[federation]\npartition = 'table'",
          "[federation] table_of_sites, found {}, expected at least one site when partition is 'table'"),
         ("[federation]\ntable_of_sites = {a = ['b']}",

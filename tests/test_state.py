@@ -27,6 +27,20 @@ def test_one_changed_bit_changes_the_digest():
     assert state.updated({"encoder.image.w": changed}).digest() != state.digest()
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param({"a.c": torch.zeros(2, 3)}, id="another name"),
+        pytest.param({"a.b": torch.zeros(2, 3, dtype=torch.int32)}, id="another type"),
+        pytest.param({"a.b": torch.zeros(3, 2)}, id="another shape"),
+        pytest.param({"a.b": torch.zeros(6)}, id="fewer dimensions"),
+        pytest.param({"a.b": torch.zeros(2, 2), "a.c": torch.zeros(2)}, id="cut in two"),
+    ],
+)
+def test_the_same_bytes_in_another_form_have_another_digest(other):
+    assert State(other).digest() != State({"a.b": torch.zeros(2, 3)}).digest()
+
+
 def test_round_trip_through_bytes_is_exact():
     state = make_state()
     assert State.from_bytes(state.to_bytes()).digest() == state.digest()

@@ -93,16 +93,21 @@ def test_numbers_without_a_json_form_become_null():
 
 
 def test_a_result_is_read_back_and_never_half_written(folder, monkeypatch):
+    about = dict.fromkeys(("recipe", "method", "backbone", "llm", "split", "config"), "some")
+    result = {"run_info": {**about, "seed": 0, "environment": {}}, "train_info": {}, "metrics": {}, "meta_info": {}}
     with RunStore.open(folder, RECIPE) as store:
-        store.write_result({"run_info": {}, "metrics": {"auroc": float("nan")}})
+        store.write_result({**result, "meta_info": {"auroc": float("nan")}})
         monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(5, "Input/output error")))
         with pytest.raises(FedkimError, match=r"writing .*result\.json, found Input/output error"):
-            store.write_result({"run_info": {}, "metrics": {"auroc": 1}})
-    assert RunStore(folder).result() == {"run_info": {}, "metrics": {"auroc": None}}
+            store.write_result(result)
+    assert RunStore(folder).result() == {**result, "meta_info": {"auroc": None}}
     assert not list(folder.glob(".tmp-*"))
-    (folder / "result.json").write_text('{"metrics": {"a": 1}}')
-    with pytest.raises(FedkimError, match="expected a stored result"):
-        RunStore(folder).result()
+    lacking = [{name: part for name, part in result.items() if name != left_out} for left_out in result]
+    lacking += [{**result, "run_info": {**result["run_info"], key: None}} for key in (*about, "environment")]
+    for wrong in (*lacking, {**result, "metrics": {"covid": None}}, {**result, "metrics": {"covid": {}}}):
+        (folder / "result.json").write_text(json.dumps(wrong))
+        with pytest.raises(FedkimError, match="expected a stored result"):
+            RunStore(folder).result()
 
 
 # damage ---------------------------------------------------------------------------------------------------------

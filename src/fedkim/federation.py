@@ -9,8 +9,10 @@
                  Update -> gate -> mean per component -> State ---> State with tuned encoders -> next broadcast
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from fedkim.aggregation import Algorithm, Limits, Memory, Rejection, gate
 from fedkim.errors import FedkimError
@@ -21,8 +23,8 @@ Exchange = Callable[[int, State], Iterable[Update | Rejection]]
 """What an engine supplies: ``(round, state) -> updates``; each site gets and sends only the components it owns. A site that
 failed, or that withholds an update which its own gate refuses, comes as a Rejection."""
 
-Inject = Callable[[int, State], tuple[State, Mapping[str, object]]]
-"""``(round, aggregated state) -> (state with tuned encoders, what to report)``."""
+Inject = Callable[[int, "Gathered"], tuple[State, Mapping[str, object]]]
+"""``(round, what was gathered) -> (aggregated state with tuned encoders, what to report)``."""
 
 Commit = Callable[["Round"], None]
 """Makes a round durable; what it committed is never lost."""
@@ -69,8 +71,14 @@ class Gathered:
     aggregated: State
     """After aggregation, before injection; of a skipped round that of the last one which wasn't."""
     memory: Memory
+    sent: Mapping[str, int]
+    """Bytes of the components that were broadcast, by registered site."""
+    seconds: float = field(compare=False)
+    """Spent on the round so far, by all processes that worked on it; waiting for sites to connect isn't counted."""
     skipped: bool = False
     """Too few updates passed the gate: they weren't averaged, and nothing will be injected."""
+    begun: Any = field(default=None, compare=False)
+    """How far an earlier process had come with the injection; what it is only who injects and recalls need know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,8 +137,10 @@ def federate(
     in_a_row = skipped_before
 
     def gather(number: int) -> Gathered:
+        arriving = exchange(number, state)  # sites elsewhere may have to be waited for first
+        began = time.perf_counter()
         updates, rejections = gate(
-            _arriving(exchange(number, state)), round=number, state=state, owned=owned, declared=declared, limits=limits
+            _reached(arriving), round=number, state=state, owned=owned, declared=declared, limits=limits
         )
         skipped = len(updates) < quorum
         came_to, remembered = (averaged, memory) if skipped else algorithm.aggregate(state, updates, memory)
@@ -139,6 +149,8 @@ def federate(
             rejections=rejections,
             aggregated=came_to,
             memory=remembered,
+            sent={site: state.slice(own).num_bytes for site, own in owned.items()},
+            seconds=time.perf_counter() - began,
             skipped=skipped,
         )
 
@@ -154,14 +166,18 @@ def federate(
             raise _without_quorum(number, gathered, quorum, in_a_row)
         averaged, memory = gathered.aggregated, gathered.memory
         injection: Mapping[str, object] = {}
+        injecting = time.perf_counter()
         if not gathered.skipped:
-            state, injection = inject(number, averaged)
-        finished = Round(**vars(gathered), number=number, state=state, injection=injection)
+            state, injection = inject(number, gathered)
+        seconds = gathered.seconds + time.perf_counter() - injecting
+        finished = Round(
+            **{**vars(gathered), "seconds": seconds, "begun": None}, number=number, state=state, injection=injection
+        )
         commit(finished)
         yield finished
 
 
-def _arriving(updates: Iterable[Update | Rejection]) -> Iterator[Update | Rejection]:
+def _reached(updates: Iterable[Update | Rejection]) -> Iterator[Update | Rejection]:
     for update in updates:
         reach("exchange.update")
         yield update

@@ -45,6 +45,13 @@ def test_measuring_changes_nothing():
     assert distance(before, after) == distance(before, after) == pytest.approx(12**0.5)
 
 
+def test_a_distance_is_that_of_all_pieces():
+    generator = torch.Generator().manual_seed(0)
+    before, after = ({"a.w": torch.randn(600_000, generator=generator)} for _ in range(2))
+    moved = after["a.w"].double() - before["a.w"].double()
+    assert distance(before, after) == pytest.approx(moved.norm().item())
+
+
 @pytest.mark.parametrize(("key", "value"), [("clip_factor", 0.9), ("site_share", 0.0), ("site_share", 1.1)])
 def test_bounds_that_make_no_sense_are_refused(key, value):
     with pytest.raises(FedkimError, match=key):

@@ -29,6 +29,13 @@ def test_about_an_origin_weights_that_do_not_sum_to_one_shrink_the_step_not_the_
     assert weighted_sum([ahead, ahead], [0.25, 0.25], origin=origin).tolist() == [102.0] * 5
 
 
+def test_about_an_origin_every_piece_starts_from_its_own_part_of_it():
+    generator = torch.Generator().manual_seed(0)
+    origin, *tensors = (torch.randn(2, 300_000, generator=generator) for _ in range(3))
+    expected = origin.double() + sum(w * (x.double() - origin.double()) for w, x in zip((0.2, 0.5), tensors))
+    torch.testing.assert_close(weighted_sum(tensors, [0.2, 0.5], origin=origin), expected.float())
+
+
 def test_nothing_that_is_given_is_changed():
     tensors = [torch.ones(4, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)]
     weighted_sum(tensors, [0.5, 0.5], origin=tensors[0])

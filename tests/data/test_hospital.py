@@ -4,6 +4,7 @@ import json
 import logging
 import stat
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from fedkim.cli.app import main
 from fedkim.data import hospital
 from fedkim.data.findings import Findings
-from fedkim.data.hospital.inputs import sample_files
+from fedkim.data.hospital.inputs import _quiet, sample_files
 from fedkim.data.hospital.rows import read_rows
 from fedkim.data.hospital.site_file import load_site_file
 from fedkim.data.hospital.table import read_table
@@ -20,6 +21,7 @@ from fedkim.errors import FedkimError
 from fedkim.modalities.image import read_image
 from fedkim.modalities.series import read_table as read_stay
 from fedkim.modalities.signal import read_record
+from fedkim.modalities.signal_files import STANDARD_LEADS
 from hospital_files import HEADER, PATIENT, SITE, edit, write_hospital, write_image, write_rows
 
 
@@ -287,6 +289,94 @@ def test_a_recipe_without_a_site_file_is_refused():
 
     with pytest.raises(FedkimError, match=r"\[data\] root, found nothing"):
         build_world(small("data.source=hospital"))
+
+
+# what is told ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_called_0_leaves_the_numbers_of_its_message_alone_and_is_not_named(site):
+    for number in range(4):
+        (site.parent / "ecg" / f"{PATIENT}-{number:02d}.csv").rename(site.parent / "ecg" / f"{number}.csv")
+        edit(site.parent / "patients.csv", f"ecg/{PATIENT}-{number:02d}.csv", f"ecg/{number}.csv")
+    edit(site, "sampling_rate = 100", "sampling_rate = 500")
+    lines = {str(finding).partition("; ")[0].partition(", found ")[2] for finding in hospital.check(site).errors}
+    assert lines == {"2.0 s, expected at least 10 s for a 10 s window at 0 s"}
+
+
+@pytest.mark.parametrize("name", ["0", "Kowalczyk.csv", "1.5.csv"])
+def test_no_message_holds_the_path_or_name_of_its_file_whatever_they_are(name):
+    path = Path("/data/films") / name
+    told = f"2.0 s at 10 s in {path} beside {path}.hea" + (f", {name}" if "Kowalczyk" in name else "")
+    cleaned = _quiet(FedkimError("x", found=told, expected=told), path, "an ECG", "E-ECG-FORMAT")
+    assert cleaned.found.startswith("2.0 s at 10 s in the file beside the file")
+    assert "/data" not in str(cleaned)
+    assert "Kowalczyk" not in str(cleaned)
+
+
+def test_a_patient_whose_film_is_listed_as_both_answers_is_refused(site):
+    table = site.parent / "patients.csv"
+    first = table.read_text().splitlines()[1]
+    table.write_text(table.read_text() + first.replace(",neg,", ",pos,") + "\n")
+    (error,) = hospital.check(site).errors
+    assert (error.code, error.field) == ("E-LABEL-CONFLICT", "data.labels.covid")
+    assert error.found == "1 input of a patient answered in two ways"
+    with pytest.raises(FedkimError, match="E-LABEL-CONFLICT"):
+        hospital.load_site(site)
+    edit(
+        table,
+        first.replace(",neg,", ",pos,"),
+        first.replace(",neg,", ",pos,").replace(",S0,", ",,").replace("films", "f"),
+    )
+    assert "E-LABEL-CONFLICT" not in codes(hospital.check(site))  # another film of the patient may show something else
+
+
+def test_rows_listed_twice_count_once_and_are_told(site, caplog):
+    table = site.parent / "patients.csv"
+    _, *lines = table.read_text().splitlines()
+    once = [sample.id for sample in hospital.load_site(site)]
+    table.write_text(table.read_text() + "\n".join(lines) + "\n")
+    told = codes(hospital.check(site))
+    assert told["W-ROW-TWICE"] == "12 rows that repeat another"
+    assert told["I-SITE"].startswith("12 rows of 12 patients")
+    assert [sample.id for sample in hospital.load_site(site)] == once
+    assert "W-ROW-TWICE" in caplog.text
+
+
+@pytest.mark.parametrize("again", ["patients.csv", "./patients.csv", "linked.csv"])
+def test_a_table_named_twice_is_refused_whatever_it_is_called(site, again):
+    (site.parent / "linked.csv").symlink_to("patients.csv")
+    edit(site, '["patients.csv"]', f'["patients.csv", "{again}"]')
+    assert codes(hospital.check(site)) == {"E-TABLE-TWICE": "a table named twice"}
+
+
+def test_a_folder_that_is_not_there_is_told_once(site):
+    edit(site, 'tables = ["patients.csv"]', 'tables = ["patients.csv"]\nfolder = "nope"')
+    assert [(finding.code, finding.field) for finding in hospital.check(site)] == [("E-FILE-MISSING", "data.folder")]
+
+
+def test_flat_leads_are_counted(tmp_path):
+    site = write_hospital(tmp_path, leads=STANDARD_LEADS)
+    assert "W-ECG-FLAT" not in codes(hospital.check(site))
+    for number, dead in ((0, 11), (1, 2)):
+        path = tmp_path / "ecg" / f"{PATIENT}-{number:02d}.csv"
+        header, *lines = path.read_text().splitlines()
+        path.write_text("\n".join([header, *(",".join([*line.split(",")[:-dead], *["0"] * dead]) for line in lines)]))
+    assert codes(hospital.check(site))["W-ECG-FLAT"] == "2 ECGs with flat leads, up to 11 of 12"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("sampling_rate = 100", "sampling_rate = nan", "data.ecg"),
+        ("sampling_rate = 100", "sampling_rate = 100\nstart = inf", "data.ecg"),
+        ("sampling_rate = 100", "sampling_rate = 100\nstart = nan", "data.ecg"),
+        ('leads = ["II", "I"]', 'leads = ["II", "ii"]', "data.ecg.leads"),
+    ],
+)
+def test_numbers_that_are_none_and_leads_named_twice_do_not_pass_the_site_file(site, old, new, field):
+    edit(site, old, new)
+    (error,) = hospital.check(site)
+    assert (error.code, error.field) == ("E-SITE-MEANING", field)
 
 
 # text ----------------------------------------------------------------------------------------------------------------

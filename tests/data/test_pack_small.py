@@ -164,7 +164,7 @@ def test_questions_of_the_two_text_sets_never_show_the_long_answer(written):
     assert sorted(sample.split for sample in questions)[-2:] == ["test", "test"]
     assert all("It works." not in sample.questions["pubmedqa"] for sample in questions)
     assert {sample.labels["pubmedqa"] for sample in questions} == {"yes", "no", "maybe"}
-    assert len(pack_questions.load(written)) == 7
+    assert len(pack_questions.read(written)) == 7
 
 
 def test_a_question_that_names_a_lead_is_asked_of_that_lead_alone(written):

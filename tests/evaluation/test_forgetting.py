@@ -3,6 +3,7 @@ import pytest
 
 from fedkim.data.sample import Dataset, Sample
 from fedkim.data.sources import pubmedqa
+from fedkim.evaluation import forgetting as module
 from fedkim.evaluation.forgetting import PUBMEDQA, _losses, forgetting
 from fedkim.injection.llms import load_llm
 from fedkim.run import run_recipe
@@ -44,11 +45,30 @@ def test_before_any_step_nothing_is_forgotten(injector):
     assert found["perplexity"]["tokens"] > 8 * 4
 
 
+def test_a_loss_is_below_one_and_a_harder_reading_above(injector, monkeypatch):
+    """Injected minus base, and injected over base: never the other way round."""
+    right = {True: [1, 1, 1, 1, 1, 1, 0, 0, 0], False: [1, 1, 1, 0, 0, 0, 0, 0, 0]}
+    monkeypatch.setattr(module, "_answers", lambda injector, samples, base, workers: np.array(right[base], dtype=float))
+
+    def losses(injector, samples, base, workers):
+        return np.array([len(module._tokens(injector, sample)) * np.log(2 if base else 3) for sample in samples])
+
+    monkeypatch.setattr(module, "_losses", losses)
+    found = forgetting(injector, ARTICLES, draws=100)
+    values = {
+        part: {name: entry["value"] for name, entry in figures.items() if isinstance(entry, dict)}
+        for part, figures in found.items()
+    }
+    assert values["pubmedqa"] == pytest.approx({"base": 2 / 3, "injected": 1 / 3, "difference": -1 / 3})
+    assert values["perplexity"] == pytest.approx({"base": 2.0, "injected": 3.0, "ratio": 1.5})
+    assert found["pubmedqa"]["difference"]["high"] <= 0 < 1 < found["perplexity"]["ratio"]["low"]
+
+
 def test_experts_that_say_something_else_show_in_both_figures(injector):
     before = injector.tensors()
     parameters = injector.parameters()["adapter"]
     for name, parameter in parameters.items():
-        if "lora_B" in name or name.endswith("B") or ".B" in name or "up" in name:
+        if "m3oe_B" in name:
             parameter.data.normal_(std=0.5)
     try:
         injector.know(PUBMEDQA)

@@ -209,7 +209,7 @@ def test_closed_and_open_questions_are_scored_apart():
     assert row["closed"]["metrics"]["accuracy"]["value"] == pytest.approx(2 / 3)
     assert row["closed"]["metrics"]["unparsable_rate"]["value"] == pytest.approx(1 / 3)
     assert row["closed"]["metrics"]["exact_match"]["value"] == pytest.approx(1 / 3)
-    assert row["open"] == {"n": 1, "metrics": row["open"]["metrics"]}
+    assert row["open"] == {"n": 1, "patients": 1, "metrics": row["open"]["metrics"]}
     assert row["open"]["metrics"]["exact_match"]["value"] == 1
 
 

@@ -3,12 +3,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hospital_for_tests import BRIGHT, COLOUR, FAST, SETTINGS, SICK, TASKS, hospital
+from hospital_for_tests import BRIGHT, COLOUR, FAST, LEFT, SETTINGS, SICK, TASKS, hospital
+from torch.nn import functional
 
 from fedkim.aggregation import fedprox
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor, predict_proba, train_site
+from fedkim.extraction.batches import Batch
 from fedkim.extraction.extractor import dropout
 from fedkim.parallel import ordered_map
 from fedkim.state import State
@@ -158,8 +160,54 @@ def test_a_stronger_leash_keeps_a_site_nearer_to_the_broadcast():
     assert strong < 0.7 * free
 
 
-def test_every_task_pulls_with_the_same_weight_however_many_samples_it_has():
-    """The mean over tasks of mean losses: a plain sum over samples would let the larger task outvote the smaller."""
+def test_every_task_pulls_with_the_same_weight():
+    """Two questions about the picture and one about the signal: neither the picture's tasks share one pull, nor do three pull thrice."""
+    tasks, data, trained = [BRIGHT, LEFT, FAST], hospital(8, kinds=("image", "signal")), {}
+
+    def watched(parameters, reference):
+        trained.update(parameters)
+        return torch.zeros(())
+
+    update = train(data, tasks=tasks, settings=replace(SETTINGS, gradient_clip=0.0), penalty=watched)
+    assert update.metrics["steps"] == 1  # of every sample
+    model = Extractor(tasks=tasks, shapes=data.shapes(), settings=SETTINGS).load(start(tasks))
+    losses = []
+    for task in tasks:
+        samples = data.labelled(task.name).samples
+        targets = torch.tensor([task.answers.index(sample.labels[task.name]) for sample in samples])
+        losses.append(functional.cross_entropy(model(Batch.of(samples, task.modalities), task.name), targets))
+    torch.stack(losses).mean().backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(trained[name].grad, parameter.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["image", "signal", "vitals", "labs"])
+def test_each_modality_is_augmented_if_the_recipe_says_so(kind):
+    tasks = [{"image": BRIGHT, "signal": FAST}.get(kind, SICK)]
+    given = {"dataset": hospital(6, kinds=(kind,)), "tasks": tasks, "state": start(tasks)}
+    plain, augmented = train(**given), train(**given, settings=replace(SETTINGS, augment=True))
+    assert plain.state.digest() != augmented.state.digest()
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_a_rare_answer_is_drawn_as_often_as_the_other_if_the_recipe_says_so(balanced):
+    """Three epochs over two samples of one answer and six of the other, at a rate so low that the losses are the broadcast's."""
+    rare = [sample for number, sample in enumerate(hospital(12, kinds=("image",))) if number % 2 or number < 4]
+    settings = replace(SETTINGS, balanced=balanced, local_epochs=3, learning_rate=1e-12)
+    update = train(Dataset(rare), tasks=[BRIGHT], settings=settings)
+    model = Extractor(tasks=[BRIGHT], shapes=DATA.shapes(), settings=SETTINGS).load(start([BRIGHT]))
+    losses = {"No": [], "Yes": []}
+    for score, sample in zip(predict_proba(model, Dataset(rare), BRIGHT), rare, strict=True):
+        answer = sample.labels["bright"]
+        losses[answer].append(-math.log(score[BRIGHT.answers.index(answer)]))
+    assert [len(losses[answer]) for answer in ("No", "Yes")] == [6, 2]
+    of_answers = [sum(values) / len(values) for values in losses.values()]
+    expected = sum(of_answers) / 2 if balanced else sum(losses["No"] + losses["Yes"]) / 8
+    assert update.metrics["loss.bright"] == pytest.approx(expected, rel=1e-4)
+    assert abs(of_answers[0] - of_answers[1]) > 0.01
+
+
+def test_a_rounds_loss_is_the_mean_over_tasks_of_the_mean_over_their_samples():
     few, many = hospital(2, kinds=("signal",)).samples, hospital(8, kinds=("image",)).samples
     update = train(Dataset(few + many), tasks=[BRIGHT, FAST])
     means = [update.metrics["loss.bright"], update.metrics["loss.fast"]]

@@ -182,6 +182,46 @@ def test_each_group_has_a_rate_of_its_own_and_the_alignment_the_adapters_unless_
     assert rates == pytest.approx(expected)
 
 
+def test_every_step_is_taken_at_the_schedules_rate():
+    _, trainer, _, _ = fitted(rounds=2, steps_per_round=4, warmup=0.0, learning_rate=4e-3)
+    (last,) = (group["lr"] for group in trainer.optimizer.adam.param_groups if group["group"] == "adapter")
+    assert last == pytest.approx(4e-3 / 7)  # the run's eighth step, one before the rate is 0
+
+
+@pytest.mark.parametrize(("most", "taken"), [(0.25, 0.25), (1e6, 3.0), (0.0, 3.0)])
+def test_a_gradient_longer_than_allowed_is_cut_to_that_length_over_all_groups(most, taken):
+    optimizer = make_trainer(make_injector(), gradient_clip=most).optimizer
+    numbers = sum(parameter.numel() for parameter in optimizer.parameters)
+    for parameter in optimizer.parameters:
+        parameter.grad = torch.full_like(parameter, 3.0 / math.sqrt(numbers))
+    lengths = []
+    optimizer.adam.step = lambda: lengths.append(
+        math.sqrt(sum(parameter.grad.square().sum().item() for parameter in optimizer.parameters))
+    )
+    optimizer.step(0)
+    assert lengths == [pytest.approx(taken, rel=1e-4)]
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_micro_batches_of_any_size_add_up_to_the_gradient_of_the_batch(micro_batch):
+    def gradients(size):
+        injector = make_injector()
+        trainer, seen = make_trainer(injector, batch_size=5, steps_per_round=1, micro_batch=size, seen=("bright",)), []
+        parameters = trainer.optimizer.parameters
+        trainer.optimizer.step = lambda number: seen.extend(
+            None if p.grad is None else p.grad.clone() for p in parameters
+        )
+        _, report = trainer.fit(encoders_of(injector), round=1)
+        return seen, report.losses
+
+    whole, losses = gradients(5)
+    parts, parts_losses = gradients(micro_batch)
+    assert parts_losses == pytest.approx(losses, abs=1e-5)
+    assert any(gradient is not None and gradient.norm() > 1e-3 for gradient in whole)
+    for together, summed in zip(whole, parts, strict=True):
+        torch.testing.assert_close(summed, together, atol=1e-6, rtol=1e-4)
+
+
 def test_a_loss_that_is_not_finite_ends_with_one_line():
     samples = list(PUBLIC)
     samples[0].inputs["image"][:] = float("nan")

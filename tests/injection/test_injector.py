@@ -47,6 +47,33 @@ def test_several_experts_have_a_router_whose_weights_sum_to_one_and_tell_tasks_a
     assert 0 < bright.entropy <= 1
 
 
+@pytest.mark.parametrize(
+    ("read", "tells_tasks", "tells_modalities"),
+    [("both", True, True), ("task", True, False), ("modality", False, True)],
+)
+def test_a_route_follows_from_what_the_router_reads_and_from_nothing_else(read, tells_tasks, tells_modalities):
+    injector = stir(make_injector(router_inputs=read), scale=0.3)
+    bright, grade = injector.route("bright"), injector.route("grade")  # two questions about a picture
+    assert (bright.weights != grade.weights) == (bright.distance(grade) > 1e-3) == tells_tasks
+    elsewhere = injector.route("bright", ("signal",))
+    assert (bright.weights != elsewhere.weights) == (bright.distance(elsewhere) > 1e-3) == tells_modalities
+
+
+@pytest.mark.parametrize(
+    ("scale", "alpha", "scaling"), [("paper", 6.0, 3.0), ("experts", 6.0, 9.0), ("paper", 0.0, 1.0)]
+)
+def test_experts_weigh_what_the_recipe_says(scale, alpha, scaling):
+    """s = alpha / rank, times the number of experts unless it is the paper's."""
+    plain, scaled = stir(make_injector(gate_scale="paper")), stir(make_injector(gate_scale=scale, alpha=alpha))
+    assert scaled.network.peft_config["default"].scaling == scaling
+    x, added = torch.ones(1, 1, plain.llm.hidden_size), []
+    for injector in (plain, scaled):
+        layer = next(module for module in injector.network.modules() if hasattr(module, "m3oe_B"))
+        with torch.no_grad(), injector.using("bright"):
+            added.append(layer(x) - layer.base_layer(x))
+    torch.testing.assert_close(added[1], scaling * added[0])
+
+
 def test_fresh_experts_leave_every_logit_of_the_base_model_as_it_was():
     plain, mixed = make_injector(experts=0), make_injector()
     with torch.no_grad():

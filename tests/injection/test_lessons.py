@@ -65,6 +65,24 @@ def test_without_mixup_a_row_keeps_its_features_and_a_teacher_its_answer(parts):
     assert (torch.stack(targets)[:, 1].diff() > 0).all()
 
 
+def test_the_public_mean_is_over_every_tasks_inputs_and_counts_each_once(parts):
+    _, injector, trainer = parts
+
+    def teacher(name, features):
+        return torch.zeros(len(features["image"]), 2).log_softmax(-1)
+
+    def mean(**pools):
+        return Lessons(injector, pools, teacher, mixup="rotated").means["image",]["image"]
+
+    whole = trainer.unlabelled["lung_opacity"]
+    alone = mean(lung_opacity=whole)
+    assert torch.equal(mean(lung_opacity=whole, pleural_effusion=whole), alone)  # bit for bit
+    first, last = whole[:5], whole[3:]
+    for pools in ({"lung_opacity": first, "pleural_effusion": last}, {"pleural_effusion": last, "lung_opacity": first}):
+        assert torch.allclose(mean(**pools), alone, atol=1e-6)
+    assert not torch.allclose(mean(lung_opacity=first), alone, atol=1e-6)
+
+
 @pytest.mark.parametrize(("how", "variance"), [("taught", 2 / 3), ("rotated", 1.0)])
 def test_rotated_mix_ups_vary_as_much_as_inputs_and_those_along_lines_less(parts, how, variance):
     _, injector, trainer = parts
@@ -103,7 +121,8 @@ def test_each_ingredient_changes_the_weights_and_none_by_default():
     assert digest("injection.mixup=never") == plain
     assert digest("injection.unlabelled=false") == plain
     assert digest("injection.mixup=always") != plain
-    assert digest(*taught, "injection.mixup=always") == digest(*taught)
-    assert digest(*taught, "injection.mixup=never") != digest(*taught)
-    assert digest(*taught, "injection.mixup=rotated") != digest(*taught)
+    usual = digest(*taught)
+    assert digest(*taught, "injection.mixup=always") == usual
+    assert digest(*taught, "injection.mixup=never") != usual
+    assert digest(*taught, "injection.mixup=rotated") != usual
     assert digest("injection.evidence=decoder") != plain

@@ -70,6 +70,20 @@ def test_a_hub_id_is_not_fetched_unless_allowed():
         load_llm("nobody/no-such-model")
 
 
+def test_a_hub_that_is_not_reached_is_no_setting_to_be_made(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        FedkimError, match=r"hub that couldn't be reached.*; check the network, or give a folder"
+    ) as caught:
+        load_llm("nobody/no-such-model", allow_download=True)
+    assert "allow_download" not in str(caught.value)
+
+
+def test_a_folder_that_fails_though_downloads_are_allowed_asks_for_no_setting(tmp_path):
+    with pytest.raises(FedkimError, match=r"check the path or id$"):
+        load_llm(str(tmp_path), allow_download=True)
+
+
 def test_a_local_folder_and_a_registered_record_load_the_same_weights(tmp_path):
     own = tmp_path / "own"
     llm = tiny()

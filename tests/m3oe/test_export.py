@@ -150,10 +150,10 @@ def test_a_bfloat16_base_is_merged_in_float32_and_restored_bit_for_bit():
     _, layer = next(model.base_model.layers())
     original = layer.base_layer.weight.clone()
     with model.using(some_route()):
-        delta = layer.get_delta_weight("default", layer.routes.gate(layer.routes.current(), "default"))
+        down, up = layer.factors("default", layer.routes.gate(layer.routes.current(), "default"))
     with model.merged(some_route()):
         assert layer.base_layer.weight.dtype == torch.bfloat16
-        assert torch.equal(layer.base_layer.weight, (original.float() + delta).to(torch.bfloat16))
+        assert torch.equal(layer.base_layer.weight, (original.float() + up @ down).to(torch.bfloat16))
     assert torch.equal(layer.base_layer.weight, original)
 
 

@@ -194,6 +194,16 @@ def test_dropout_keeps_the_expectation_of_the_layer(seeded):
     )
 
 
+def test_each_layer_has_dropout_masks_of_its_own():
+    layers = [module for module in adapted(lora_dropout=0.5).modules() if isinstance(module, M3OELinear)]
+    active = Active({}, seed=5)
+    masks = {tuple((active.dropout(torch.ones(64), 0.5, layer.seed)[0] != 0).tolist()) for layer in layers}
+    assert len(masks) == len(layers) > 4
+    first = active.dropout(torch.ones(64), 0.5, layers[0].seed)[0]
+    assert torch.equal(Active({}, seed=5).dropout(torch.ones(64), 0.5, layers[0].seed)[0], first)
+    assert not torch.equal(Active({}, seed=6).dropout(torch.ones(64), 0.5, layers[0].seed)[0], first)
+
+
 def test_a_bfloat16_base_keeps_float32_masters_and_computes_and_saves_in_bfloat16():
     base = tiny().to(torch.bfloat16)
     model = adapted(base)

@@ -56,7 +56,8 @@ def test_the_summary_repeats_every_target_with_its_verdict_and_counts_them(capsy
     report.summary()
     *lines, counts = capsys.readouterr().out.strip().splitlines()
     assert [line.split()[0] for line in lines] == ["targets", "cheap", "dear", "noisy"]
-    assert [verdict in line for verdict, line in zip(("meets", "falls short", "within noise"), lines[1:], strict=True)]
+    verdicts = ("meets", "falls short", "within noise")
+    assert all(verdict in line for verdict, line in zip(verdicts, lines[1:], strict=True))
     assert counts == "1 of 3 meet their target, 1 of 3 within noise, 1 of 3 fall short"
 
 

@@ -1,7 +1,10 @@
 """DICOM files of every kind as one canonical picture, or refused by a code before anything is decoded."""
 
+import struct
 import sys
 import tracemalloc
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -282,6 +285,8 @@ def test_several_frames_of_a_tiff_are_refused_until_one_is_declared(pixels, tmp_
     first, second = Image.fromarray(pixels), Image.fromarray(np.ascontiguousarray(pixels[::-1]))
     first.save(tmp_path / "x.tiff", save_all=True, append_images=[second, first])
     refused(tmp_path / "x.tiff", "E-IMG-FRAMES")
+    with pytest.raises(FedkimError, match=r"give a single frame, or declare it in a site file: data\.image\.frames ="):
+        image.read_image(tmp_path / "x.tiff")
     close(tmp_path / "x.tiff", image.prepare(np.ascontiguousarray(pixels[::-1]), 48), frames="middle")
 
 
@@ -290,6 +295,24 @@ def test_a_picture_of_more_than_64_megapixels_is_refused_before_it_is_decoded(tm
     monkeypatch.setattr(dicom, "MAX_PIXELS", 19_999)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
     refused(tmp_path / "x.png", "E-IMG-TOO-LARGE")
+
+
+def png_that_claims(path, width, height):
+    Image.new("L", (64, 64)).save(path)
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = path.read_bytes()
+    path.write_bytes(data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:])
+    return path
+
+
+@pytest.mark.parametrize(("side", "found"), [(8_100, "8100 × 8100"), (9_800, "9800 × 9800"), (60_000, "3,600,000,000")])
+def test_however_large_a_picture_claims_to_be_it_is_told_in_our_words_alone(side, found, tmp_path):
+    path = png_that_claims(tmp_path / "x.png", side, side)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(FedkimError, match=f"found {found} pixels, expected at most 64 million; shrink") as caught:
+            image.read_image(path)
+    assert caught.value.code == "E-IMG-TOO-LARGE"
 
 
 def test_other_formats_decoders_are_never_started(pixels, tmp_path):

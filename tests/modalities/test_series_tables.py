@@ -134,3 +134,30 @@ def test_a_frame_s_index_may_have_a_column_s_name(expected):
     table = long_table(hr=("bpm", 1), crea=("mg/dL", 1), urine=("mL", 1))
     for frame in (table.set_index("hour"), table.set_index("hour", drop=False), table.set_index("concept", drop=False)):
         assert same(series.read_table(frame), expected)
+
+
+@pytest.mark.parametrize("hour", [1.5, np.nan, np.inf, 1e300, "24", [24]])
+def test_a_window_that_ends_at_no_whole_hour_is_refused(hour, tmp_path):
+    for table in (WIDE, save(tmp_path, WIDE)):
+        with pytest.raises(FedkimError, match=r"until_hour, found .*, expected a whole number of hours"):
+            series.read_table(table, until_hour=hour)
+
+
+def test_whole_hours_are_whole_whatever_their_type(expected):
+    for hour in (24, 24.0, np.int64(24)):
+        assert same(series.read_table(WIDE, until_hour=hour), expected)
+
+
+@pytest.mark.parametrize("table", [WIDE, long_table(hr=("bpm", 1)), WIDE.assign(stay_id="7")])
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_table_of_a_header_alone_is_told_to_have_no_rows(table, name, tmp_path):
+    with pytest.raises(FedkimError, match="found no rows") as caught:
+        series.read_table(save(tmp_path, table.iloc[:0], name))
+    assert caught.value.code == "E-SERIES-EMPTY"
+
+
+def test_infinity_is_told_as_any_other_value_that_nobody_has(tmp_path):
+    for value in (-1.0, np.inf, -np.inf):
+        path = save(tmp_path, WIDE.assign(hr=[value, *WIDE["hr"][1:]]), f"{value}.csv")
+        (told,) = series.implausible(path, "vitals")
+        assert told.startswith("hr: 1 of 24 values outside")

@@ -162,3 +162,14 @@ def test_absent_and_broken_files_have_codes(tmp_path):
     (tmp_path / "latin.csv").write_bytes("Größe,II\n".encode("latin-1"))
     with pytest.raises(FedkimError, match="UnicodeDecodeError"):
         signal.read_record(tmp_path / "latin.csv")
+
+
+@pytest.mark.parametrize("setting", ["start_seconds", "sampling_rate"])
+@pytest.mark.parametrize("number", [np.inf, -np.inf, np.nan])
+def test_a_window_or_a_rate_that_is_no_number_is_refused(tmp_path, setting, number):
+    for path in (write_csv(tmp_path, LIMBS, "time,I,II", clock=True), write_wfdb(tmp_path, LIMBS, ("I", "II"))):
+        with pytest.raises(FedkimError, match="expected a finite number"):
+            signal.read_record(path, **{setting: number})
+        for beyond in (1e308, -1e308):
+            with pytest.raises(FedkimError, match=r"found 10\.0 s, expected at least"):
+                signal.read_record(path, start_seconds=beyond)

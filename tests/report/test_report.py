@@ -208,6 +208,11 @@ def test_privacy_and_purpose_are_told_word_for_word(page):
     assert "Not a medical device" in page
 
 
+def test_the_page_says_how_often_patients_were_redrawn():
+    assert "redraw whole patients 2,000 times" in render({"run_info": {"draws": 2000}})
+    assert "redraw whole patients many times" in render({})
+
+
 def test_what_a_recipe_says_is_shown_as_text_not_as_markup(page):
     assert "note = &#34;&lt;b&gt;&amp;&#34;" in page
 

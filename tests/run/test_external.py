@@ -71,6 +71,8 @@ def test_tasks_of_few_patients_and_small_wards_are_hidden(run, site):
     assert result["meta_info"]["suppressed"]["tasks"] == ["ecg_abnormal"]  # four patients
     assert "ecg_abnormal" not in result["metrics"]
     assert set(result["metrics"]["covid"]["sites"]["by_site"]) == {"ward-0", "ward-1"}  # twelve each
+    assert "patients_by_answer" not in json.dumps(result)
+    assert set(result["run_info"]["seconds_by_part"]) == {"data", "answers"}
 
 
 def test_a_split_column_decides_who_is_scored(run, tmp_path):
@@ -196,7 +198,7 @@ def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
         "ward-a": {"patients": 40, "samples": 50},
         "ward-b": {"patients": None, "samples": 12},
     }
-    assert kept["train_info"]["rounds"] == [{"round": 1, "sites": {"ward-b": {"loss": 0.5}}}]
+    assert kept["train_info"]["rounds"] == [{"round": 1, "sites": {"ward-b": {}}}]  # three patients' loss
     assert kept["meta_info"]["suppressed"] == {"smallest_cell": 10, "tasks": ["mortality"]}
     path = keep_result(tmp_path / "synthetic", RECIPE, result)
     assert json.loads(path.read_text())["metrics"].keys() == {"covid", "mortality"}

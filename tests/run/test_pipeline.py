@@ -1,18 +1,23 @@
 import json
 import threading
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 import fedkim
+from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
+from fedkim.evaluation.answers import score
+from fedkim.extraction import predict_proba
 from fedkim.progress import Silent
 from fedkim.run import federate, keep_result, pipeline, run_recipe
 from fedkim.run.predictions_file import read_predictions, write_predictions
-from fedkim.run.server import load_language_model
+from fedkim.run.server import load_language_model, make_injector
 from fedkim.run.world import build_world
 from fedkim.store import RunStore
+from fedkim.store.files import json_lines
 from small_recipe import small
 
 RECIPE = small("federation.rounds=2")
@@ -118,6 +123,37 @@ def test_the_blind_row_answers_everyone_alike(scored):
     folder, _ = scored
     for name in ("lung_opacity", "ecg_abnormal", "pleural_effusion"):
         assert len(set(read_predictions(folder / "predictions.json")[name]["blind"].scores)) == 1
+
+
+@pytest.fixture(scope="module")
+def world():
+    return build_world(RECIPE)
+
+
+def test_the_base_row_is_of_the_model_before_any_injection_which_sees_no_patient(scored, world):
+    folder, _ = scored
+    untaught = make_injector(world, load_language_model(RECIPE), blind=True)
+    for name in ("lung_opacity", "ecg_abnormal", "pleural_effusion"):
+        rows = read_predictions(folder / "predictions.json")[name]
+        base, blind = rows["base"].scores, rows["blind"].scores
+        asked = [sample for sample in world.data if sample.id == rows["base"].samples[0]]
+        assert len(base) > 1
+        np.testing.assert_allclose(base, score(untaught, name, asked)[0, -1], rtol=1e-5)
+        assert abs(base[0] - blind[0]) > 1e-4  # who was trained without the patient has learnt all the same
+
+
+def test_the_small_models_rows_are_of_the_last_aggregate_and_of_what_the_injection_made_of_it(scored, world):
+    folder, _ = scored
+    committed = RunStore(folder).latest()
+    after = committed.namespace("state")
+    states = {"small_before": after.updated(committed.namespace("aggregated")), "small_after": after}
+    assert len({state.digest() for state in states.values()}) == 2
+    for task in world.seen:
+        for name, state in states.items():
+            row = read_predictions(folder / "predictions.json")[task.name][name]
+            by_id = {sample.id: sample for sample in world.data}
+            samples = Dataset([by_id[sample] for sample in row.samples])
+            np.testing.assert_allclose(row.probabilities, predict_proba(world.extractor(state), samples, task))
 
 
 def test_predictions_come_back_from_disk_bit_for_bit(scored, tmp_path):
@@ -300,3 +336,37 @@ def test_the_report_shows_what_the_sites_hold_with_small_cells_hidden(scored, tm
     page = render(result)
     assert "What the sites hold: answers" in page
     assert page.count("<svg") > render({**result, "meta_info": {**result["meta_info"], "statistics": {}}}).count("<svg")
+
+
+def test_the_models_are_gone_before_the_blind_reference_brings_its_own(tmp_path, monkeypatch):
+    held, seen = [], []
+    make, train = pipeline.Rounds, pipeline._train_blind
+
+    def watched(*parts, **settings):
+        rounds = make(*parts, **settings)
+        held.extend(weakref.ref(part) for part in (rounds.injector, rounds.trainer))
+        return rounds
+
+    def blind(*given):
+        seen.extend(one() for one in held)
+        return train(*given)
+
+    monkeypatch.setattr(pipeline, "Rounds", watched)
+    monkeypatch.setattr(pipeline, "_train_blind", blind)
+    run_recipe(small("federation.rounds=1"), out=tmp_path / "run")
+    fedkim.load(tmp_path / "run").evaluate()
+    assert seen == [None] * 6  # two parts of the run, and again with those of the evaluation
+
+
+def test_a_round_is_told_once_it_is_committed(tmp_path, monkeypatch):
+    def full(*_):
+        raise FedkimError("run folder", found="no room")
+
+    recipe, folder = small("federation.rounds=1"), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(RunStore, "commit", full)
+        with pytest.raises(FedkimError, match="no room"):
+            list(federate(recipe, out=folder))
+    list(federate(recipe, out=folder))
+    told = [event["site"] for event in json_lines(folder / "events.jsonl") if event["event"] == "update"]
+    assert sorted(told) == sorted(set(told))

@@ -1,13 +1,16 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from fedkim.errors import FedkimError
 from fedkim.injection import LLM, LLMS, LanguageModel, load_llm
+from fedkim.modalities import MODALITIES, Modality
 from fedkim.run import check_recipe
 from fedkim.run.server import load_language_model, make_injector
 from fedkim.run.world import build_world
 from fedkim.state import component
+from fedkim.tasks import TASKS
 from small_recipe import small
 from tiny_models import FAMILIES, tiny
 from toy_server import make_injector as make_toy_injector
@@ -74,6 +77,24 @@ def test_the_printed_plan_names_every_part():
         assert f"{number:,}" in next(line for line in str(plan).splitlines() if f"  {name} " in line)
 
 
+def test_of_a_plug_ins_modality_the_plan_says_that_only_the_data_know(monkeypatch):
+    before = check_recipe(small('tasks.seen=["ecg_abnormal"]'))
+    spectrum = Modality(name="spectrum", description="A spectrum.", tokens=2, encoders={"linear": lambda *_: None})
+    monkeypatch.setitem(MODALITIES, "spectrum", spectrum)
+    both, alone = (
+        replace(TASKS["ecg_abnormal"], modalities=names) for names in (("signal", "spectrum"), ("spectrum",))
+    )
+    monkeypatch.setitem(TASKS, "ecg_abnormal", both)
+    plan = check_recipe(small('tasks.seen=["ecg_abnormal"]'))
+    assert plan.unknown == ("encoder.spectrum",)
+    assert plan.parameters["encoder.signal"] == before.parameters["encoder.signal"]
+    assert plan.parameters["alignment"] == 2 * before.parameters["alignment"]
+    monkeypatch.setitem(TASKS, "ecg_abnormal", alone)
+    plan = check_recipe(small('tasks.seen=["ecg_abnormal"]'))
+    assert plan.unknown == ("decoder.ecg_abnormal", "encoder.spectrum")
+    assert str(plan).count("known once data are read") == 2
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -84,6 +105,8 @@ def test_the_printed_plan_names_every_part():
         ('tasks.seen=["ecg_qa"]', "in both|a free-text task"),
         ('extraction.encoders={image = "cnnn"}', r"unknown encoder of image 'cnnn'"),
         ('m3oe.targets=["no_such_layer"]', r"unknown layer in \[m3oe\] targets: 'no_such_layer'"),
+        ("extraction.tokens={img = 4}", r"unknown modality in \[extraction\] tokens: 'img'; did you mean 'image'\?"),
+        ('extraction.encoders={signl = "cnn"}', r"unknown modality in \[extraction\] encoders: 'signl'; did you mean"),
         ('run.plugins=["no_such_plugin"]', r"plug-in 'no_such_plugin', found ModuleNotFoundError"),
     ],
 )
@@ -91,6 +114,59 @@ def test_names_that_nothing_bears_are_refused_before_anything_is_loaded(override
     with pytest.raises(FedkimError, match=message) as caught:
         check_recipe(small(override))
     assert "\n" not in str(caught.value)
+
+
+SHIFTED = 'federation.shifts={{ {} = ["{}"] }}'
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ([SHIFTED.format("site-9", "ecg-hum")], "unknown site in .*'site-9'; did you mean 'site-"),
+        ([SHIFTED.format("site-1", "ecg-hmm")], "unknown shift of 'site-1' .*'ecg-hmm'; did you mean 'ecg-hum'"),
+        ([SHIFTED.format("site-9", "ecg-hum"), "federation.trainers=centralised"], "unknown site"),
+        (["federation.algorithm=krum", "federation.sites=4"], "sites, found 4 in a round, expected at least 5"),
+        (
+            ["federation.algorithm=median", "federation.trainers=local"],
+            "sites, found 1 in a round, expected at least 3",
+        ),
+        (["data.image_patients=0", "data.signal_patients=0"], "image_patients, found 0"),
+        (["extraction.width=1"], "width, found 1, expected a multiple of 4, at least 8"),
+        (["extraction.width=10"], "width, found 10, expected a multiple of 4"),
+    ],
+)
+def test_the_check_refuses_what_a_run_would_refuse_whatever_its_data(overrides, message):
+    for refuse in (check_recipe, build_world):
+        with pytest.raises(FedkimError, match=message) as caught:
+            refuse(small(*overrides))
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("source", "key"), [("hospital", "root"), ("public", "roots")])
+def test_the_check_asks_where_the_data_lie(source, key):
+    for refuse in (check_recipe, build_world):
+        with pytest.raises(FedkimError, match=rf"\[data\] {key}, found no"):
+            refuse(small(f"data.source={source}"))
+
+
+def test_sites_that_only_the_data_name_are_left_to_the_run():
+    natural = ("federation.partition=natural", "federation.algorithm=krum", "federation.sites=2")
+    check_recipe(small(SHIFTED.format("ward-7", "ecg-hum"), *natural))
+    with pytest.raises(FedkimError, match="unknown shift of 'ward-7'"):
+        check_recipe(small(SHIFTED.format("ward-7", "ecg-hmm"), *natural))
+    check_recipe(small(SHIFTED.format("site-9", "ecg-hum"), "federation.trainers=public"))
+
+
+def test_the_narrowest_extractor_that_is_accepted_can_be_built():
+    seen = 'tasks.seen=["lung_opacity","ecg_abnormal","mortality"]'
+    for width in (8, 12):
+        assert check_recipe(small(seen, f"extraction.width={width}")).parameters["encoder.vitals"]
+
+
+def test_tokens_of_a_plug_ins_modality_are_no_mistake(monkeypatch):
+    spectrum = Modality(name="spectrum", description="A spectrum.", tokens=2, encoders={"linear": lambda *_: None})
+    monkeypatch.setitem(MODALITIES, "spectrum", spectrum)
+    assert check_recipe(small("extraction.tokens={spectrum = 4}"))
 
 
 def test_a_local_folder_is_planned_from_its_config_alone(tmp_path):

@@ -116,6 +116,11 @@ PICTURE = torch.zeros(1, 32, 32)
         ({"task": "lung_opacity", "image": PICTURE[:, :16]}, r"'image', found shape \(1, 16, 32\), expected \(1, 32, 32\)"),
         ({"task": "lung_opacity", "image": PICTURE / 0}, "'image', found NaN or infinity"),
         ({"task": "lung_opacity", "image": "no/such.png"}, "no/such.png"),
+        ({"task": "lung_opacity", "image": b"its bytes"}, "'image', found a bytes, expected the path of a file"),
+        ({"task": "ecg_abnormal", "signal": WINDOW.numpy()}, "'signal', found a ndarray, expected the path"),
+        ({"task": "lung_opacity", "image": PICTURE + 1e30}, "task 'lung_opacity', found a score that isn't finite"),
+        ({"task": "lung_opacity", "image": PICTURE, "question": "Hm?"}, "found a question, expected none"),
+        ({"task": ["lung_opacity"], "image": PICTURE}, "unknown task"),
     ],
 )  # fmt: skip
 def test_a_question_that_cant_be_answered_is_refused_in_one_line(run, asked, message):
@@ -134,6 +139,23 @@ def test_a_stopped_run_answers_with_a_warning(tmp_path, samples):
     answer = run.answer(task="lung_opacity", image=image)
     assert "the run stopped after round 1 of 4" in answer.warnings
     assert answer.threshold["source"] == "0.5, not tuned"
+
+
+def test_a_damaged_last_round_is_told_and_made_anew(tmp_path, samples):
+    recipe = small("federation.rounds=2", "evaluation.blind=false")
+    folder = tmp_path / "run"
+    whole = run_recipe(recipe, out=folder)
+    image = next(sample.inputs["image"] for sample in samples.values() if "image" in sample.inputs)
+    (folder / "rounds" / "round-0002.safetensors").write_bytes(b"")
+    run = Run(folder)
+    answer = run.answer(task="lung_opacity", image=image)
+    assert answer.threshold["source"] == "0.5, not tuned"  # the tuned one is of other weights
+    assert any("what came after round 1 of 2 is damaged" in warning for warning in answer.warnings)
+    with pytest.raises(FedkimError, match="found the last whole round is round 1 of 2, expected a finished run"):
+        run.export(task="lung_opacity", to=tmp_path / "export")
+    again = run_recipe(recipe, out=folder)
+    assert again["train_info"]["digest"] == whole["train_info"]["digest"]
+    assert not Run(folder).damaged
 
 
 def test_a_folder_without_a_run_or_a_round_is_named(tmp_path):
@@ -173,6 +195,8 @@ def test_a_stay_is_read_in_stated_units_alone_and_what_nobody_can_show_is_told(t
     path.write_text(f"hour,hr [beats/min],crea [µmol/L],fio2 [1],urine [mL]\n{rows}\n")
     from_file = run.answer(task="mortality", **given)
     assert not any("crea" in line for line in from_file.warnings)
+    silent = pandas.DataFrame({"hour": range(24), "hr": [float("nan")] * 24})
+    assert "nothing measured in vitals" in run.answer(task="mortality", **{**given, "vitals": silent}).warnings
 
     frame = pandas.read_csv(path)
     assert run.answer(task="mortality", **dict.fromkeys(groups, frame)).probabilities == from_file.probabilities
@@ -182,7 +206,7 @@ def test_a_stay_is_read_in_stated_units_alone_and_what_nobody_can_show_is_told(t
         (frame.rename(columns=str.upper).rename(columns={"HOUR": "hour"}), "none of the known columns"),
         (frame.assign(hour=frame["hour"] + 480), "no plausible measurement in the window"),
         (frame.assign(hour=0), "an hour twice"),
-        (frame.iloc[:0], "no plausible measurement"),
+        (frame.iloc[:0], "no rows"),
         (frame.drop(columns="urine [mL]"), "no column of 'outputs'"),
         ({"hr": 80}, "expected a file or a DataFrame"),
     ):

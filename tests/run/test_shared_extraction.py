@@ -23,6 +23,7 @@ def test_sharing_the_first_extraction_changes_no_bit_and_saves_the_work(tmp_path
     assert not (tmp_path / "extraction").exists()
     assert digests(small("federation.rounds=2", "run.share_extraction=true")) == alone
     (kept,) = (tmp_path / "extraction").glob("*.safetensors")
+    assert (tmp_path / "extraction").stat().st_mode & 0o077 == 0  # single sites' updates are nobody else's
     trained = []
     train = rounds_module.InProcess.__call__
 

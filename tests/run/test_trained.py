@@ -59,8 +59,16 @@ def test_a_list_that_was_cut_short_is_refused(tmp_path):
         refuse_trained(tmp_path, LEARNED, "test")
 
 
-def test_another_folder_takes_the_place_of_the_pack_or_of_the_one_public_set():
-    assert elsewhere(Data(source="pack", root="a"), "b").root == "b"
-    assert elsewhere(Data(source="public", roots={"rsna": "a"}), "b").roots == {"rsna": "b"}
+def test_another_folder_takes_the_place_of_the_pack_or_of_the_one_public_set(tmp_path):
+    there = str(tmp_path)
+    assert elsewhere(Data(source="pack", root="a"), there).root == there
+    assert elsewhere(Data(source="public", roots={"rsna": "a"}), there).roots == {"rsna": there}
     with pytest.raises(FedkimError, match="2 public sets"):
-        elsewhere(Data(source="public", roots={"rsna": "a", "covid": "b"}), "c")
+        elsewhere(Data(source="public", roots={"rsna": "a", "covid": "b"}), there)
+
+
+def test_a_folder_that_isnt_there_or_that_no_data_come_from_is_refused(tmp_path):
+    with pytest.raises(FedkimError, match=r"--data .*absent, found no such folder"):
+        elsewhere(Data(source="pack", root="a"), str(tmp_path / "absent"))
+    with pytest.raises(FedkimError, match=r"the run's data are drawn, not read; give a hospital's site\.toml"):
+        elsewhere(Data(source="phantom"), str(tmp_path))

@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import pytest
 import squares
+import torch
 
 from fedkim.data.registry import SOURCES
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
-from fedkim.run.server import load_language_model, make_injector, make_trainer
+from fedkim.run.server import load_language_model, make_injector, make_trainer, workers_of
 from fedkim.run.world import build_world, can_be_asked, samples_asked
 from small_recipe import small
 
@@ -157,6 +158,11 @@ def test_a_capped_selection_is_spread_over_the_split():
     twice = Dataset([*world.data, *(replace(sample, id=f"{sample.id}-again") for sample in world.data)])
     kept = samples_asked(twice, task, "test", patients=4)
     assert [sample.patient for sample in kept] == [sample.patient for sample in everyone[::3]] * 2  # all that they have
+
+
+@pytest.mark.parametrize(("device", "workers"), [("cpu", 3), ("cuda", 1)])
+def test_a_language_model_on_a_gpu_takes_one_batch_at_a_time(device, workers):
+    assert workers_of(small("run.workers=3"), torch.device(device)) == workers
 
 
 def test_a_site_by_itself_holds_what_it_holds_in_the_federation():

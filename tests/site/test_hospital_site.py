@@ -1,6 +1,7 @@
 """A hospital's own tables behind the network's ``site.toml``: one file, read by the loader and by the federation."""
 
 import json
+import re
 import sys
 from dataclasses import asdict, replace
 
@@ -132,6 +133,39 @@ def test_a_task_of_an_approved_plug_in_may_be_declared_and_an_unapproved_one_is_
     finally:
         TASKS.pop("ward_film", None)
         sys.modules.pop("ward_film_task", None)
+
+
+def test_more_bytes_than_the_policy_allows_stay_here(ward):
+    edit(ward, "min_cohort = 12", "min_cohort = 12\nmax_bytes = 1000")
+    site = load_participant(ward)
+    audit = AuditLog(site.audit)
+    answering = Answering(site, audit)
+    base = answering.shape
+    header, body = answering.answer(to_header(first_request(RECIPE, base)), base.to_bytes())
+    audit.close()
+    assert (header["status"], header["code"], body) == ("refused", "E-POLICY-BYTES", b"")
+    assert verify(site.audit).sent == 0
+    assert dry_run(site).refusal.code == "E-POLICY-BYTES"
+
+
+def test_a_round_asked_twice_is_trained_once_and_logged_twice(ward, monkeypatch):
+    """A reply may be lost on its way: the same bytes leave again, and the log says that they did."""
+    site, trained = load_participant(ward), []
+    train = Answering.train
+    monkeypatch.setattr(Answering, "train", lambda *given: trained.append(given) or train(*given))
+    audit = AuditLog(site.audit)
+    answering = Answering(site, audit)
+    request, base = first_request(RECIPE, answering.shape), answering.shape.to_bytes()
+    (first, sent), (second, again) = (
+        answering.answer(to_header(replace(request, nonce=nonce)), base) for nonce in ("0", "1")
+    )
+    audit.close()
+    assert len(trained) == 1
+    assert again == sent != b""
+    assert (first["nonce"], second["nonce"]) == ("0", "1")
+    assert {name for name in first if first[name] != second[name]} == {"nonce", "audit"}
+    found = verify(site.audit, head=second["audit"])
+    assert (found.entries, found.sent, found.bytes) == (2, 2, 2 * len(sent))
 
 
 def test_rows_of_another_split_stay_out(ward):
@@ -335,3 +369,22 @@ def test_a_site_takes_part_under_every_algorithm_of_its_coordinator(ward, algori
     edit(ward, RECIPE.digest(), recipe.digest())
     site = load_participant(ward)
     assert Answering(site, None).algorithm.name == algorithm
+
+
+def test_a_sites_penalty_holds_it_near_to_the_broadcast(ward):
+    """A leash that the coordinator's recipe names and no site wears would be FedAvg by another name."""
+
+    def drift(algorithm):
+        recipe = small(
+            'tasks.seen=["covid"]', "tasks.unseen=[]", f"federation.algorithm={algorithm}",
+            "federation.proximal_mu=100", "extraction.local_epochs=5",
+        )  # fmt: skip
+        (ward.parent / "recipe.toml").write_text(recipe.to_toml())
+        ward.write_text(re.sub('recipe_digest = "[^"]*"', f'recipe_digest = "{recipe.digest()}"', ward.read_text()))
+        answering = Answering(load_participant(ward), None)
+        base = answering.shape
+        header, body = answering.answer(to_header(first_request(recipe, base)), base.to_bytes())
+        assert header["status"] == "ok"
+        return sum((tensor - base[key]).square().sum().item() for key, tensor in State.from_bytes(body).items())
+
+    assert 0 < drift("fedprox") < 0.7 * drift("fedavg")

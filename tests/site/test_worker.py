@@ -40,7 +40,9 @@ class Echo:
 def worker(tmp_path):
     path = tmp_path / "worker"
     threading.Thread(target=serve, args=(Echo(), path), daemon=True).start()
+    ends = time.monotonic() + 30
     while not path.exists() or stat.S_IMODE(path.stat().st_mode) != 0o600:
+        assert time.monotonic() < ends, "no socket that its owner alone can open"
         time.sleep(0.01)
     return path
 
@@ -48,6 +50,16 @@ def worker(tmp_path):
 def test_only_the_owner_can_open_the_socket(worker):
     assert stat.S_ISSOCK(worker.stat().st_mode)
     assert stat.S_IMODE(worker.stat().st_mode) == 0o600
+
+
+def test_a_process_of_another_user_gets_no_answer(worker, monkeypatch):
+    """The socket's mode stops most of them; one that reaches it all the same is told nothing."""
+    own = os.getuid()
+    monkeypatch.setattr("fedkim.site.worker.os.getuid", lambda: own + 1)
+    with pytest.raises(OSError):  # noqa: PT011  closed, or reset, before a reply
+        ask(worker, {"a": 1}, b"abc", timeout=10)
+    monkeypatch.undo()
+    assert ask(worker, {"a": 1}, b"abc", timeout=10)[1] == b"cba"
 
 
 def test_a_question_is_answered(worker):

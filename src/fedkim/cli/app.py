@@ -55,9 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="fedkim: %(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # not the user's to heed
     again = "run the same command again to resume"
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         with interruptible():
             app(sys.argv[1:] if arguments is None else arguments, **_QUIET)
+            sys.stdout.flush()
     except FedkimError as error:
         return _fail(2, f"error: {error}")
     except CycloptsError as error:
@@ -67,10 +70,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Terminated:
         return _fail(143, f"terminated; {again}")
     except BrokenPipeError:  # whoever read our output has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return 141
+    except OSError as error:  # a disk that is full, a name that is too long
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _write_no_more()
+        return _fail(
+            2, f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or type(error).__name__}"
+        )
     return 0
+
+
+def _write_no_more() -> None:
+    """What is still buffered for standard output goes nowhere: writing it at the end of the process would fail again."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 _QUIET: dict[str, Any] = {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedkim.cli.options import AsJson
 from fedkim.errors import FedkimError, unknown
+from fedkim.report.wording import NOT_A_DEVICE
 
 if TYPE_CHECKING:
     from fedkim.run import Answer
@@ -23,7 +24,7 @@ def predict(
     start: float = 0.0,
     table: Path | None = None,
     stay: str | None = None,
-    until_hour: int | None = None,
+    until_hour: float | None = None,
     units: str | None = None,
     question: str | None = None,
     as_json: AsJson = False,
@@ -108,7 +109,7 @@ def _answer_json(task: str, answer: "Answer") -> str:
         "threshold": dict(answer.threshold),
         "route": answer.route.to_json(),
         "warnings": list(answer.warnings),
-        "notice": _NOTICE,
+        "notice": NOT_A_DEVICE,
     }
     return json.dumps(record, indent=1, ensure_ascii=False)
 
@@ -119,7 +120,4 @@ def _answer_text(task: str, answer: "Answer") -> str:
     if answer.threshold:
         lines.append(f"  threshold: {answer.threshold['value']:.3f} ({answer.threshold['source']})")
     lines += [f"  note: {warning}" for warning in answer.warnings]
-    return "\n".join([*lines, _NOTICE])
-
-
-_NOTICE = "Not a medical device: for research only, never for the care of a patient."
+    return "\n".join([*lines, NOT_A_DEVICE])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def demo(*, force: bool = False, out: Path | None = None, set_: Overrides = None) -> None:
-    """Run the whole of FEDKIM on synthetic patients with a real language model: about five minutes on two cores.
+    """Run FEDKIM with guidance (ours) on synthetic patients with a real language model: about five minutes on two cores.
 
     A second time it prints the stored table.
 
@@ -41,7 +41,7 @@ def run(
     """Run a recipe, or resume its run where it stopped.
 
     Args:
-        recipe: A TOML file, or the name of a recipe that comes along: demo, fast, paper, fedkim-plus, real-pack, hospital, smoke.
+        recipe: A TOML file, or the name of a recipe that comes along: demo, fast, paper, fedkim-plus, real-pack, hospital, federation, smoke.
         check: Only resolve everything and print parameters, memory and bytes per round; needs no weights.
         set_: Change a key of the recipe: --set table.key=value. May be repeated.
         out: The run's folder; runs/NAME if not given.
@@ -114,14 +114,18 @@ def evaluate(
     import fedkim
     from fedkim.progress import progress_on
 
+    opened = fedkim.load(run)
     with progress_on(sys.stderr) as progress:
-        result = fedkim.load(run).evaluate(data, reveal_test=reveal_test, progress=progress)
+        result = opened.evaluate(data, reveal_test=reveal_test, progress=progress)
     if as_json:
         print(json.dumps(result, indent=1))
     elif result.get("meta_info", {}).get("external"):
         _show_external(result)
     else:
-        _show(result, run)
+        total, scored = opened.recipe.federation.rounds, len(result["train_info"]["rounds"])
+        _show(result, run if data is None and scored == total else None)
+        if scored < total:
+            print(f"scores of round {scored} of {total}; no stored result is replaced by them")
 
 
 def report(run: Path, /, *, markdown: bool = False) -> None:
@@ -169,7 +173,7 @@ def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None
     store = RunStore(folder)
     same = store.recipe().digest() == recipe.digest() and same_folders(store.recipe(), recipe)
     result = store.result() if same else None
-    return result if result and result.get("run_info", {}).get("split") == split else None
+    return result if result and result["run_info"]["split"] == split and store.stands_for(result) else None
 
 
 def _keep(results: Path | None, recipe: "Recipe", result: dict[str, Any]) -> None:
@@ -189,11 +193,13 @@ def _show_external(result: dict[str, Any]) -> None:
         print(f"{task}: fewer than {hidden['smallest_cell']} patients, or one answer for all")
 
 
-def _show(result: dict[str, Any], folder: Path) -> None:
+def _show(result: dict[str, Any], folder: Path | None) -> None:
+    """A result, and where its report stands; a ``folder`` of None: nowhere."""
     from fedkim.evaluation.tables import render_table
 
     render_table(result, console())
     train = result.get("train_info", {})
     for digest in train.get("digests") or [train["digest"]] if train else []:
         print(f"digest of the final weights {digest}")
-    print(f"report {folder / 'report.html'}")
+    if folder:
+        print(f"report {folder / 'report.html'}")

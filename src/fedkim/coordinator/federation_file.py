@@ -39,6 +39,7 @@ from typing import Any
 from fedkim.data.site_names import SITE_NAME
 from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.engines.flower.messages import UPLOADS
+from fedkim.engines.flower.waiting import Waiting
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe, from_dict, import_plugins, load
@@ -49,22 +50,12 @@ TABLES = ("recipe", "llm", "public", "network", "tls", "sites")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
-    """The table ``[network]``."""
+class Network(Waiting):
+    """The table ``[network]``: where to listen, and how long to wait."""
 
     host: str = "127.0.0.1"
     """Where to listen; 0.0.0.0 for every interface."""
     port: int = 8000
-    quorum: int = 0
-    """Good answers that make a round; 0: all that take part."""
-    deadline: float = 3600.0
-    """Seconds that a round may take at the sites."""
-    grace: float = 300.0
-    """Seconds that the others have left once the quorum is there."""
-    start_wait: float = 600.0
-    """Seconds to wait for sites at the start."""
-    attempts: int = 3
-    """A round below the quorum is skipped and asked for again, so often in a row; then the run ends."""
     uploads: str = "float32"
     """bfloat16: sites send differences in half the bytes; other last bits than in-process."""
 
@@ -91,7 +82,7 @@ class Member:
     def declared(self, recipe: Recipe) -> dict[str, int]:
         """Most examples by component; its keys are the components that the site owns."""
         seen = [TASKS[name] for name in recipe.tasks.seen if name in self.tasks]
-        held = [task for task in seen if set(task.modalities) & set(self.modalities)]
+        held = [task for task in seen if set(task.inputs) & set(self.modalities)]
         names = {f"decoder.{task.name}" for task in held}
         names |= {f"encoder.{m}" for task in held for m in task.inputs if m in self.modalities}
         most = self.max_examples

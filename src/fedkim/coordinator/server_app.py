@@ -17,16 +17,17 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedkim.aggregation import Rejection
 from fedkim.coordinator.federation_file import FederationFile, load_federation_file, require_sites
-from fedkim.coordinator.standing import MANIFEST, lock_holder, write_standing
+from fedkim.coordinator.standing import MANIFEST, write_standing
 from fedkim.engines.flower.exchange import FlowerExchange
 from fedkim.engines.flower.roster import Registered
-from fedkim.engines.flower.waiting import Waiting
 from fedkim.errors import FedkimError
 from fedkim.federation import Exchange
 from fedkim.progress import Plain
 from fedkim.state import State, Update
+from fedkim.store import RunStore
 from fedkim.store.events import Events
 from fedkim.store.files import write_text
+from fedkim.store.lock import lock_holder
 
 app = ServerApp()
 
@@ -67,7 +68,6 @@ def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
     write_standing(file.state, "running", round=_round(file))
     events = Events(file.state / "network.jsonl")
     events.mend()
-    network = file.network
     exchange = FlowerExchange(
         grid,
         {
@@ -76,14 +76,8 @@ def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
         },
         run=run_name(file),
         recipe=file.recipe.digest(),
-        waiting=Waiting(
-            quorum=network.quorum,
-            deadline=network.deadline,
-            grace=network.grace,
-            start=network.start_wait,
-            attempts=network.attempts,
-        ),
-        uploads=network.uploads,
+        waiting=file.network,
+        uploads=file.network.uploads,
         participation=file.recipe.federation.participation,
         seed=file.recipe.run.seed,
         tell=events.append,
@@ -137,8 +131,7 @@ def run_name(file: FederationFile) -> str:
 
 
 def _round(file: FederationFile) -> int:
-    numbers = [int(path.stem.split("-")[1]) for path in (file.out / "rounds").glob("round-*.json")]
-    return max(numbers, default=0)
+    return max(RunStore(file.out).committed_rounds(), default=0)
 
 
 def _end_with(lock: Path, ended: threading.Event) -> None:

@@ -1,6 +1,5 @@
 """How a federation stands: a small file that the loop writes, and a lock that says it is alive; for the coordinator's account alone."""
 
-import contextlib
 import json
 import os
 import time
@@ -50,39 +49,3 @@ def require_access(folder: Path) -> None:
     if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
         remedy = "ask as the account that runs the coordinator: sites' updates lie there"
         raise FedkimError(f"folder {folder}", found="no permission to look into it", remedy=remedy)
-
-
-def lock_holder(lock: Path) -> int | None:
-    """The living process whose number stands in a lock file and that has the file open; looking takes no lock, so it is in
-    nobody's way. A number that is another process's by now isn't the holder's.
-    """
-    try:
-        process = int(lock.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return process if lives(process) and _has_open(process, lock) else None
-
-
-def _has_open(process: int, path: Path) -> bool:
-    """Whether a process has a file open; True where another user's process doesn't show."""
-    try:
-        own = path.stat()
-        for descriptor in Path(f"/proc/{process}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                other = descriptor.stat()
-                if (other.st_dev, other.st_ino) == (own.st_dev, own.st_ino):
-                    return True
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def lives(process: int) -> bool:
-    """Whether a process runs; one that ended and wasn't collected yet doesn't."""
-    try:
-        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] not in ("Z", "X")

@@ -13,8 +13,6 @@ from fedkim.coordinator.registering import register
 from fedkim.coordinator.standing import (
     MANIFEST,
     TERMINAL,
-    lives,
-    lock_holder,
     read_standing,
     require_access,
     write_standing,
@@ -30,7 +28,7 @@ from fedkim.engines.flower.processes import (
 from fedkim.errors import FedkimError
 from fedkim.site.address import joined_address
 from fedkim.store.files import make_private, write_text
-from fedkim.store.lock import Lock
+from fedkim.store.lock import Lock, lives, lock_holder
 
 CONNECTION = "coordinator"
 BEGINNING = 180.0

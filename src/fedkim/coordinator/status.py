@@ -1,14 +1,17 @@
 """One view of a run for every engine: state, rounds, sites, bytes; read from files alone, so it disturbs nobody."""
 
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fedkim.coordinator.federation_file import load_federation_file
-from fedkim.coordinator.standing import TERMINAL, lock_holder, read_standing, require_access
+from fedkim.coordinator.standing import TERMINAL, read_standing, require_access
 from fedkim.errors import FedkimError
+from fedkim.run.network import recall_declared
 from fedkim.store import RunStore
 from fedkim.store.files import json_lines
+from fedkim.store.lock import lock_holder
 
 
 def status_of(path: Path) -> dict[str, Any]:
@@ -32,13 +35,10 @@ def status_of(path: Path) -> dict[str, Any]:
         return {**found, "engine": "flower", "state": state, "reason": standing.get("reason", ""), "sites": sites}
     if not (path / "recipe.json").is_file():
         raise FedkimError(f"{path}", found="no run", expected="a run's folder or a federation.toml")
-    found = _run(path)
-    sites = {
-        name: {"rounds": len(rounds), "received": sum(entry["bytes"] for entry in rounds)}
-        for name, rounds in _updates(path / "events.jsonl").items()
-    }
-    state = "finished" if (path / "result.json").is_file() else "running" if _held(path) else "stopped"
-    return {**found, "engine": "in-process", "state": state, "reason": "", "sites": sites}
+    store = RunStore(path.resolve())
+    state = "finished" if (path / "result.json").is_file() else "running" if store.is_held() else "stopped"
+    engine = "flower" if recall_declared(path) else "in-process"
+    return {**_run(path), "engine": engine, "state": state, "reason": "", "sites": _given(store.history())}
 
 
 def status_text(found: dict[str, Any]) -> str:
@@ -56,8 +56,8 @@ def status_text(found: dict[str, Any]) -> str:
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    numbers = [int(path.stem.split("-")[1]) for path in (folder / "rounds").glob("round-*.json")]
-    return {"round": max(numbers, default=0), "rounds": RunStore(folder).recipe().federation.rounds}
+    store = RunStore(folder)
+    return {"round": max(store.committed_rounds(), default=0), "rounds": store.recipe().federation.rounds}
 
 
 def _nothing(rounds: int) -> dict[str, Any]:
@@ -83,13 +83,13 @@ def _sites(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     return sites
 
 
-def _updates(path: Path) -> dict[str, list[dict[str, Any]]]:
-    sites: dict[str, list[dict[str, Any]]] = {}
-    for event in json_lines(path):
-        if event["event"] == "update":
-            sites.setdefault(event["site"], []).append(event)
+def _given(history: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """By site, what it took part in by a run's history."""
+    sites: dict[str, dict[str, int]] = {}
+    for entry in history:
+        for name, given in entry["sites"].items():
+            site = sites.setdefault(name, {"rounds": 0, "sent": 0, "received": 0})
+            site["rounds"] += 1
+            site["sent"] += given["bytes_received"]
+            site["received"] += given["bytes_sent"]
     return sites
-
-
-def _held(folder: Path) -> bool:
-    return lock_holder(folder.resolve().parent / f".{folder.resolve().name}.lock") is not None

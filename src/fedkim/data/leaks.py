@@ -191,8 +191,8 @@ def find_leaks(records: Sequence[Record], same: Iterable[Twins], splits: Sequenc
         before, after = splits[pair.first], splits[pair.second]
         if before == after:
             continue
-        if _set(one) != _set(other):
-            code, where = "E-LEAK-SET", f" of another data set, {_set(one)}"
+        if one.data_set != other.data_set:
+            code, where = "E-LEAK-SET", f" of another data set, {one.data_set}"
         elif not set(one.labels) & set(other.labels):
             code, where = "E-LEAK-TASK", " for another task"
         else:
@@ -206,7 +206,3 @@ def find_leaks(records: Sequence[Record], same: Iterable[Twins], splits: Sequenc
             remedy="take them for one patient",
         )
     return findings
-
-
-def _set(record: Record) -> str:
-    return record.id.partition("/")[0]

@@ -47,6 +47,11 @@ class Record:
     groups: frozenset[str] = frozenset()
     strata: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def data_set(self) -> str:
+        """Name of the set that it is of: what stands before the slash of its id."""
+        return self.id.partition("/")[0]
+
     def sample(self, inputs: Mapping[str, Tensor], *, split: str, labels: Mapping[str, str]) -> Sample:
         """The record decoded: with these tensors, in this split, with those of its labels that may be seen there."""
         return Sample(

@@ -84,7 +84,7 @@ def register(
         who = person[record.patient]
         tasks[who] |= set(record.labels)
         closed = {t: a for t, a in record.labels.items() if t not in record.questions and t not in unseen_tasks}
-        answers[who] |= {f"{_set(record)} {task}={answer}" for task, answer in closed.items()}
+        answers[who] |= {f"{record.data_set} {task}={answer}" for task, answer in closed.items()}
     if secret is None:
         strata = {who: ",".join(sorted(given)) for who, given in answers.items()}
         dealt = assign_splits(tasks, seed=seed, unseen_tasks=unseen_tasks, strata=strata)
@@ -157,7 +157,3 @@ def _make_secret(path: Path, what: str) -> None:
     except OSError as error:
         remedy = "choose a folder you can write"
         raise FedkimError(what, found=f"can't be made ({type(error).__name__})", remedy=remedy) from None
-
-
-def _set(record: Record) -> str:
-    return record.id.partition("/")[0]

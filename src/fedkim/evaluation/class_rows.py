@@ -1,5 +1,6 @@
 """One method's scores on a task with a closed set of answers: areas, calibration, and decisions at a threshold."""
 
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ def class_row(p: Predictions, draws: int, seed: int) -> RowResult:
         "n": len(p),
         "patients": len(set(p.patients)),
         "counts": {answer: int((labels == k).sum()) for k, answer in enumerate(answers)},
+        "patients_by_answer": {answer: len(set(compress(p.patients, labels == k))) for k, answer in enumerate(answers)},
         "threshold": 0.5 if len(answers) == 2 else None,
         "metrics": values,
     }

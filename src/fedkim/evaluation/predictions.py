@@ -1,11 +1,15 @@
 """Predictions: what one method said about one task, beside the truth, ready to be scored."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from fedkim.errors import FedkimError
+
+PER_SAMPLE = ("samples", "patients", "truth", "generated", "sites", "groups", "templates", "folds")
+"""Columns of :class:`Predictions` with one value a sample; ``probabilities`` is the one that is a table."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +46,7 @@ class Predictions:
 
     def __post_init__(self) -> None:
         n = len(self.samples)
-        for name in ("patients", "truth", "sites", "groups", "templates", "folds", "generated"):
+        for name in PER_SAMPLE:
             column = getattr(self, name)
             required = name in ("patients", "truth") or (name == "generated" and self.answers is None)
             if column is None or (len(column) == 0 and n > 0):
@@ -102,24 +106,11 @@ class Predictions:
         """The samples where the mask ``keep`` (``[n]`` bool) holds, in order."""
         kept = np.flatnonzero(np.asarray(keep, dtype=bool))
 
-        def pick(column: tuple) -> tuple:
-            return tuple(column[i] for i in kept) if column else ()
+        def pick(column: tuple | None) -> tuple | None:
+            return tuple(column[i] for i in kept) if column else column
 
-        return Predictions(
-            task=self.task,
-            split=self.split,
-            samples=pick(self.samples),
-            patients=pick(self.patients),
-            truth=pick(self.truth),
-            answers=self.answers,
-            probabilities=None if self.probabilities is None else self.probabilities[kept],
-            generated=None if self.generated is None else pick(self.generated),
-            sites=pick(self.sites),
-            groups=pick(self.groups),
-            within=self.within,
-            templates=pick(self.templates),
-            folds=pick(self.folds),
-        )
+        columns: dict[str, Any] = {name: pick(getattr(self, name)) for name in PER_SAMPLE}
+        return replace(self, probabilities=None if self.probabilities is None else self.probabilities[kept], **columns)
 
     def primary(self) -> "Predictions":
         """The samples of the group ``within``, or all of them."""
@@ -147,26 +138,13 @@ def pool(parts: Iterable[tuple[str, Predictions]]) -> Predictions:
         if (part.task, part.answers, part.within, part.split) != (first.task, first.answers, first.within, first.split):
             raise FedkimError("pooling over folds", found=f"tasks {first.task!r} and {part.task!r} or splits mixed")
 
-    def chain(name: str) -> tuple:
+    def chain(name: str) -> tuple | None:
         columns = [getattr(part, name) for _, part in folds]
+        if columns[0] is None:
+            return None
         return tuple(item for column in columns for item in column) if all(columns) else ()
 
-    return Predictions(
-        task=first.task,
-        split=first.split,
-        samples=chain("samples"),
-        patients=chain("patients"),
-        truth=chain("truth"),
-        answers=first.answers,
-        probabilities=(
-            None
-            if first.probabilities is None
-            else np.concatenate([part.probabilities for _, part in folds if part.probabilities is not None])
-        ),
-        generated=None if first.generated is None else chain("generated"),
-        sites=chain("sites"),
-        groups=chain("groups"),
-        within=first.within,
-        templates=chain("templates"),
-        folds=tuple(name for name, part in folds for _ in part.samples),
-    )
+    columns: dict[str, Any] = {name: chain(name) for name in PER_SAMPLE}
+    columns["folds"] = tuple(name for name, part in folds for _ in part.samples)
+    tables = [part.probabilities for _, part in folds if part.probabilities is not None]
+    return replace(first, probabilities=np.concatenate(tables) if tables else None, **columns)

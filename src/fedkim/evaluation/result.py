@@ -25,6 +25,9 @@ class RowResult(TypedDict, total=False):
     patients: int
     counts: dict[str, int]
     """Classification: samples by true answer."""
+    patients_by_answer: dict[str, int]
+    """Classification: patients by true answer; one with several samples may have given several. Of a hospital's patients it is
+    never kept, nor in a matrix; results of earlier versions lack it."""
     threshold: float | None
     metrics: dict[str, ScoreResult]
     """auroc auprc ece accuracy balanced_accuracy precision recall f1 mcc (at 0.5) [auroc_within_folds], or
@@ -36,9 +39,9 @@ class RowResult(TypedDict, total=False):
     group: dict[str, Any]
     """The same scores inside the primary group (``Task.within``), with the group's ``name``."""
     closed: dict[str, Any]
-    """Text: yes/no questions, ``{"n", "metrics": {accuracy, exact_match, unparsable_rate}}``."""
+    """Text: yes/no questions, ``{"n", "patients", "metrics": {accuracy, exact_match, unparsable_rate}}``."""
     open: dict[str, Any]
-    """Text: all other questions, ``{"n", "metrics": {exact_match, token_f1}}``."""
+    """Text: all other questions, ``{"n", "patients", "metrics": {exact_match, token_f1}}``."""
 
 
 class TaskResult(TypedDict):

@@ -1,103 +1,180 @@
-"""Small cells out of a result: what describes fewer than ten patients may describe one."""
+"""Small cells out of a result: what describes fewer than ten patients may describe one.
 
-from collections.abc import Mapping
+What leaves is named here, key by key. Whatever else a result holds, or comes to hold one day, stays until somebody has thought
+about it and names it too.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from statistics import fmean
 from typing import Any
 
 from fedkim.data.smallest_cell import SMALLEST_CELL
+from fedkim.evaluation.metrics import THRESHOLD_METRICS
+
+Entry = Mapping[str, Any]
+
+# what leaves of a task
+_TASK = ("task", "seen", "kind", "split", "n", "patients", "primary_metric", "within", "proxy")
+_ROW = ("n", "patients", "counts", "threshold")
+_CELL = ("metric", "within", "n", "patients")
+_SCORE = ("value", "low", "high", "reason", "skipped_draws")
+METRICS = ("auroc", "auroc_within_folds", "auprc", "ece", *THRESHOLD_METRICS,
+           "exact_match", "token_f1", "bleu_1", "rouge_1", "meteor_no_synonyms", "empty_rate", "unparsable_rate")  # fmt: skip
+"""Names of the scores that leave."""
+
+# what leaves of a run
+_RUN = ("recipe", "method", "backbone", "config", "seed", "llm", "split", "test_revealed", "draws", "folds", "cell", "seconds",
+        "seconds_by_part", "processor_seconds", "peak_memory_bytes", "environment", "versions")  # fmt: skip
+_ROUND = ("round", "skipped", "seconds")
+_INJECTION = ("entropy", "seconds")
+_TRAFFIC = ("bytes_sent", "bytes_received", "digest")
+_ROUTES = ("experts", "router", "tasks", "modalities", "entropy", "total_variation", "usage", "collapsed", "indistinct",
+           "warnings", "nearest")  # fmt: skip
+_ABOUT = ("synthetic", "data", "network", "external", "created")
+_HELD = ("patients", "samples", "components")
+_STATISTICS = ("patients", "tasks", "modalities", "features")  # their own small cells are hidden (data.statistics)
 
 
-def suppressed(entry: Mapping[str, Any], smallest: int = SMALLEST_CELL) -> dict[str, Any] | None:
-    """A task's entry of a result without numbers from which a cell below ``smallest`` can be read off; None: nothing is left.
+def suppressed(entry: Entry) -> dict[str, Any] | None:
+    """A task's entry of a result without numbers from which a cell below the limit can be read off; None: nothing is left.
 
     A task goes whole where fewer patients, or fewer of the group inside which it is judged, answered it, or all with one answer; where
     the patients outside of that group are so few or of one answer too, for total less group gives them away.
     A site with fewer patients goes, and where only one would go the next smallest too, since the total gives it away; one whose
-    patients all gave one answer goes as well, and the others' scores have two places. Where an answer has fewer samples, its
+    patients all gave one answer goes as well, and the others' scores have two places. Where an answer has fewer patients, its
     count goes with everything that says how frequent it is: the other counts, accuracies, the majority row. What remains are
     AUROCs to two places: one in full is a whole number over the product of both answers' counts, so it would give the smaller one
-    away, as would the number of bootstrap draws that missed an answer.
+    away, as would the number of bootstrap draws that missed an answer. How many patients gave each answer is never told.
+    Question-blindness has two places as well, and goes where it is that of fewer inputs.
     """
-    rows = {name: dict(row) for name, row in entry["rows"].items()}
-    if any(_too_few(row, smallest) for row in rows.values()):
+    rows: Mapping[str, Entry] = entry["rows"]
+    if any(_too_few(row) for row in rows.values()):
         return None
-    kept = {**entry, "rows": {name: _parts(row, smallest) for name, row in rows.items()}}
-    kept["sites"] = _sites(entry.get("sites") or {}, smallest)
-    parts = [part for row in rows.values() for part in (row, row.get("group", {}))]
-    if any(count < smallest for part in parts for count in part.get("counts", {}).values()):
-        kept["rows"] = {name: _ranks_only(row) for name, row in kept["rows"].items() if not name.startswith("majority")}
-        kept["differences"] = {
-            name: _coarse(value) for name, value in kept["differences"].items() if not name.startswith("majority")
-        }
-    return kept
+    rare = any(
+        count < SMALLEST_CELL
+        for row in rows.values()
+        for part in (row, row.get("group", {}))
+        for count in _answers(part).values()
+    )
+    shown = {name for name in (*rows, *entry["differences"]) if not (rare and name.startswith("majority"))}
+    row_of, score_of = (_ranks_only, _coarse) if rare else (_row, _score)
+    return {
+        **_named(entry, _TASK),
+        "rows": {name: row_of(row) for name, row in rows.items() if name in shown},
+        "differences": {name: score_of(value) for name, value in entry["differences"].items() if name in shown},
+        "sites": _sites(entry.get("sites") or {}),
+        "blindness": _blindness(entry.get("blindness") or {}),
+    }
 
 
-def suppressed_result(result: Mapping[str, Any], smallest: int = SMALLEST_CELL) -> dict[str, Any]:
-    """A whole result without small cells: tasks of few patients go, and so does how many of what a site holds or trained on."""
+def suppressed_result(result: Entry) -> dict[str, Any]:
+    """A whole result without small cells; a second time it changes nothing.
+
+    Tasks that are hidden are hidden in the rounds too, whose curves and losses keep two places: nobody says here over how many
+    patients they are, and an area in full would. How many a site trained on goes; where it holds few patients, their number, loss
+    and time go as well. Bootstrap draws go.
+    """
     found = {
-        task: suppressed(entry, smallest)
+        task: suppressed(entry)
         for task, entry in result["metrics"].items()
-        if entry.get("patients", smallest) >= smallest
+        if entry.get("patients", SMALLEST_CELL) >= SMALLEST_CELL
     }
     metrics = {task: entry for task, entry in found.items() if entry is not None}
-    told = result["meta_info"]
-    sites = {
-        name: {key: None if isinstance(value, int) and value < smallest else value for key, value in held.items()}
-        for name, held in told.get("sites", {}).items()
+    told, training = result["meta_info"], result["train_info"]
+    few = {name for name, held in told.get("sites", {}).items() if _below(held.get("patients", SMALLEST_CELL))}
+    hidden = {*told.get("suppressed", {}).get("tasks", ()), *result["metrics"]} - set(metrics)
+    about = {
+        **_named(told, _ABOUT),
+        **_each(told, "sites", _holdings),
+        **_each(told, "statistics", lambda table: _named(table, _STATISTICS)),
+        "suppressed": {"smallest_cell": SMALLEST_CELL, "tasks": sorted(hidden)},
     }
-    told_rounds = result["train_info"]["rounds"]
-    training = {**result["train_info"], "rounds": [_without_counts(entry) for entry in told_rounds]}
-    hidden = sorted(set(result["metrics"]) - set(metrics))
-    about = {**told, "sites": sites, "suppressed": {"smallest_cell": smallest, "tasks": hidden}}
-    return {**result, "train_info": training, "metrics": metrics, "meta_info": about}
-
-
-def _without_counts(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A round without the examples behind each site's components: their differences are cells too."""
-    sites = {
-        name: {key: value for key, value in site.items() if key != "num_examples"}
-        for name, site in entry.get("sites", {}).items()
+    return {
+        "run_info": _named(result["run_info"], _RUN),
+        "train_info": {
+            **_named(training, ("digest", "digests")),
+            "rounds": [_round(entry, set(metrics), few) for entry in training["rounds"]],
+        },
+        "metrics": metrics,
+        **({"routes": _named(result["routes"], _ROUTES)} if "routes" in result else {}),
+        "meta_info": about,
     }
-    return {**entry, "sites": sites}
 
 
-def _too_few(row: Mapping[str, Any], smallest: int) -> bool:
+# a task -----------------------------------------------------------------------------------------------------------
+
+
+def _answers(part: Entry) -> Mapping[str, int]:
+    """Patients by answer; of a result that doesn't say so, samples."""
+    found: Mapping[str, int] = part.get("patients_by_answer") or part.get("counts", {})
+    return found
+
+
+def _too_few(row: Entry) -> bool:
     group = row.get("group") or row
     counts = group.get("counts", {}).values()
-    if group.get("patients", smallest) < smallest or (bool(counts) and max(counts) == sum(counts)):
+    if group.get("patients", SMALLEST_CELL) < SMALLEST_CELL or (bool(counts) and max(counts) == sum(counts)):
         return True
     if not row.get("group"):
         return False
-    patients = row.get("patients", 0) - group.get("patients", 0)
-    outside = [count - group.get("counts", {}).get(answer, 0) for answer, count in row.get("counts", {}).items()]
-    return 0 < patients < smallest or (sum(outside) > 0 and (max(outside) == sum(outside) or min(outside) < smallest))
+    samples = _less(row.get("counts", {}), group.get("counts", {}))
+    # somebody may have samples in the group and outside of it: at least so many patients are outside
+    patients = _less(_answers(row), _answers(group))
+    return 0 < row.get("patients", 0) - group.get("patients", 0) < SMALLEST_CELL or (
+        sum(samples) > 0 and (max(samples) == sum(samples) or min(patients) < SMALLEST_CELL)
+    )
 
 
-def _parts(row: Mapping[str, Any], smallest: int) -> dict[str, Any]:
-    """A free-text row without its closed and open questions where either are so few; together they are all."""
-    few = any(0 < row[part]["n"] < smallest for part in ("closed", "open") if part in row)
-    return {name: value for name, value in row.items() if not (few and name in ("closed", "open"))}
+def _less(total: Mapping[str, int], part: Mapping[str, int]) -> list[int]:
+    return [count - part.get(answer, 0) for answer, count in total.items()]
 
 
-def _ranks_only(row: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {name: row[name] for name in ("n", "patients", "threshold") if name in row}
+def _row(row: Entry) -> dict[str, Any]:
+    """A row, in full; a free-text one without its closed and open questions where either are of so few: together they are all."""
+    shown = _named(row, _ROW)
+    if "metrics" in row:
+        shown["metrics"] = _scores(row["metrics"])
+    if "primary" in row:
+        shown["primary"] = _score(row["primary"])
+    if "group" in row:
+        shown["group"] = {"name": row["group"]["name"], **_row(row["group"])}
+    if "tuned" in row:  # without the reason for none, which may be that nobody of development gave an answer
+        shown["tuned"] = _part(row["tuned"], ("threshold", "source"))
+    parts = [name for name in ("closed", "open") if name in row]
+    if not any(0 < row[name].get("patients", row[name]["n"]) < SMALLEST_CELL for name in parts):
+        shown |= {name: _part(row[name], ("n",)) for name in parts}
+    return shown
+
+
+def _part(part: Entry, names: Iterable[str]) -> dict[str, Any]:
+    return _named(part, names) | ({"metrics": _scores(part["metrics"])} if "metrics" in part else {})
+
+
+def _ranks_only(row: Entry) -> dict[str, Any]:
+    shown = _named(row, ("n", "patients", "threshold"))
     shown |= {"primary": _coarse(row["primary"])} if "primary" in row else {}
     shown["metrics"] = {name: _coarse(score) for name, score in row.get("metrics", {}).items() if name == "auroc"}
     return shown
 
 
-def _coarse(score: Mapping[str, Any]) -> dict[str, Any]:
+def _scores(named: Mapping[str, Entry]) -> dict[str, Any]:
+    return {name: _score(score) for name, score in named.items() if name in METRICS}
+
+
+def _score(score: Entry) -> dict[str, Any]:
+    return _named(score, (*_CELL, *_SCORE))
+
+
+def _coarse(score: Entry) -> dict[str, Any]:
     """A score to two places, without what says how many draws or samples it is of."""
-    return {
-        name: round(value, 2) if name in ("value", "low", "high") and value is not None else value
-        for name, value in score.items()
-        if name != "skipped_draws"
-    } | {"reason": ""}
+    places = {name: _two_places(score[name]) for name in ("value", "low", "high") if name in score}
+    return {**_named(score, _CELL), **places, "reason": ""}
 
 
-def _sites(sites: Mapping[str, Any], smallest: int) -> dict[str, Any]:
+def _sites(sites: Entry) -> dict[str, Any]:
     by_site = sites.get("by_site", {})
     order = sorted(by_site, key=lambda name: (by_site[name]["patients"], name))
-    small = [name for name in order if by_site[name]["patients"] < smallest]
+    small = [name for name in order if _below(by_site[name]["patients"])]
     if len(small) == 1:
         small = order[:2]
     kept = {
@@ -105,4 +182,80 @@ def _sites(sites: Mapping[str, Any], smallest: int) -> dict[str, Any]:
     }
     known = {name: entry["value"] for name, entry in kept.items()}
     lowest = min(known, key=lambda name: known[name]) if known else None
-    return {**sites, "by_site": kept, "worst": None if lowest is None else {"site": lowest, **kept[lowest]}}
+    worst = None if lowest is None else {"site": lowest, **kept[lowest]}
+    return {**_named(sites, ("metric",)), "by_site": kept, "worst": worst}
+
+
+def _blindness(table: Mapping[str, Entry]) -> dict[str, Any]:
+    return {
+        task: {
+            **_named(entry, ("n", "reason")),
+            **{name: _two_places(entry[name]) for name in ("pearson", "spearman") if name in entry},
+        }
+        for task, entry in table.items()
+        if not _below(entry["n"])
+    }
+
+
+# a run ------------------------------------------------------------------------------------------------------------
+
+
+def _round(entry: Entry, tasks: set[str], few: set[str]) -> dict[str, Any]:
+    """A round: curves of the tasks that are shown, and of each site no example count, for differences of those are cells too."""
+    curves = {
+        kind: {task: _two_places(value) for task, value in entry[kind].items() if task in tasks}
+        for kind in ("development", "development_small")
+        if kind in entry
+    }
+    shown = {**_named(entry, _ROUND), **curves}
+    if "sites" in entry:
+        shown["sites"] = {name: _contribution(site, name in few) for name, site in entry["sites"].items()}
+    shown |= _each(
+        entry, "rejected", lambda reason: reason.partition(" ")[0]
+    )  # its code alone: the rest may name a count
+    if "injection" in entry:
+        shown["injection"] = _injection(entry["injection"], tasks)
+    return shown
+
+
+def _contribution(site: Entry, few: bool) -> dict[str, Any]:
+    shown = _named(site, _TRAFFIC)
+    if not few:
+        shown |= _named(site, ("seconds",)) | ({"loss": _two_places(site["loss"])} if "loss" in site else {})
+    return shown
+
+
+def _injection(injection: Entry, tasks: set[str]) -> dict[str, Any]:
+    """The mean loss in the place of every step's, which is that of a handful of patients."""
+    shown = _named(injection, _INJECTION)
+    if losses := injection.get("loss"):
+        shown["loss"] = [_two_places(fmean(losses))]
+    if "tasks" in injection:
+        shown["tasks"] = {task: _two_places(loss) for task, loss in injection["tasks"].items() if task in tasks}
+    if "routes" in injection:
+        shown["routes"] = _named(injection["routes"], _ROUTES)
+    return shown
+
+
+def _holdings(held: Entry) -> dict[str, Any]:
+    return {name: None if _below(value) else value for name, value in _named(held, _HELD).items()}
+
+
+# throughout -------------------------------------------------------------------------------------------------------
+
+
+def _named(found: Entry, names: Iterable[str]) -> dict[str, Any]:
+    return {name: found[name] for name in names if name in found}
+
+
+def _each(found: Entry, key: str, shown: Callable[[Any], Any]) -> dict[str, Any]:
+    return {key: {name: shown(value) for name, value in found[key].items()}} if key in found else {}
+
+
+def _below(count: Any) -> bool:
+    """Whether a count is below the limit, or was already hidden because it is."""
+    return count is None or (isinstance(count, int) and count < SMALLEST_CELL)
+
+
+def _two_places(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -1,6 +1,7 @@
 """One method's scores on free text: by word, by phrase, and on the questions that ask for a yes or a no."""
 
 from collections.abc import Callable, Mapping
+from itertools import compress
 
 import numpy as np
 
@@ -48,6 +49,7 @@ def text_row(p: Predictions, draws: int, seed: int) -> RowResult:
         "metrics": {name: mean(column, everything) for name, column in columns.items()},
         "closed": {
             "n": int(closed.sum()),
+            "patients": len(set(compress(p.patients, closed))),
             "metrics": {
                 "accuracy": mean(right, closed),
                 "exact_match": mean(columns["exact_match"], closed),
@@ -56,6 +58,7 @@ def text_row(p: Predictions, draws: int, seed: int) -> RowResult:
         },
         "open": {
             "n": int((~closed).sum()),
+            "patients": len(set(compress(p.patients, ~closed))),
             "metrics": {name: mean(columns[name], ~closed) for name in ("exact_match", "token_f1")},
         },
     }

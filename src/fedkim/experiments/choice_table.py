@@ -1,9 +1,9 @@
 """What was chosen, among what, and whether the grid of rates cut the choice off."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from fedkim.experiments.choosing import read_choice
 from fedkim.experiments.methods import find_method, title_of
 from fedkim.experiments.table import DASH, Table
 
@@ -13,15 +13,19 @@ _SCALE, _TOKENS = "m3oe.alpha", "extraction.tokens."
 
 
 def choice_tables(folder: Path) -> list[Table]:
-    """A row per method of the choice in ``<folder>/chosen.json``; nothing before it was made."""
+    """A row per method of the choice in ``<folder>/chosen.json``; nothing before it was made.
+
+    Raises:
+        FedkimError: the file is damaged.
+    """
     path = folder / "chosen.json"
     if not path.exists():
         return []
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_choice(path)
     configurations = record["configurations"]
     rows = []
-    for method, scores in record["scores"].items():
-        chosen = record["chosen"][method]
+    for method, chosen in record["chosen"].items():
+        scores = record["scores"].get(method, {})
         shown = [
             f"{100 * scores[number]:.1f}{' (chosen)' if int(number) == chosen else ''}" if number in scores else DASH
             for number in map(str, range(len(configurations)))

@@ -1,6 +1,7 @@
 """Choosing settings: every method among the same configurations, by seen tasks on development patients of other seeds."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -51,12 +52,7 @@ def read_chosen(matrix: Matrix, results: Path) -> dict[str, int]:
     if matrix.smoke or not matrix.configurations:
         return {}
     path = results / matrix.name / "chosen.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise FedkimError(
-            f"chosen settings {path}", found="none yet", remedy="choose first: --choose, with the same --results"
-        ) from None
+    record = read_choice(path)
     if record["configurations"] != [list(one) for one in matrix.configurations]:
         raise FedkimError(
             f"chosen settings {path}", found="other configurations than the matrix has", remedy="choose again: --choose"
@@ -65,7 +61,41 @@ def read_chosen(matrix: Matrix, results: Path) -> dict[str, int]:
     if lacking:
         found = f"no choice for {', '.join(sorted(lacking))}"
         raise FedkimError(f"chosen settings {path}", found=found, remedy="add it to [choice] methods and choose again")
-    return {method: int(number) for method, number in record["chosen"].items()}
+    return dict(record["chosen"])
+
+
+def read_choice(path: Path) -> dict[str, Any]:
+    """A choice as :func:`write_chosen` wrote it.
+
+    Raises:
+        FedkimError: nothing has been chosen yet, or the file is damaged.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        _check(record)
+    except FileNotFoundError:
+        raise FedkimError(
+            f"chosen settings {path}", found="none yet", remedy="choose first: --choose, with the same --results"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        found, remedy = "no choice that can be read", "restore it, or choose again: --choose"
+        raise FedkimError(f"chosen settings {path}", found=found, remedy=remedy) from None
+    return dict(record)
+
+
+def _check(record: Mapping[str, Any]) -> None:
+    """Raise ValueError, or what Python raises by itself, where a choice isn't whole."""
+    numbers = range(len(record["configurations"]))
+    for setting in (setting for one in record["configurations"] for setting in one):
+        name, _, value = setting.partition("=")
+        if not name or not value:
+            raise ValueError
+    for method, number in record["chosen"].items():
+        scores = record["scores"].get(method, {})
+        if type(number) is not int or number not in numbers:
+            raise ValueError
+        if not all(int(one) in numbers and type(score) in (int, float) for one, score in scores.items()):
+            raise ValueError
 
 
 def seen_score(record: dict[str, Any]) -> float:

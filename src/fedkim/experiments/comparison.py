@@ -38,6 +38,8 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
     scores = read_scores(results)
     decided = decide(scores)
     tables, figures = tables_of(results, scores, decided), all_figures(scores, decided)
+    if out.exists() and not out.is_dir():
+        raise FedkimError(f"--out {out}", found="a file", expected="a folder")
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name, text in (
@@ -108,8 +110,9 @@ def _with_blocks(document: Path, scores: Scores, tables: str) -> str:
     """The document with the content of its blocks replaced."""
     try:
         text = document.read_text(encoding="utf-8")
-    except OSError as error:
-        raise FedkimError(f"document {document}", found=error.strerror or "unreadable") from None
+    except (OSError, UnicodeDecodeError) as error:
+        found = getattr(error, "strerror", None) or "no text in UTF-8"
+        raise FedkimError(f"document {document}", found=found, expected="a Markdown file with blocks") from None
     short = f"{scores.name}:summary"
     if has_short := f"<!-- results:{short} -->" in text:
         before, _, after = block(text, short)

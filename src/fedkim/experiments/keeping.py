@@ -6,7 +6,7 @@
     results/paper-matrix/fedkim--fedavg--seed10.predictions.parquet   synthetic runs alone, and not those of the choice
 
 Of real patients only aggregates are kept, and the bootstrap draws of the primary scores, from which differences between
-methods have their intervals.
+methods have their intervals; of a hospital's own no draws either, and nothing that describes fewer than ten.
 """
 
 import json
@@ -21,6 +21,7 @@ from fedkim.evaluation.blindness import question_blindness
 from fedkim.evaluation.predictions import Predictions
 from fedkim.evaluation.scoring import primary_draws, score_at, score_rows
 from fedkim.evaluation.statistics import MIN_PATIENTS
+from fedkim.evaluation.suppression import suppressed_result
 from fedkim.experiments.matrix import Cell, result_file
 from fedkim.experiments.predictions_table import quantised, read_table, write_table
 from fedkim.recipe import Recipe
@@ -52,6 +53,9 @@ def keep_cell(
 
     ``chosen`` is the configuration that the choice gave it, ``trained_in`` names the cell whose training was this one's too.
     """
+    hospital = recipe.data.source == "hospital"
+    if hospital:  # first of all: what is slimmed away below says how many patients a score is of
+        result = suppressed_result(result)
     rows = read_predictions(run / "predictions.json")
     about = {**cell_record(cell), "chosen": chosen, "trained_in": trained_in}
     record = {**result, "run_info": {**result["run_info"], "cell": about}}
@@ -66,9 +70,11 @@ def keep_cell(
             write_table(path.with_name(cell.name + SUFFIX), rows)
     else:
         record["metrics"] = {task: slim(entry) for task, entry in record["metrics"].items()}
-        record["draws"] = {
-            task: {name: _drawn(row, recipe.run.seed) for name, row in named.items()} for task, named in rows.items()
-        }
+        if not hospital:
+            record["draws"] = {
+                task: {name: _drawn(row, recipe.run.seed) for name, row in named.items()}
+                for task, named in rows.items()
+            }
     record["train_info"] = _slim_training(record["train_info"])
     record["meta_info"] = _slim_meta(record["meta_info"])
     if cell.configuration is not None:
@@ -199,7 +205,10 @@ def _slim_training(train: Mapping[str, Any]) -> dict[str, Any]:
         injection = {key: value for key, value in entry["injection"].items() if key not in ("loss", "routes")}
         if losses := entry["injection"].get("loss"):
             injection["loss"] = [round(float(np.mean(losses)), 5)]
-        sites = {name: {key: site[key] for key in _OF_A_SITE} for name, site in entry["sites"].items()}
+        sites = {
+            name: {key: site[key] for key in _OF_A_SITE if key in site}  # of a ward of few patients no loss
+            for name, site in entry["sites"].items()
+        }
         rounds.append({**entry, "sites": sites, "injection": injection})
     return {**train, "rounds": rounds}
 

@@ -51,7 +51,7 @@ class Injector:
         blind: bool = False,
         evidence: Evidence | None = None,
     ):
-        self.llm, self.tasks, self.blind = llm, dict(tasks), blind
+        self.llm, self.blind = llm, blind
         self.tokens = Tokens(llm)
         self.encoders = nn.ModuleDict({} if blind else dict(encoders)).to(llm.device)
         norm = llm.embedding_norm()
@@ -66,9 +66,10 @@ class Injector:
         self.network: Any = llm.model
         if settings.experts:
             self.network = _adapted(llm.model, settings, seed)
-        self._descriptions = {
-            name: (llm.embed(task.description), llm.embed(describe(task.modalities))) for name, task in tasks.items()
-        }
+        self.tasks: dict[str, Task] = {}
+        self._descriptions: dict[str, tuple[Tensor, Tensor]] = {}
+        for task in tasks.values():
+            self.know(task)
 
     def know(self, task: Task) -> None:
         """Make a further task askable: its route follows from its descriptions, and nothing is learned."""

@@ -42,16 +42,13 @@ class Lessons:
         self.centres: dict[str, Tensor] = {}
         """By task: its answers' mean log-probabilities over the public inputs, so that rare answers count as much as frequent ones."""
         self.means: dict[tuple[str, ...], dict[str, Tensor]] = {}
-        """By modalities: the mean features ``[1, k, W]`` of the public inputs."""
+        """By modalities: the mean features ``[1, k, W]`` of the public inputs that any of their tasks is taught on."""
         if teacher is None:
             return
-        for name, pool in pools.items():
-            features = encode_pool(injector, name, pool)
-            with torch.no_grad():
-                self.centres[name] = teacher(name, features).mean(0)
-            self.means[tuple(features)] = {
-                modality: tokens.mean(0, keepdim=True) for modality, tokens in features.items()
-            }
+        encoded = {name: encode_pool(injector, name, pool) for name, pool in pools.items()}
+        with torch.no_grad():
+            self.centres = {name: teacher(name, features).mean(0) for name, features in encoded.items()}
+        self.means = _means(pools, encoded)
 
     def give(
         self,
@@ -118,6 +115,22 @@ class Lessons:
             target[self.answers[task].index(samples[partner[row]].labels[task])] += 1 - share[row]
             targets.append(target)
         return targets
+
+
+def _means(pools: Pools, encoded: Mapping[str, Mapping[str, Tensor]]) -> dict[tuple[str, ...], dict[str, Tensor]]:
+    """Mean features ``[1, k, W]`` by modalities; an input counts once, however many of the tasks that read it have it in their pool."""
+    counted: dict[tuple[str, ...], set[str]] = {}
+    parts: dict[tuple[str, ...], dict[str, list[Tensor]]] = {}
+    for name, features in encoded.items():
+        known = counted.setdefault(tuple(features), set())
+        new = [row for row, sample in enumerate(pools[name]) if sample.id not in known]
+        known.update(sample.id for sample in pools[name])
+        for modality, tokens in features.items():
+            parts.setdefault(tuple(features), {}).setdefault(modality, []).append(tokens[new])
+    return {
+        modalities: {modality: torch.cat(rows).mean(0, keepdim=True) for modality, rows in found.items()}
+        for modalities, found in parts.items()
+    }
 
 
 def _mixed(one: Tensor, other: Tensor, mean: Tensor, first: Tensor, second: Tensor) -> Tensor:

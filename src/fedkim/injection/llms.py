@@ -62,12 +62,7 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
     except FedkimError:
         raise
     except Exception as error:  # a folder can be odd in more ways than its readers have errors of their own for
-        raise FedkimError(
-            f"language model {name!r}",
-            found=f"nothing that loads ({type(error).__name__})",
-            expected="a folder in the Hugging Face layout with safetensors and tokenizer, or a hub id",
-            remedy="check the path, or set llm.allow_download = true to fetch it from the hub",
-        ) from None
+        raise _unloaded(name, error, allow_download) from None
     model.requires_grad_(False).eval()
     if where.type == "cpu" and model.dtype == torch.bfloat16:
         use_float32_attention(model)
@@ -151,6 +146,22 @@ class quiet_transformers:  # noqa: N801 - reads as a statement
         logging.set_verbosity(self._verbosity)
         if self._enabled:
             logging.enable_progress_bar()
+
+
+def _unloaded(name: str, error: Exception, allow_download: bool) -> FedkimError:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    found, remedy = f"nothing that loads ({type(error).__name__})", "check the path or id"
+    if not allow_download:
+        remedy += ", or set llm.allow_download = true to fetch it from the hub"
+    elif isinstance(error.__cause__, LocalEntryNotFoundError):
+        found, remedy = "no copy of it here, and a hub that couldn't be reached", "check the network, or give a folder"
+    return FedkimError(
+        f"language model {name!r}",
+        found=found,
+        expected="a folder in the Hugging Face layout with safetensors and tokenizer, or a hub id",
+        remedy=remedy,
+    )
 
 
 def _source(name: str, allow_download: bool) -> Path | str:

@@ -6,7 +6,7 @@ figures show that there is no mixture left.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -44,10 +44,6 @@ class RouterHealth:
     """Whether the router hardly tells one task from another."""
     warnings: tuple[str, ...]
     """The last two in words."""
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain record for logs and reports."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 def router_health(routes: Sequence[Route]) -> RouterHealth:

@@ -89,11 +89,6 @@ class M3OELayer(BaseTunerLayer):
             raise FedkimError(f"the adapter {adapter!r} of layer {self.key} is not finite", remedy="train it again")
         return down, up
 
-    def get_delta_weight(self, adapter: str, gate: Gate) -> Tensor:
-        """ΔW(α) = (B ∘ g) A, [out, in] in float32."""
-        down, up = self.factors(adapter, gate)
-        return up @ down
-
     def fold(self, gates: dict[str, Gate]) -> None:
         """Replace the base weight by W + Σ ΔW(α), computed in float32; the original tensor is kept aside untouched."""
         weight = self._plain_weight()

@@ -7,8 +7,11 @@ counts. Errors carry a code: ``E-IMG-MISSING`` · ``E-IMG-FORMAT`` · ``E-IMG-UN
 
 import io
 import os
+import re
 import stat
 import struct
+import threading
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +24,7 @@ from fedkim.modalities import dicom
 FORMATS = ("PNG", "JPEG", "TIFF")
 """What Pillow may decode here; DICOM comes beside."""
 _PHOTOMETRIC = 262
+_OPENING = threading.Lock()
 _BUFFER = 1 << 18  # a small picture in one read
 _SHARES = [float(value) for value in np.arange(256) / np.float32(255)]
 
@@ -60,11 +64,10 @@ def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
     """The grey picture, in Pillow's mode F, in an open PNG, JPEG or TIFF file; no other format's decoder is ever started."""
     try:
         file.seek(0)
-        with Image.open(file, formats=FORMATS) as picture:
+        with _opened(file) as picture:
             width, height = picture.size
             if width * height > dicom.MAX_PIXELS:
-                found, expected = f"{width} × {height} pixels", f"at most {dicom.MAX_PIXELS // 10**6} million"
-                raise FedkimError(what, found=found, expected=expected, code="E-IMG-TOO-LARGE")
+                raise _too_large(what, f"{width} × {height} pixels")
             num = getattr(picture, "n_frames", 1)
             if num > 1:
                 picture.seek(_frame(num, frames, what))
@@ -73,6 +76,10 @@ def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
                 dark_is_high = picture.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
                 return _turned(_grey(picture), picture.mode) if dark_is_high else _grey(picture)
             return _grey(_upright(picture))
+    except Image.DecompressionBombError as error:
+        number = re.search(r"\d+", str(error))  # Pillow, which doesn't tell width and height of so many
+        found = f"{int(number[0]):,} pixels" if number else "too many pixels"
+        raise _too_large(what, found) from None
     except UnidentifiedImageError:
         expected, remedy = "PNG, JPEG, TIFF or DICOM", "convert the file"
         raise FedkimError(
@@ -84,9 +91,20 @@ def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
         raise _unreadable(what, error) from None
 
 
+def _opened(file: BinaryIO) -> Image.Image:
+    with _OPENING, warnings.catch_warnings():  # of a size that is judged here; whose filters all threads share
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(file, formats=FORMATS)
+
+
+def _too_large(what: str, found: str) -> FedkimError:
+    expected, remedy = f"at most {dicom.MAX_PIXELS // 10**6} million", "shrink the picture"
+    return FedkimError(what, found=found, expected=expected, remedy=remedy, code="E-IMG-TOO-LARGE")
+
+
 def _frame(num: int, frames: str, what: str) -> int:
     if not frames:
-        remedy = 'declare frames = "first" or "middle", or give single frames'
+        remedy = 'give a single frame, or declare it in a site file: data.image.frames = "first" or "middle"'
         raise FedkimError(what, found=f"{num} frames", expected="one", remedy=remedy, code="E-IMG-FRAMES")
     if frames not in dicom.FRAMES:
         raise unknown("choice of frames", frames, dicom.FRAMES)

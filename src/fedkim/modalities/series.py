@@ -31,7 +31,7 @@ HOURS = 24
 def read_table(
     table: "str | Path | pandas.DataFrame",
     stay: int | str | None = None,
-    until_hour: int | None = None,
+    until_hour: float | None = None,
     *,
     units: str | Mapping[str, str] = "",
     require_measurement: bool = True,
@@ -42,7 +42,7 @@ def read_table(
         table: an hourly table, wide or long (see the module's text): a ``.csv`` or ``.parquet`` file, or a DataFrame, whose index
             may be the hours.
         stay: which ``stay_id``; may be left out where the table holds one stay.
-        until_hour: the window ends just before this hour; default 24, the first day. Of a stay observed for less than a day by
+        until_hour: the window ends just before this hour, a whole number; default 24, the first day. Of a stay observed for less than a day by
             then the first rows stay empty: the patient's latest state stands at the end of every window.
         units: where the table states none: a unit by concept; a wide table without any is in the concepts' units.
         require_measurement: refuse a window in which nothing was measured.
@@ -94,7 +94,7 @@ def implausible(
     modality: str,
     *,
     stay: int | str | None = None,
-    until_hour: int | None = None,
+    until_hour: float | None = None,
     units: str | Mapping[str, str] = "",
 ) -> list[str]:
     """What of a window counts as not measured because no living patient can show it, a sentence a concept.
@@ -108,7 +108,7 @@ def implausible(
     values = window[:, first : first + len(group)]
     told = []
     for concept, column in zip(group, values.T):
-        given = column[np.isfinite(column)]
+        given = column[~np.isnan(column)]  # infinity is a value that nobody has, as −1 is
         outside = int(((given < concept.low) | (given > concept.high)).sum())
         if outside:
             told.append(

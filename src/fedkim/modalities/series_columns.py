@@ -16,6 +16,8 @@ LONG = ("concept", "value")
 """Columns that make a table a long one."""
 SUMMED = frozenset({"urine"})
 """Concepts of which an hour holds an amount, not a state."""
+MOST_HOURS = 1e9
+"""Hours beyond are taken for this one."""
 _HEADER = re.compile(r"\s*(\w+)\s*(?:[\[(]\s*(.*?)\s*[\])])?\s*(?:\.\d+)?")
 """Name and unit; pandas appends ``.1`` to a header that stands there twice."""
 
@@ -103,7 +105,7 @@ def whole_hours(table: "pandas.DataFrame", what: str) -> np.ndarray:
         hours = hours.dt.total_seconds() / 3600
     if hours.dtype.kind not in "fiu" or not np.isfinite(hours.to_numpy(dtype=np.float64)).all():
         raise FedkimError(f"{what}: hours", found="text or gaps", expected="numbers: 0, 1, 2, …", code="E-SERIES-HOURS")
-    return np.floor(np.clip(hours.to_numpy(dtype=np.float64), -1e9, 1e9)).astype(int)
+    return np.floor(np.clip(hours.to_numpy(dtype=np.float64), -MOST_HOURS, MOST_HOURS)).astype(int)
 
 
 def _conversion(concept: str, unit: str | None, place: str, shown: bool = True) -> Conversion:

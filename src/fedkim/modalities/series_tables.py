@@ -13,14 +13,15 @@ header, in the column ``unit`` or in the argument ``units``; another one than th
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedkim.errors import FedkimError, unknown
+from fedkim.modalities.series_columns import MOST_HOURS, is_long, renamed, whole_hours, widened
 from fedkim.modalities.series_columns import SUMMED as SUMMED
-from fedkim.modalities.series_columns import is_long, renamed, whole_hours, widened
 from fedkim.modalities.units import BY_NAME
 
 if TYPE_CHECKING:
@@ -46,19 +47,22 @@ class Stays:
     rows: Mapping[str, np.ndarray] | None
     """Row positions by stay; None for a table without ``stay_id``."""
 
-    def window(self, stay: int | str | None, until_hour: int, num_hours: int) -> np.ndarray:
+    def window(self, stay: int | str | None, until_hour: float, num_hours: int) -> np.ndarray:
         """The ``num_hours`` that end just before ``until_hour``, ``[num_hours, 48]``; hours without a row are NaN.
 
         Raises:
-            FedkimError: no such stay, several and none named, or an hour twice.
+            FedkimError: no such stay, several and none named, an hour twice, or a window that ends at no whole hour.
         """
+        if not (isinstance(until_hour, Real) and float(until_hour).is_integer() and abs(until_hour) <= MOST_HOURS):
+            found = f"{until_hour}" if isinstance(until_hour, Real) else type(until_hour).__name__
+            raise FedkimError("until_hour", found=found, expected="a whole number of hours, such as 24")
         rows = self._rows_of(stay)
         hours = self.hours[rows]
         if len(np.unique(hours)) != len(hours):
             expected, remedy = "one row an hour", "aggregate by hour"
             what = f"{self.what}: hours"
             raise FedkimError(what, found="an hour twice", expected=expected, remedy=remedy, code="E-SERIES-HOURS")
-        place = hours - (until_hour - num_hours)
+        place = hours - (int(until_hour) - num_hours)
         inside = (place >= 0) & (place < num_hours) & (hours >= 0)
         window = np.full((num_hours, self.values.shape[1]), np.nan)
         window[place[inside]] = self.values[rows[inside]]
@@ -130,6 +134,9 @@ def _with_hours(table: "pandas.DataFrame") -> "pandas.DataFrame":
 
 
 def _stays(table: "pandas.DataFrame", what: str, units: str | tuple[tuple[str, str], ...]) -> Stays:
+    if not len(table):
+        found, remedy = "no rows", "export the table anew"
+        raise FedkimError(what, found=found, expected="a row an hour", remedy=remedy, code="E-SERIES-EMPTY")
     given = {} if isinstance(units, str) else dict(units)
     for name in given:
         if name not in BY_NAME:

@@ -7,6 +7,7 @@ Nothing is guessed: rate and units are the header's or the caller's. That the va
 millivolts, so a spread of hundreds is microvolts by another name.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,12 @@ def read_wave(
         FedkimError: missing, unreadable, too short, at an impossible or another rate, in an unknown unit, at an
             amplitude that isn't an ECG's, or saturated. Each with a code ``E-ECG-…``.
     """
+    for name, number, code in (
+        ("start of the window", start_seconds, "E-ECG-LENGTH"),
+        ("sampling rate", sampling_rate, "E-ECG-RATE"),
+    ):
+        if not math.isfinite(number):
+            raise FedkimError(f"{name} of an ECG", found=f"{number:g}", expected="a finite number", code=code)
     reader = _read_csv if str(path).lower().endswith(".csv") else _read_wfdb
     wave = reader(path, start_seconds, seconds, sampling_rate, units)
     _check_amplitude(wave)
@@ -159,7 +166,7 @@ def _read_csv(path: str | Path, start: float, seconds: float, sampling_rate: flo
     if seconds_of is not None and len(seconds_of) > 1:
         steps = np.diff(seconds_of)
         step = float(np.median(steps))
-        if not step > 0 or np.abs(steps - step).max() > 0.01 * step + 1e-9:
+        if not step > 1e-9 or np.abs(steps - step).max() > 0.01 * step + 1e-9:
             remedy = "seconds at an even distance; resample the recording"
             raise FedkimError(
                 f"{what}: column 'time'",
@@ -178,7 +185,8 @@ def _read_csv(path: str | Path, start: float, seconds: float, sampling_rate: flo
 
 
 def _window(what: str, rate: float, length: int, start: float, seconds: float) -> tuple[int, int]:
-    first, last = round(start * rate), round((start + seconds) * rate)
+    begin, end = start * rate, (start + seconds) * rate  # either may be too large for a whole number
+    first, last = (round(begin), round(end)) if begin > -1 and end < length + 1 else (-1, -1)
     if not 0 <= first < last <= length:
         raise FedkimError(
             what,

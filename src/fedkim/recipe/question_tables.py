@@ -25,7 +25,7 @@ class Run(Table):
     threads: int = 1
     """Threads inside one tensor operation; other numbers of threads give other last bits."""
     workers: int = 2
-    """Sites trained side by side; changes the speed and no bit."""
+    """So many at once of: sites in training, the server's micro-batches, batches of answers, inputs to decode, folds; changes no bit."""
     snapshot_seconds: float = 60.0
     """While injecting, keep the round in progress this often: a crash costs no more. 0: after every step."""
     share_extraction: bool = False
@@ -85,7 +85,12 @@ class Data(Table):
         self._require("fold", 0 <= self.fold <= 4, "0 to 4")
         self._at_least(16, "image_size")
         self._fraction("rho")
-        self._at_least(0, "image_patients", "signal_patients", "icu_patients", "further_test_patients", "test_patients")
+        self._at_most(4096, "every image is held in memory at this size", "image_size")
+        made = ("image_patients", "signal_patients", "icu_patients", "further_test_patients")
+        self._at_least(0, *made, "test_patients")
+        self._at_most(1_000_000, "all patients of a kind are drawn in memory", *made)
+        if self.source == "phantom" and not (self.image_patients or self.signal_patients or self.icu_patients):
+            self._require("image_patients", False, "patients of a kind; signal_patients and icu_patients are 0 too")
 
 
 @dataclass(frozen=True, kw_only=True)

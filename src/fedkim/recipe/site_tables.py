@@ -88,7 +88,7 @@ class Federation(Table):
         self._require("clip_factor", self.clip_factor >= 1, "at least 1")
         self._require("site_share", 0 < self.site_share <= 1, "above 0 and at most 1")
         self._positive("dirichlet_alpha")
-        self._fraction("missing")
+        self._require("missing", 0 <= self.missing < 1, "from 0 up to, not including, 1")
         if self.partition == "table":
             self._require("table_of_sites", bool(self.table_of_sites), "at least one site when partition is 'table'")
         elif self.table_of_sites:
@@ -130,7 +130,9 @@ class Extraction(Table):
     """Draw batches with the answers equally frequent."""
 
     def __post_init__(self) -> None:
-        self._at_least(1, "width", "batch_size", "local_epochs")
+        # encoders begin at an eighth of it; a stay's has two heads in half of it
+        self._require("width", self.width >= 8 and self.width % 4 == 0, "a multiple of 4, at least 8")
+        self._at_least(1, "batch_size", "local_epochs")
         self._positive("learning_rate")
         self._require("dropout", 0 <= self.dropout < 1, "at least 0 and below 1")
         self._at_least(0, "gradient_clip")

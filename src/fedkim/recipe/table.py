@@ -21,6 +21,10 @@ class Table:
         for key in keys:
             self._require(key, getattr(self, key) >= minimum, f"at least {minimum}")
 
+    def _at_most(self, maximum: int, why: str, *keys: str) -> None:
+        for key in keys:
+            self._require(key, getattr(self, key) <= maximum, f"at most {maximum:,}: {why}")
+
     def _positive(self, *keys: str) -> None:
         for key in keys:
             self._require(key, getattr(self, key) > 0, "a number above 0")

@@ -21,6 +21,7 @@ _ABOUT_ROWS = {
     "blind": "trained and asked without the patient's input",
     "shuffled": "another patient's input",
     "proxy": "the best small model of a trained question",
+    "simple": "a logistic regression on global statistics of the input",
     "small_before": "the hospitals' small model",
     "small_after": "the same after injection tuned its encoder",
     "majority": "the most frequent answer",
@@ -59,7 +60,7 @@ class Exported:
     data: str
     """What the run's data source is made of."""
     trainers: str = "sites"
-    """Who taught the encoders: ``sites``, ``public`` or ``centralised``, as in a recipe."""
+    """Who taught the encoders: ``sites``, ``public``, ``centralised`` or ``local``, as in a recipe."""
 
 
 def model_card(result: Mapping[str, Any], exported: Exported) -> str:

@@ -62,6 +62,7 @@ def _parts(result: Mapping[str, Any]) -> dict[str, Any]:
         "digests": train.get("digests") or [digest for digest in [train.get("digest")] if digest],
         "splits": sorted({str(entry["split"]) for entry in entries}),
         "folds": len(run.get("folds", [])),
+        "draws": f"{run['draws']:,}" if "draws" in run else "many",
     }
 
 

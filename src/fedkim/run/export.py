@@ -94,11 +94,11 @@ def export_run(
 def _finished(run: "Run") -> dict[str, Any]:
     rounds = run.recipe.federation.rounds
     result = run.result
-    if result is None or run.committed.round < rounds:
-        done = (run.store.committed_rounds() or [0])[-1]
+    if run.damaged or result is None or run.committed.round < rounds:
+        whole = "the last whole round is " if run.damaged else ""
         raise FedkimError(
             f"run {run.folder}",
-            found=f"round {done} of {rounds}" + ("" if result else " and no result"),
+            found=f"{whole}round {run.committed.round} of {rounds}" + ("" if result else " and no result"),
             expected="a finished run",
             remedy="run its recipe to the end: the same command resumes",
         )

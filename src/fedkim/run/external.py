@@ -20,6 +20,7 @@ from fedkim.extraction import Extractor, predict_proba
 from fedkim.progress import Progress
 from fedkim.run.result import Clock, describe_run
 from fedkim.run.scores import known_groups, predictions, shuffled_over_patients
+from fedkim.run.server import workers_of
 from fedkim.run.world import can_be_asked
 from fedkim.tasks import TASKS, Task, has_inputs
 
@@ -68,7 +69,7 @@ def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> di
             **describe_run(recipe, split="test", revealed=0, environment=environment),
             "round": run.committed.round,
             "seconds": clock.total(),
-            "times": clock.laps,
+            "seconds_by_part": clock.laps,
         },
         "metrics": metrics,
         "meta_info": {
@@ -112,15 +113,14 @@ def _small_models(run: "Run") -> Extractor:
 
 def _scored(run: "Run", task: Task, samples: list[Sample], small: Extractor) -> dict[str, Any]:
     recipe, seen = run.recipe, task.name in run.recipe.tasks.seen
+    size, workers = recipe.evaluation.batch_size, workers_of(recipe, run.injector.llm.device)
     rows: dict[str, Predictions] = {}
     if task.answers is None:
         texts = generate(
-            run.injector, task.name, samples, max_new_tokens=recipe.llm.max_new_tokens,
-            batch_size=recipe.evaluation.batch_size, workers=recipe.run.workers,
-        )  # fmt: skip
+            run.injector, task.name, samples, max_new_tokens=recipe.llm.max_new_tokens, batch_size=size, workers=workers
+        )
         rows["injected"] = predictions(task, samples, "test", generated=texts)
     else:
-        size, workers = recipe.evaluation.batch_size, recipe.run.workers
         table = score(run.injector, task.name, samples, batch_size=size, workers=workers)
         rows["injected"] = predictions(task, samples, "test", probabilities=table)
         shuffled = shuffled_over_patients(rows["injected"], recipe.run.seed)

@@ -7,6 +7,7 @@ from fedkim.data.sources import pack, pubmedqa
 from fedkim.evaluation.forgetting import forgetting
 from fedkim.progress import Progress
 from fedkim.run.run import Run
+from fedkim.run.server import workers_of
 from fedkim.store.files import plain, pretty, write_text
 
 
@@ -33,7 +34,7 @@ def measure_forgetting(
         texts=texts,
         draws=run.recipe.evaluation.draws,
         seed=run.recipe.run.seed,
-        workers=run.recipe.run.workers,
+        workers=workers_of(run.recipe, run.injector.llm.device),
         progress=progress,
     )
     record = {

@@ -29,17 +29,7 @@ class Halfway:
 
     def __init__(self, injector: Injector, trainer: InjectionTrainer, *, store: RunStore | None, progress: Progress):
         self.injector, self.trainer, self.store, self.progress = injector, trainer, store, progress
-        self.sent: Mapping[str, int] = {}
-        """Bytes broadcast in this round, by site."""
-        self.began = 0.0
-        """When the round began, on the clock of ``time.perf_counter``, less what an earlier process spent on it."""
-        self._report: InjectionReport | None = None
-        self._gathered: Gathered | None = None
         self._kept_at = 0.0
-
-    def begin(self, sent: Mapping[str, int]) -> None:
-        """A round begins: the sites are asked now."""
-        self.sent, self.began = sent, time.perf_counter()
 
     def keep(self, round: int, gathered: Gathered, report: InjectionReport | None = None) -> None:
         """Keep what the sites gave and, with a report, how far the injection has come."""
@@ -51,30 +41,28 @@ class Halfway:
         record = {
             "contributions": [asdict(contribution) for contribution in gathered.contributions],
             "rejections": [asdict(rejection) for rejection in gathered.rejections],
-            "sent": dict(self.sent),
-            "seconds": time.perf_counter() - self.began,
+            "sent": dict(gathered.sent),
+            "seconds": gathered.seconds,
             "report": asdict(report) if report else None,
         }
         self.store.keep_halfway(round, report.steps if report else 0, State.joined(spaces), record)
-        self._gathered, self._kept_at = gathered, time.monotonic()
+        self._kept_at = time.monotonic()
 
-    def keep_every(self, seconds: float, round: int, report: InjectionReport) -> None:
-        """Keep the injection's progress if the last time was so long ago."""
-        if self._gathered is not None and time.monotonic() - self._kept_at >= seconds:
-            self.keep(round, self._gathered, report)
+    def is_due(self, seconds: float) -> bool:
+        """Whether something was kept last so many seconds ago."""
+        return self.store is not None and time.monotonic() - self._kept_at >= seconds
 
     def recall(self, round: int) -> Gathered | None:
-        """What an earlier process kept of this round, with injector and optimiser brought to where it was."""
+        """What an earlier process kept of this round, with injector and optimiser brought to where it was; ``begun`` is its report."""
         halfway = self.store.halfway(round) if self.store else None
         if not self.store or not halfway:
             return None
         manifest = halfway.manifest
-        self._report = None
+        begun = None
         if manifest["report"]:
             self.injector.load(halfway.namespace("injector"), whole=True)
             self.trainer.optimizer.load(halfway.namespace("optimizer"))
-            self._report = InjectionReport(**manifest["report"])
-        self.sent, self.began = manifest["sent"], time.perf_counter() - manifest["seconds"]
+            begun = InjectionReport(**manifest["report"])
         step = manifest["step"]
         self.store.event("resumed", round=round, step=step)
         self.progress.line(f"resuming in round {round}, after {step} steps of injection")
@@ -83,15 +71,12 @@ class Halfway:
             for record in manifest["contributions"]
         ]
         self._kept_at = time.monotonic()
-        self._gathered = Gathered(
+        return Gathered(
             contributions=contributions,
             rejections=[Rejection(**record) for record in manifest["rejections"]],
             aggregated=halfway.namespace("aggregated"),
             memory=halfway.namespace("memory"),
+            sent=manifest["sent"],
+            seconds=manifest["seconds"],
+            begun=begun,
         )
-        return self._gathered
-
-    def take_report(self) -> InjectionReport | None:
-        """How far an earlier process had come with this round's injection, once."""
-        report, self._report = self._report, None
-        return report

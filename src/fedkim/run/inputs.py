@@ -27,8 +27,8 @@ class Window:
     """``yaib`` for an ICU file whose headers carry no units, where they are YAIB's."""
     stay: int | str | None = None
     """Which ``stay_id`` of an ICU table."""
-    until_hour: int | None = None
-    """The 24 hours that end just before this one; None: the first day."""
+    until_hour: float | None = None
+    """The 24 hours that end just before this one, a whole number; None: the first day."""
     start: float = 0.0
     """Where the ten seconds of an ECG begin, in seconds."""
 
@@ -81,6 +81,11 @@ def patient_inputs(
 def _prepared(modality: str, value: Any, window: Window, image_size: int, shape: Sequence[int]) -> Tensor:
     if isinstance(value, Tensor):
         return value.to(torch.float32)
+    if modality in ("image", "signal") and not isinstance(
+        value, str | Path
+    ):  # whose text could be the patient's values
+        expected = "the path of a file, or a prepared tensor"
+        raise FedkimError(f"input {modality!r}", found=f"a {type(value).__name__}", expected=expected)
     try:
         if modality == "image":
             return read_image(value, size=image_size)

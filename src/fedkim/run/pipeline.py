@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from fedkim.data.sample import Dataset
 from fedkim.data.statistics import describe_sites
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
@@ -35,15 +36,11 @@ from fedkim.store.files import plain
 
 def federate(recipe: Recipe, *, out: str | Path | None = None, force: bool = False) -> Iterator[Round]:
     """Run a recipe's rounds and yield each as it ends; with ``out`` they are committed there and resumed from there."""
-    world, injector, trainer = load_parts(recipe)
     if out is None:
-        yield from Rounds(world, injector, trainer, store=None, progress=Silent())
+        yield from Rounds(*load_parts(recipe), store=None, progress=Silent())
         return
-    with RunStore.open(out, recipe, force=force, environment=environment_of(injector, recipe)) as store:
-        _refuse_networked(store.folder)
-        require_same_data(store.folder, world.data)
-        remember_trained(store.folder, world.data, recipe.data.source)
-        yield from Rounds(world, injector, trainer, store=store, progress=Silent())
+    with RunStore.open(out, recipe, force=force) as store:
+        yield from _begun_or_resumed(store, recipe, progress=Silent())
 
 
 def run_recipe(
@@ -67,7 +64,7 @@ def run_recipe(
     split = "test" if reveal_test or recipe.evaluation.reveal_test else "development"
     with RunStore.open(out, recipe, force=force) as store:
         stored = store.result()
-        if stored and stored["run_info"]["split"] == split:
+        if stored and stored["run_info"]["split"] == split and store.stands_for(stored):
             import_plugins(recipe.run.plugins)
             made, own = stored["run_info"]["environment"].get("plugins", {}), plugin_digests(recipe.run.plugins)
             require_same_plugins(made, own, f"result of {store.folder}", "run it anew with --force, or undo the change")
@@ -76,17 +73,8 @@ def run_recipe(
             return stored
         progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
         clock = Clock()
-        if network:
-            remember_declared(store.folder, network.declared)
-        else:
-            _refuse_networked(store.folder)
-        world, injector, trainer = load_parts(recipe, recall_declared(store.folder))
-        store.use_environment(environment_of(injector, recipe))
-        require_same_data(store.folder, world.data)
-        remember_trained(store.folder, world.data, recipe.data.source)
+        rounds = _begun_or_resumed(store, recipe, progress=progress, network=network)
         clock.lap("data and language model")
-        exchange = network.exchange if network else None
-        rounds = Rounds(world, injector, trainer, store=store, progress=progress, exchange=exchange)
         for _ in rounds:
             pass
         refuse_uninjected(out, recipe, rounds.history)
@@ -108,13 +96,14 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
         recipe = replace(recipe, data=elsewhere(recipe.data, str(data)))
     with RunStore.open(folder, recipe) as store:
         clock = Clock()
-        world, injector, trainer = load_parts(recipe, recall_declared(folder))
-        if data is None:
-            require_same_data(folder, world.data)
-        else:
-            refuse_trained(folder, world.data, split)
-        store.use_environment(environment_of(injector, recipe))
-        rounds = Rounds(world, injector, trainer, store=store, progress=progress)
+
+        def check(scored: Dataset) -> None:
+            if data is None:
+                require_same_data(folder, scored)
+            else:
+                refuse_trained(folder, scored, split)
+
+        rounds = _rounds(store, recipe, check, progress=progress)
         if not rounds.done:
             raise FedkimError(
                 f"run {folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
@@ -138,13 +127,46 @@ def refuse_uninjected(folder: Path, recipe: Recipe, history: Sequence[Mapping[st
     )
 
 
-def _refuse_networked(folder: Path) -> None:
-    """Refuse to go on with simulated sites where hospitals were asked."""
-    if recall_declared(folder):
-        remedy = "`fedkim coordinator start` resumes it, --force begins anew"
+def _begun_or_resumed(store: RunStore, recipe: Recipe, *, progress: Progress, network: Network | None = None) -> Rounds:
+    """The rounds of a run that trains: its folder remembers its sites, its data and who it learns from.
+
+    Raises:
+        FedkimError: simulated sites where hospitals were asked, other data than it began with, see :func:`load_parts`.
+    """
+    if network:
+        remember_declared(store.folder, network.declared)
+    elif recall_declared(store.folder):
         raise FedkimError(
-            f"run {folder}", found="a federation over a network", expected="simulated sites", remedy=remedy
+            f"run {store.folder}",
+            found="a federation over a network",
+            expected="simulated sites",
+            remedy="`fedkim coordinator start` resumes it, --force begins anew",
         )
+
+    def check(data: Dataset) -> None:
+        require_same_data(store.folder, data)
+        remember_trained(store.folder, data, recipe.data.source)
+
+    return _rounds(store, recipe, check, progress=progress, network=network)
+
+
+def _rounds(
+    store: RunStore,
+    recipe: Recipe,
+    check: Callable[[Dataset], None],
+    *,
+    progress: Progress,
+    network: Network | None = None,
+) -> Rounds:
+    """The rounds of a run whose data pass a check, brought to where its folder has come.
+
+    Nobody else holds the models, so that the rounds can let go of them.
+    """
+    world, injector, trainer = load_parts(recipe, recall_declared(store.folder))
+    check(world.data)
+    store.use_environment(environment_of(injector, recipe))
+    exchange = network.exchange if network else None
+    return Rounds(world, injector, trainer, store=store, progress=progress, exchange=exchange)
 
 
 def load_parts(

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 
 from fedkim.errors import FedkimError
-from fedkim.evaluation.predictions import Predictions
+from fedkim.evaluation.predictions import PER_SAMPLE, Predictions
 from fedkim.store.files import write_text
 
 Rows = dict[str, dict[str, Predictions]]
 """Predictions by task and row name."""
-
-_COLUMNS = ("samples", "patients", "truth", "sites", "templates", "folds")
 
 
 def write_predictions(path: Path, rows: Rows, *, keep_ids: bool = True) -> None:
@@ -63,21 +61,20 @@ def _as_json(row: Predictions) -> dict[str, Any]:
         "split": row.split,
         "answers": row.answers,
         "within": row.within,
-        "generated": row.generated,
         "probabilities": None if row.probabilities is None else row.probabilities.tolist(),
+        **{name: getattr(row, name) for name in PER_SAMPLE},
         "groups": [sorted(group) for group in row.groups],
-        **{name: list(getattr(row, name)) for name in _COLUMNS},
     }
 
 
 def _from_json(record: dict[str, Any]) -> Predictions:
+    columns: dict[str, Any] = {name: None if record[name] is None else tuple(record[name]) for name in PER_SAMPLE}
+    columns["groups"] = tuple(frozenset(group) for group in record["groups"])
     return Predictions(
         task=record["task"],
         split=record["split"],
         answers=None if record["answers"] is None else tuple(record["answers"]),
         within=record["within"],
-        generated=None if record["generated"] is None else tuple(record["generated"]),
         probabilities=None if record["probabilities"] is None else np.array(record["probabilities"]),
-        groups=tuple(frozenset(group) for group in record["groups"]),
-        **{name: tuple(record[name]) for name in _COLUMNS},
+        **columns,
     )

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -10,9 +11,10 @@ from torch import Tensor
 from fedkim.aggregation import NO_LIMITS, Limits, Rejection, Spool
 from fedkim.engines import InProcess
 from fedkim.failpoints import reach
-from fedkim.federation import Contribution, Exchange, Round, federate
+from fedkim.federation import Contribution, Exchange, Gathered, Round, federate
 from fedkim.injection import InjectionReport, InjectionTrainer, Injector
 from fedkim.progress import Progress
+from fedkim.recipe.site_tables import sites_in_a_round
 from fedkim.run.curves import injected_scores, small_scores
 from fedkim.run.halfway import Halfway
 from fedkim.run.routes import round_routes, tell_routes
@@ -69,42 +71,37 @@ class Rounds:
         total = recipe.federation.rounds
         with self.progress.stage("rounds", total) as stage:
             stage.advance(self.done)
-            engine = self._engine()
             for finished in federate(
                 rounds=range(self.done + 1, total + 1),
                 state=self.state,
                 memory=self.memory,
                 owned=self.world.owned,
-                exchange=engine,
+                exchange=self._sites(),
                 algorithm=self.world.algorithm,
                 inject=self._inject,
                 commit=self._commit,
                 declared=self.world.declared,
                 limits=Limits(norm=recipe.federation.norm_limit) if recipe.federation.norm_limit else NO_LIMITS,
-                quorum=min(recipe.federation.quorum, len(self.world.declared)),
+                quorum=self.world.quorum,
                 patience=recipe.federation.patience,
                 skipped_before=self._skipped_last(),
                 aggregated=self.aggregated,
                 recall=self._halfway.recall,
                 keep=self._halfway.keep,
             ):
+                self._tell(finished)
                 stage.advance()
                 yield finished
 
-    def _engine(self) -> Exchange:
-        """The sites here or elsewhere, as the run sees them: timed, and put down on the disk as they arrive."""
+    # the sites ------------------------------------------------------------------------------------------------------
+
+    def _sites(self) -> Exchange:
+        """The sites, here or elsewhere, as the run asks them."""
         exchange = self.exchange or self._in_process()
-        spool = Spool(self.store.folder / "spool") if self.store else None
-
-        def timed_and_spooled(round: int, state: State) -> Iterator[Update | Rejection]:
-            updates = exchange(round, state)  # sites elsewhere may have to be waited for first
-            self._halfway.begin({site: state.slice(own).num_bytes for site, own in self.world.owned.items()})
-            yield from spool.through(updates) if spool else updates
-
-        return timed_and_spooled
+        return through_spool(exchange, Spool(self.store.folder / "spool")) if self.store else exchange
 
     def _in_process(self) -> Exchange:
-        """The sites here, a line of progress a round; what an earlier run trained alike is taken from the cache."""
+        """The sites here, watched; what an earlier run trained alike is taken from the cache."""
         recipe = self.world.recipe
         sites = InProcess(
             self.world.sites,
@@ -116,43 +113,37 @@ class Rounds:
             workers=recipe.run.workers,
             seed=recipe.run.seed,
         )
-
-        def with_progress(round: int, state: State) -> Iterator[Update | Rejection]:
-            with self.progress.stage(f"round {round}: sites", len(self.world.sites)) as stage:
-                for arrived in sites(round, state):
-                    if isinstance(arrived, Update):
-                        stage.advance(loss=arrived.metrics["loss"])
-                    yield arrived
-
-        return shared_extraction(with_progress, self.world) if recipe.run.share_extraction else with_progress
+        in_a_round = sites_in_a_round(recipe.federation.participation, len(self.world.sites))
+        exchange = watched(sites, self.progress, in_a_round)
+        return shared_extraction(exchange, self.world) if recipe.run.share_extraction else exchange
 
     def _skipped_last(self) -> int:
         """Rounds skipped in a row up to the last one."""
         return len(list(itertools.takewhile(lambda entry: entry.get("skipped"), reversed(self.history))))
 
-    # the round in progress -----------------------------------------------------------------------------------------
+    # the injection --------------------------------------------------------------------------------------------------
 
-    def _inject(self, round: int, aggregated: State) -> tuple[State, Mapping[str, object]]:
-        if round < self.world.recipe.injection.first_round:
-            return aggregated, {}
-        began = time.perf_counter()
-        begun = self._halfway.take_report()
-        every = self.world.recipe.run.snapshot_seconds
+    def _inject(self, round: int, gathered: Gathered) -> tuple[State, Mapping[str, object]]:
+        recipe = self.world.recipe
+        if round < recipe.injection.first_round:
+            return gathered.aggregated, {}
         reach("injection.begin")
+        began = time.perf_counter()
 
         def on_step(report: InjectionReport) -> None:
             stage.advance(loss=report.losses[-1])
-            if report.steps < self.trainer.steps_per_round:
-                self._halfway.keep_every(every, round, report)
+            if report.steps < self.trainer.steps_per_round and self._halfway.is_due(recipe.run.snapshot_seconds):
+                spent = gathered.seconds + time.perf_counter() - began
+                self._halfway.keep(round, replace(gathered, seconds=spent), report)
 
         with self.progress.stage(f"round {round}: injection", self.trainer.steps_per_round) as stage:
-            stage.advance(begun.steps if begun else 0)
+            stage.advance(gathered.begun.steps if gathered.begun else 0)
             state, report = self.trainer.fit(
-                aggregated,
+                gathered.aggregated,
                 round=round,
-                teacher=make_teacher(self.world, aggregated),
-                guide=make_guide(self.world, aggregated),
-                begun=begun,
+                teacher=make_teacher(self.world, gathered.aggregated),
+                guide=make_guide(self.world, gathered.aggregated),
+                begun=gathered.begun,
                 on_step=on_step,
             )
         reach("injection.done")
@@ -166,16 +157,12 @@ class Rounds:
     # the commit ----------------------------------------------------------------------------------------------------
 
     def _commit(self, finished: Round) -> None:
-        entry = self._entry(finished, self._curves(finished))
-        told = next((e["injection"]["routes"] for e in reversed(self.history) if "routes" in e["injection"]), None)
+        began = time.perf_counter()
+        curves = self._curves(finished)
+        entry = self._entry(finished, curves, seconds=finished.seconds + time.perf_counter() - began)
         self.state, self.memory, self.aggregated = finished.state, finished.memory, finished.aggregated
         self.history.append(entry)
         self.done = finished.number
-        tell_round(self.world, finished, entry, store=self.store, progress=self.progress)
-        if "routes" in entry["injection"]:
-            tell_routes(
-                entry["injection"]["routes"], told, round=finished.number, store=self.store, progress=self.progress
-            )
         if self.store:
             manifest = {
                 "history": self.history,
@@ -185,6 +172,16 @@ class Rounds:
             }
             self.store.commit(finished.number, self.tensors(), manifest)
 
+    def _tell(self, finished: Round) -> None:
+        """Lines and events of a round that is committed."""
+        *earlier, entry = self.history
+        tell_round(self.world, finished, entry, store=self.store, progress=self.progress)
+        if "routes" in entry["injection"]:
+            before = next((e["injection"]["routes"] for e in reversed(earlier) if "routes" in e["injection"]), None)
+            tell_routes(
+                entry["injection"]["routes"], before, round=finished.number, store=self.store, progress=self.progress
+            )
+
     def _curves(self, finished: Round) -> dict[str, Any]:
         """Development scores of the small models and, once it has been injected, of the language model."""
         injected = finished.number >= self.world.recipe.injection.first_round
@@ -193,26 +190,19 @@ class Rounds:
             "development": injected_scores(self.world, self.injector, workers=self.trainer.workers) if injected else {},
         }
 
-    def _entry(self, finished: Round, curves: Mapping[str, Any]) -> dict[str, Any]:
+    def _entry(self, finished: Round, curves: Mapping[str, Any], *, seconds: float) -> dict[str, Any]:
         """A round as the history remembers it."""
         return {
             "round": finished.number,
-            "sites": {contribution.site: self._site(contribution) for contribution in finished.contributions},
+            "sites": {
+                contribution.site: _site(contribution, received=finished.sent[contribution.site])
+                for contribution in finished.contributions
+            },
             "rejected": {rejection.site: f"{rejection.code} {rejection.reason}" for rejection in finished.rejections},
             **({"skipped": True} if finished.skipped else {}),
             "injection": dict(finished.injection),
             **curves,
-            "seconds": round_(time.perf_counter() - self._halfway.began),
-        }
-
-    def _site(self, contribution: Contribution) -> dict[str, Any]:
-        return {
-            "loss": contribution.metrics["loss"],
-            "seconds": round_(contribution.metrics["seconds"]),
-            "bytes_sent": contribution.num_bytes,
-            "bytes_received": self._halfway.sent[contribution.site],
-            "num_examples": dict(contribution.num_examples),
-            "digest": contribution.digest,
+            "seconds": round_(seconds),
         }
 
     def release(self) -> None:
@@ -239,3 +229,34 @@ class Rounds:
 def round_(seconds: float) -> float:
     """Seconds to two places: more would be noise."""
     return round(float(seconds), 2)
+
+
+def _site(contribution: Contribution, *, received: int) -> dict[str, Any]:
+    return {
+        "loss": contribution.metrics["loss"],
+        "seconds": round_(contribution.metrics["seconds"]),
+        "bytes_sent": contribution.num_bytes,
+        "bytes_received": received,
+        "num_examples": dict(contribution.num_examples),
+        "digest": contribution.digest,
+    }
+
+
+def watched(exchange: Exchange, progress: Progress, num_sites: int) -> Exchange:
+    """``exchange``, with a stage of the progress a round; ``num_sites`` take part in one."""
+
+    def asked(round: int, state: State) -> Iterator[Update | Rejection]:
+        with progress.stage(f"round {round}: sites", num_sites) as stage:
+            for arrived in exchange(round, state):
+                if isinstance(arrived, Update):
+                    stage.advance(loss=arrived.metrics["loss"])
+                else:
+                    stage.advance()
+                yield arrived
+
+    return asked
+
+
+def through_spool(exchange: Exchange, spool: Spool) -> Exchange:
+    """``exchange``, but updates wait on the disk instead of in memory."""
+    return lambda round, state: spool.through(exchange(round, state))

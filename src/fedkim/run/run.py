@@ -6,10 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedkim.data.sample import Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.evaluation.answers import generate, score
 from fedkim.injection import Injector, Route
+from fedkim.modalities.series import CONCEPTS
 from fedkim.modalities.text import safe_question
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests
@@ -17,6 +20,7 @@ from fedkim.run.export import export_run
 from fedkim.run.inputs import Window, patient_inputs, table_warnings
 from fedkim.run.pipeline import refuse_uninjected, score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
+from fedkim.run.world import resolve_tasks
 from fedkim.store import Committed, RunStore, require_same_plugins
 from fedkim.tasks import TASKS, Task
 
@@ -67,19 +71,22 @@ class Run:
         require_same_plugins(made, own, f"rounds of {self.folder}", remedy)
         return committed
 
+    @property
+    def damaged(self) -> bool:
+        """Whether a later round than the newest whole one stands in the folder, or the result is of one that is gone."""
+        newest = max(self.store.committed_rounds(), default=0)
+        result = self.result
+        later = result is not None and result["train_info"].get("digest") != self.committed.manifest.get("digest")
+        return newest > self.committed.round or later
+
     @cached_property
     def injector(self) -> Injector:
         """The injected model as of the newest round; loaded at the first question."""
         refuse_uninjected(self.folder, self.recipe, self.committed.manifest["history"])
         set_threads(self.recipe)
         shapes = {name: tuple(shape) for name, shape in self.committed.manifest["shapes"].items()}
-        names = (*self.recipe.tasks.seen, *self.recipe.tasks.unseen)
-        injector = new_injector(
-            self.recipe,
-            load_language_model(self.recipe),
-            tasks={**TASKS, **{name: TASKS[name] for name in names}},
-            shapes=shapes,
-        )
+        resolve_tasks(self.recipe)
+        injector = new_injector(self.recipe, load_language_model(self.recipe), tasks=TASKS, shapes=shapes)
         injector.load(self.committed.namespace("injector"), whole=True)
         return injector
 
@@ -90,7 +97,7 @@ class Run:
         question: str | None = None,
         units: str | None = None,
         stay: int | str | None = None,
-        until_hour: int | None = None,
+        until_hour: float | None = None,
         start: float = 0.0,
         **inputs: Any,
     ) -> Answer:
@@ -113,33 +120,37 @@ class Run:
                 an ICU file without units, a table without a known column or without a measurement in the window, values that
                 aren't finite or of another shape, no question; a run without an injected round.
         """
-        if task not in TASKS:
-            raise unknown("task", task, TASKS)
+        if not isinstance(task, str) or task not in TASKS:
+            raise unknown("task", str(task), TASKS)
         record = TASKS[task]
         question = safe_question(question)[0] if question else None
         window = Window(units=units, stay=stay, until_hour=until_hour, start=start)
         if record.answers is None and not question:
             raise FedkimError(f"task {task!r}", found="no question", remedy='give question="…"')
+        if record.answers is not None and question:
+            raise FedkimError(f"task {task!r}", found="a question", expected="none, for it has its own")
+        size, shapes = self.recipe.data.image_size, self.committed.manifest["shapes"]
+        tensors = patient_inputs(record, inputs, window, image_size=size, shapes=shapes)
         sample = Sample(
             id="asked",
             patient="asked",
             split="test",
-            inputs=patient_inputs(
-                record,
-                inputs,
-                window,
-                image_size=self.recipe.data.image_size,
-                shapes=self.committed.manifest["shapes"],
-            ),
+            inputs=tensors,
             labels={},
             questions={task: question} if question else {},
         )
         route = self.injector.route(task)
-        warnings = self._warnings(record, inputs, window)
+        empty = [name for name in tensors if name in CONCEPTS and not bool(tensors[name].any())]
+        told = [*(f"nothing measured in {name}" for name in empty), *table_warnings(inputs, window)]
+        warnings = (*told, *self._warnings(record))
         if record.answers is None:
             (text,) = generate(self.injector, task, [sample], max_new_tokens=self.recipe.llm.max_new_tokens)
             return Answer(text=text, probabilities={}, threshold={}, route=route, warnings=warnings)
         (row,) = score(self.injector, task, [sample])
+        if not np.isfinite(row).all():
+            raise FedkimError(
+                f"task {task!r}", found="a score that isn't finite", remedy="check the size of the input's values"
+            )
         probabilities = dict(zip(record.answers, (float(p) for p in row)))
         threshold = self.threshold(record)
         text = max(probabilities, key=probabilities.__getitem__)
@@ -188,16 +199,20 @@ class Run:
         if len(task.answers or ()) != 2:
             return {}
         chosen = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
-        if tuned and chosen.get("threshold") is not None:
+        if tuned and chosen.get("threshold") is not None and not self.damaged:
             return {"value": float(chosen["threshold"]), "source": "tuned on development patients"}
         return {"value": 0.5, "source": "0.5, not tuned"}
 
-    def _warnings(self, task: Task, given: Mapping[str, Any], window: Window) -> tuple[str, ...]:
-        warnings = table_warnings(given, window)
+    def _warnings(self, task: Task) -> tuple[str, ...]:
+        warnings = []
         if task.name not in self.recipe.tasks.seen:
             warnings.append("no hospital trained for this task: the answer may be that of the nearest trained question")
         total, done = self.recipe.federation.rounds, self.committed.round
-        if done < total:
+        if self.damaged:
+            warnings.append(
+                f"what came after round {done} of {total} is damaged; the run's recipe, run again, makes it anew"
+            )
+        elif done < total:
             warnings.append(f"the run stopped after round {done} of {total}")
         if self.committed.manifest.get("synthetic"):
             warnings.append("trained on synthetic phantom data: the answer says nothing about a real patient")

@@ -23,6 +23,13 @@ def set_threads(recipe: Recipe) -> None:
     torch.set_num_threads(recipe.run.threads)
 
 
+def workers_of(recipe: Recipe, device: torch.device) -> int:
+    """How many batches the language model takes side by side: a GPU one, whose stream is busy by itself and whose generators are no
+    thread's own.
+    """
+    return recipe.run.workers if device.type == "cpu" else 1
+
+
 def load_language_model(recipe: Recipe) -> LanguageModel:
     """The recipe's frozen LLM."""
     return load_llm(
@@ -90,8 +97,7 @@ def make_trainer(world: World, injector: Injector) -> InjectionTrainer:
         m3oe=recipe.m3oe,
         rounds=recipe.federation.rounds,
         micro_batch=recipe.llm.micro_batch,
-        # on a GPU one stream is busy by itself, and its generators are no thread's own
-        workers=recipe.run.workers if injector.llm.device.type == "cpu" else 1,
+        workers=workers_of(recipe, injector.llm.device),
         seed=recipe.run.seed,
     )
 

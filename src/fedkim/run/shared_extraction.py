@@ -84,7 +84,7 @@ def _write(path: Path, updates: Iterable[Update]) -> None:
             "num_examples": dict(update.num_examples),
             "metrics": dict(update.metrics),
         }
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_atomically(path, lambda draft: save_tensors(tensors, draft, metadata={"updates": json.dumps(facts)}))
 
 

@@ -28,7 +28,7 @@ def tell_round(
     head, tail = f"round {number}/{total}: {len(finished.contributions)} sites", f"{entry['seconds']:.0f} s"
     losses = entry["injection"].get("loss", [])
     if finished.skipped:
-        progress.line(f"{head}, below the quorum of {world.recipe.federation.quorum}: skipped; {tail}")
+        progress.line(f"{head}, below the quorum of {world.quorum}: skipped; {tail}")
     else:
         sites = np.mean([contribution.metrics["loss"] for contribution in finished.contributions])
         injected = f"injection loss {np.mean(losses[-5:]):.3f}" if losses else "no injection yet"

@@ -61,8 +61,15 @@ def elsewhere(data: Data, folder: str) -> Data:
     """The same kind of data in another folder.
 
     Raises:
-        FedkimError: several public sets, of which one folder can't take the place.
+        FedkimError: no such folder, data that are of no folder, several public sets, of which one can't take the place.
     """
+    if data.source == "phantom":
+        remedy = "give a hospital's site.toml, or leave --data out"
+        raise FedkimError(
+            "--data", found="a folder", expected="none: the run's data are drawn, not read", remedy=remedy
+        )
+    if not Path(folder).is_dir():
+        raise FedkimError(f"--data {folder}", found="no such folder", expected="a folder, or a hospital's site.toml")
     if data.source != "public":
         return replace(data, root=folder)
     if len(data.roots) != 1:

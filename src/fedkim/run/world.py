@@ -11,6 +11,7 @@ from fedkim.data.shifts import check_shifts, shifted
 from fedkim.data.site_names import SITE_NAME
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor, owned_components
+from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.recipe.site_tables import sites_in_a_round
 from fedkim.state import State
@@ -38,6 +39,11 @@ class World:
     def owned(self) -> dict[str, tuple[str, ...]]:
         """Components by site."""
         return {site: tuple(counts) for site, counts in self.declared.items()}
+
+    @property
+    def quorum(self) -> int:
+        """Accepted updates that a round needs: the recipe's number, of as many sites as there are."""
+        return min(self.recipe.federation.quorum, len(self.declared))
 
     @property
     def seen(self) -> tuple[Task, ...]:
@@ -74,6 +80,19 @@ def resolve_tasks(recipe: Recipe) -> dict[str, Task]:
     return {name: TASKS[name] for name in (*recipe.tasks.seen, *recipe.tasks.unseen)}
 
 
+def check_modalities(recipe: Recipe) -> None:
+    """Refuse settings of the extraction for modalities that don't exist: they would be ignored.
+
+    Raises:
+        FedkimError: names the nearest.
+    """
+    known = [name for name, modality in MODALITIES.items() if modality.encoders]
+    for key in ("encoders", "tokens"):
+        for name in getattr(recipe.extraction, key):
+            if name not in known:
+                raise unknown(f"modality in [extraction] {key}:", name, known)
+
+
 def load_data(recipe: Recipe) -> Dataset:
     """The recipe's data, split.
 
@@ -99,6 +118,7 @@ def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | N
     """
     import_plugins(recipe.run.plugins)
     tasks = resolve_tasks(recipe)
+    check_modalities(recipe)
     algorithm = make_algorithm(recipe.federation)
     data = load_data(recipe)
     sites = _trainers(recipe, data) if declared is None else {}

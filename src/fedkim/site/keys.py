@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fedkim.engines.flower.fingerprint import key_formats
 from fedkim.errors import FedkimError
 from fedkim.site.address import LOOPBACK
 
@@ -26,7 +27,7 @@ def make_site_keys(path: Path) -> str:
     Raises:
         FedkimError: a key is there already, or the library is missing.
     """
-    serialization, ec = _serialization(), _curves()
+    serialization, ec = key_formats(), _curves()
     key = ec.generate_private_key(ec.SECP384R1())
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
@@ -44,7 +45,7 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
     Raises:
         FedkimError: certificates are there already, or the library is missing.
     """
-    serialization, ec = _serialization(), _curves()
+    serialization, ec = key_formats(), _curves()
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -123,16 +124,6 @@ def _general_name(host: str):  # type: ignore[no-untyped-def]
             remedy = "a name beyond ASCII has another spelling for machines (xn--…)"
             raise FedkimError("--host", found=repr(host), expected="a host's name or address", remedy=remedy) from None
         return x509.DNSName(host)
-
-
-def _serialization():  # type: ignore[no-untyped-def]
-    try:
-        from cryptography.hazmat.primitives import serialization
-    except ImportError:
-        raise FedkimError(
-            "keys", found="no library for them", remedy="install it with: pip install 'fedkim[flower]'"
-        ) from None
-    return serialization
 
 
 def _curves():  # type: ignore[no-untyped-def]

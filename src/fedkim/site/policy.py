@@ -9,7 +9,7 @@
     modalities = ["image"]          # which of your inputs may be read
     min_cohort = 20                 # patients behind each component, at least
     max_rounds = 10                 # rounds of one run, at most
-    max_bytes = 16_000_000          # bytes that may leave in one round
+    max_bytes = 16_000_000          # bytes of one answer
     min_contributors_per_component = 2
 """
 
@@ -36,7 +36,7 @@ class Policy:
     max_rounds: int = 10
     """Rounds of one run that may be answered, counted in the audit log; a round asked from other weights is another."""
     max_bytes: int = 16_000_000
-    """Bytes of one round that may leave."""
+    """Bytes of one answer; asked again, the same answer may leave again, and the audit log has a line for each."""
     min_contributors_per_component: int = 2
     """With one owner the average of a component *is* that hospital's update. The coordinator says how many there are."""
 

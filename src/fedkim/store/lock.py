@@ -1,5 +1,6 @@
 """One writer at a time: an advisory lock that the system gives up by itself when its holder dies."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -46,3 +47,39 @@ class Lock:
         if self._descriptor is not None:
             os.close(self._descriptor)  # closing the only descriptor releases the lock
             self._descriptor = None
+
+
+def lock_holder(lock: Path) -> int | None:
+    """The living process whose number stands in a lock file and that has the file open; looking takes no lock, so it is in
+    nobody's way. A number that is another process's by now isn't the holder's.
+    """
+    try:
+        process = int(lock.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return process if lives(process) and _has_open(process, lock) else None
+
+
+def _has_open(process: int, path: Path) -> bool:
+    """Whether a process has a file open; True where another user's process doesn't show."""
+    try:
+        own = path.stat()
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                other = descriptor.stat()
+                if (other.st_dev, other.st_ino) == (own.st_dev, own.st_ino):
+                    return True
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def lives(process: int) -> bool:
+    """Whether a process runs; one that ended and wasn't collected yet doesn't."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in ("Z", "X")

@@ -10,6 +10,7 @@
 A round whose manifest or tensors aren't what was written is passed over, with a warning and an event, for the one before.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -77,6 +78,21 @@ class RoundFiles:
         """Numbers of the rounds on the disk, rising; whole or not."""
         matches = (_MANIFEST.fullmatch(path.name) for path in self.folder.glob("round-*.json"))
         return sorted(int(match[1]) for match in matches if match)
+
+    def whole_manifest(self) -> dict[str, Any]:
+        """The manifest of the newest round that is whole, tensors' digest included; none is read. Before the first: nothing."""
+        for number in reversed(self.numbers()):
+            damage, manifest = self._verified(self._manifest(number), number)
+            if not damage:
+                return manifest
+        return {}
+
+    def newest_manifest(self) -> dict[str, Any]:
+        """The manifest of the newest round that has a whole one; its tensors aren't looked at. Before the first: nothing."""
+        for number in reversed(self.numbers()):
+            with contextlib.suppress(_DamagedError, OSError):
+                return _checked_manifest(self._manifest(number))
+        return {}
 
     def latest(self) -> Committed | None:
         """The newest whole round; None before the first.

@@ -16,7 +16,7 @@ from fedkim.recipe import Recipe, from_dict
 from fedkim.store.environment import differences, refuse_other_bits
 from fedkim.store.events import Events
 from fedkim.store.files import TEMPORARY, make_folder, plain, pretty, sweep, sync_folder, write_text
-from fedkim.store.lock import Lock
+from fedkim.store.lock import Lock, lock_holder
 from fedkim.store.rounds import Committed, RoundFiles
 
 _log = logging.getLogger(__name__)
@@ -61,9 +61,8 @@ class RunStore:
         store._environment = dict(environment or {})
         try:
             make_folder(store.folder.parent)
-            # beside the folder, so that it stays put when --force replaces the folder
             store._lock = Lock(
-                store.folder.parent / f".{store.folder.name}.lock",
+                store._lock_file(),
                 f"run folder {store.folder}",
                 remedy="wait for it, or choose another folder with --out",
             )
@@ -110,6 +109,24 @@ class RunStore:
     def committed_rounds(self) -> list[int]:
         """Numbers of the rounds on the disk, rising; whole or not."""
         return self._files.numbers()
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rounds as the newest readable manifest remembers them; no tensor is read, nothing is locked."""
+        return list(self._files.newest_manifest().get("history", ()))
+
+    def stands_for(self, result: Mapping[str, Any]) -> bool:
+        """Whether the newest whole round has the weights that a result is of; True where no round is left to say otherwise."""
+        if not self.committed_rounds():
+            return True
+        return bool(self._files.whole_manifest().get("digest") == result["train_info"].get("digest"))
+
+    def is_held(self) -> bool:
+        """Whether a process is at work in the folder."""
+        return lock_holder(self._lock_file()) is not None
+
+    def _lock_file(self) -> Path:
+        """Beside the folder, so that it stays put when ``--force`` replaces the folder."""
+        return self.folder.parent / f".{self.folder.name}.lock"
 
     def commit(self, number: int, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any] | None = None) -> str:
         """Commit a round: tensors first, the manifest last. Until its rename the round doesn't exist.
@@ -186,7 +203,7 @@ class RunStore:
         if not path.exists():
             return None
         result = _read_json(path)
-        if not all(isinstance(result.get(table), dict) for table in ("run_info", "metrics")):
+        if not _is_result(result):
             raise FedkimError(f"file {path}", found="something else", expected="a stored result")
         return result
 
@@ -237,6 +254,18 @@ class RunStore:
         if not isinstance(record.get("recipe"), dict) or not isinstance(record.get("digest"), str):
             raise FedkimError(f"file {path}", found="something else", expected="a stored recipe")
         return record
+
+
+def _is_result(record: Mapping[str, Any]) -> bool:
+    """Whether a record has what every reader of a result relies on."""
+    if not all(isinstance(record.get(table), dict) for table in ("run_info", "train_info", "metrics", "meta_info")):
+        return False
+    about = record["run_info"]
+    named = all(isinstance(about.get(key), str) for key in ("recipe", "method", "backbone", "llm", "split", "config"))
+    entries = all(
+        isinstance(entry, dict) and isinstance(entry.get("rows"), dict) for entry in record["metrics"].values()
+    )
+    return named and entries and isinstance(about.get("environment"), dict) and "seed" in about
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.records import input_of
-from fedkim.data.hospital.rows import Row, read_rows
+from fedkim.data.hospital.row import Row
+from fedkim.data.hospital.rows import read_rows
 from fedkim.data.hospital.site_file import SiteFile, read_site_file
 from fedkim.data.hospital.stay_tables import field_of, open_stays
 from fedkim.data.hospital.words import counted
@@ -63,6 +64,7 @@ def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None
     if not findings.errors:
         _check_twins(rows, tensors, site, findings)
         _tell_unmeasured(tensors, site, findings)
+        _tell_flat(tensors, site, findings)
     shapes = {tuple(inputs["signal"].shape) for inputs in tensors if "signal" in inputs}
     if len(shapes) > 1:
         found = f"ECGs with {' and '.join(str(shape[0]) for shape in sorted(shapes))} leads"
@@ -84,6 +86,17 @@ def _tell_unmeasured(tensors: Sequence[dict[str, Tensor]], site: SiteFile, findi
         if given and not any(tensor.any() for tensor in given):
             found, remedy = f"nothing measured in the {modality} of any stay", "their hours are zeros"
             findings.add("I-SERIES-EMPTY", file=site.path.name, field="data.series", found=found, remedy=remedy)
+
+
+def _tell_flat(tensors: Sequence[dict[str, Tensor]], site: SiteFile, findings: Findings) -> None:
+    """Leads without any signal, which are zeros to a model."""
+    flat = [(int((~ecg.any(1)).sum()), len(ecg)) for inputs in tensors if (ecg := inputs.get("signal")) is not None]
+    affected = [pair for pair in flat if pair[0]]
+    if affected:
+        lines = "flat leads" if site.data.ecg.missing == "refuse" else "flat or missing leads"
+        found = f"{counted(len(affected), 'ECG')} with {lines}, up to {max(affected)[0]} of {max(affected)[1]}"
+        remedy = "they are zeros to a model; look whether an electrode was off or the export left them out"
+        findings.add("W-ECG-FLAT", file=site.path.name, field=field_of("ecg", site), found=found, remedy=remedy)
 
 
 def _is_inverted(path: Path) -> bool:

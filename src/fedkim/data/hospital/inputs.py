@@ -23,6 +23,7 @@ from fedkim.modalities.signal_files import STANDARD_LEADS, Wave, in_order, read_
 MOST_SAMPLES = 100_000_000
 """Numbers of one ECG: a day of twelve leads at 100 samples a second."""
 _QUOTED = re.compile(r"'[^']*'")
+_NUMBER = re.compile(r"[\d.,]+")
 
 
 def read_image_input(path: Path, *, size: int, frames: str = "refuse") -> Mapping[str, Tensor]:
@@ -81,12 +82,13 @@ def _known_order(wave: Wave) -> Wave:
 
 def _quiet(error: FedkimError, path: Path, what: str, code: str) -> FedkimError:
     """The error without the path: names of files are often names of patients."""
-    secrets = {str(path), path.name, path.stem, str(path.with_suffix(""))} - {""}
+    secrets = [str(path), str(path.with_suffix("")), path.name]
+    # as whole words, and no number: the 2.0 of a message isn't the file 0, whose name would stand in its path
+    words = [rf"(?<![\w.-]){re.escape(secret)}(?![\w-])" for secret in secrets if not _NUMBER.fullmatch(secret)]
+    whole = re.compile("|".join(words))
 
     def clean(text: str) -> str:
-        for secret in sorted(secrets, key=len, reverse=True):
-            text = text.replace(secret, "the file")
-        return text
+        return whole.sub("the file", text)
 
     found = _QUOTED.sub("'…'", clean(error.found))  # names of leads and units come out of the file
     return FedkimError(

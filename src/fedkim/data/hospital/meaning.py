@@ -1,5 +1,6 @@
 """What a site file must mean beyond its types: tasks that exist, words that are answers, units that can be converted."""
 
+import math
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -39,10 +40,12 @@ def check_meaning(data: "HospitalData", file: str, findings: Findings) -> None:
     if data.ecg.missing == "mask" and not data.ecg.leads:
         remedy = "say which leads there should be, in data.ecg.leads"
         findings.add("E-SITE-MEANING", file=file, field="data.ecg.missing", found="no leads", remedy=remedy)
-    if data.ecg.sampling_rate < 0 or data.ecg.start < 0 or data.ecg.sampling_rate > 100_000:
-        findings.add(
-            "E-SITE-MEANING", file=file, field="data.ecg", found="a number out of range", expected="0 or above"
-        )
+    if not (0 <= data.ecg.sampling_rate <= 100_000 and 0 <= data.ecg.start < math.inf):  # NaN is neither
+        expected = "finite numbers, 0 or above"
+        findings.add("E-SITE-MEANING", file=file, field="data.ecg", found="a number out of range", expected=expected)
+    if len({lead.lower() for lead in data.ecg.leads}) < len(data.ecg.leads):
+        found, expected = "a lead named twice", "each once, whatever its capitals"
+        findings.add("E-SITE-MEANING", file=file, field="data.ecg.leads", found=found, expected=expected)
 
 
 def _check_columns(data: "HospitalData", file: str, findings: Findings) -> None:

@@ -1,63 +1,46 @@
 """Rows: what each line of a hospital's tables says, with consent, labels, splits and ids settled and counted."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
-from fedkim.data.findings import Finding, Findings
+from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import confined
+from fedkim.data.hospital.row import GIVES, INPUTS, Row
 from fedkim.data.hospital.site_file import HospitalData, SiteFile
 from fedkim.data.hospital.table import Table, read_table
+from fedkim.data.hospital.together import check_together, each_once
 from fedkim.data.hospital.words import counted
-from fedkim.data.leaks import check_ids
 from fedkim.data.sample import SPLITS
 from fedkim.errors import FedkimError
-from fedkim.modalities.concepts import CONCEPTS
 from fedkim.modalities.text import safe_question
 from fedkim.tasks import TASKS
-
-INPUTS = ("image", "ecg", "series", "stay")
-"""Columns that name an input."""
-GIVES: Mapping[str, tuple[str, ...]] = {
-    "image": ("image",),
-    "ecg": ("signal",),
-    "series": tuple(CONCEPTS),
-    "stay": tuple(CONCEPTS),
-}
-"""Modalities by the column that brings them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of a table that can be used, ids and paths as they stand there: it never leaves this package."""
-
-    table: str
-    number: int
-    """Counted from 1 after the header."""
-    patient: str
-    files: Mapping[str, str]
-    """By column role (``image``, ``ecg``, ``series``, ``stay``), only those that are there."""
-    labels: Mapping[str, str]
-    questions: Mapping[str, str] = field(default_factory=dict)
-    split: str = ""
-    site: str = ""
 
 
 def read_rows(site: SiteFile, findings: Findings) -> list[Row]:
     """The usable rows of all tables; what is wrong, dropped or worth knowing goes to the findings."""
     rows: list[Row] = []
+    named: set[Path] = set()
     for number, name in enumerate(site.data.tables, 1):
         shown = f"data.tables[{number}]" if not name.isprintable() or len(name) > 80 else name
         path = _table_path(site, name, shown, findings)
         if path is None:
             continue
+        if path in named:
+            remedy = "name it once in data.tables: each of its rows would count twice"
+            findings.add("E-TABLE-TWICE", file=shown, found="a table named twice", expected="once", remedy=remedy)
+            continue
+        named.add(path)
         data = site.data
         table = read_table(path, findings, encoding=data.encoding, delimiter=data.delimiter, name=shown)
         if table is not None and _has_columns(table, data, findings):
             rows += _usable(table, data, findings)
+    if not site.files.is_dir():  # said once, not once a row
+        remedy = "correct it: it begins at the site file's own folder"
+        findings.add("E-FILE-MISSING", file=site.path.name, field="data.folder", found="no such folder", remedy=remedy)
     if not findings.errors:
-        _check_whole(rows, site, findings)
+        rows = each_once(rows, site, findings)
+        check_together(rows, site, findings)
     return rows
 
 
@@ -214,61 +197,3 @@ def _split(table: Table, data: HospitalData, index: int, findings: Findings) -> 
         findings.add("E-SPLIT-WORD", file=table.name, row=index + 1, field=field_name, found=found, expected=expected)
         return None
     return words[word]
-
-
-_WAYS = {
-    "E-ID-UNICODE": "forms of Unicode",
-    "E-ID-SPACE": "blanks",
-    "E-ID-CASE": "capitals",
-    "W-ID-VARIANT": "leading zeros",
-}
-
-
-def _check_whole(rows: list[Row], site: SiteFile, findings: Findings) -> None:
-    """What only all rows together show."""
-    name = site.path.name
-    if not rows:
-        findings.add("E-SITE-EMPTY", file=name, found="no usable row", expected="at least one patient")
-        return
-    splits: dict[str, set[str]] = {}
-    owners: dict[tuple[str, str], set[str]] = {}
-    ids: dict[str, list[Finding]] = {}
-    for row in rows:
-        splits.setdefault(row.patient, set()).add(row.split)
-        for role, file in row.files.items():
-            owners.setdefault((role, file), set()).add(row.patient)
-    torn = sum(len(names) > 1 for names in splits.values())
-    if torn:
-        remedy = "keep all rows of a patient in one split"
-        findings.add(
-            "E-PATIENT-SPLITS",
-            file=name,
-            found=f"{counted(torn, 'patient')} in two splits",
-            expected="one",
-            remedy=remedy,
-        )
-    shared = sum(len(patients) > 1 for patients in owners.values())
-    if shared:
-        remedy = "one of the rows names the wrong file or the wrong patient"
-        findings.add(
-            "E-FILE-SHARED",
-            file=name,
-            found=f"{counted(shared, 'file')} of two patients",
-            expected="one",
-            remedy=remedy,
-        )
-    for finding in check_ids(list(splits), file=name):
-        ids.setdefault(finding.code, []).append(finding)
-    for code, alike in ids.items():
-        found, remedy = f"{counted(len(alike), 'id')} also written in another way ({_WAYS[code]})", alike[0].remedy
-        findings.add(code, file=name, field="data.columns.patient", found=found, remedy=remedy)
-    for task in site.data.labels:
-        answers = TASKS[task].answers
-        seen = {row.labels[task] for row in rows if task in row.labels}
-        absent = [answer for answer in answers or () if answer not in seen]
-        if absent and seen:
-            found = f"no row with the answer {' or '.join(map(repr, absent))}"
-            remedy = "scores that need it will be missing, with that reason"
-            findings.add("W-CLASS-ABSENT", file=name, field=f"data.labels.{task}", found=found, remedy=remedy)
-        elif not seen:
-            findings.add("W-TASK-ABSENT", file=name, field=f"data.labels.{task}", found="no label of the task")

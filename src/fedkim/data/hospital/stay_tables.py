@@ -8,7 +8,7 @@ from fedkim.data.findings import Finding, Findings
 from fedkim.data.hospital.files import confined
 from fedkim.data.hospital.inputs import layout_of
 from fedkim.data.hospital.layout import Layout
-from fedkim.data.hospital.rows import Row
+from fedkim.data.hospital.row import Row
 from fedkim.data.hospital.site_file import SiteFile
 from fedkim.data.hospital.stays import check_scale, read_stays
 from fedkim.errors import FedkimError

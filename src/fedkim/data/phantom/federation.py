@@ -10,6 +10,7 @@ from fedkim.data.phantom.questions import ask
 from fedkim.data.phantom.rendering import render
 from fedkim.data.phantom.settings import PhantomSettings
 from fedkim.data.sample import Dataset, Sample
+from fedkim.data.sources.folds import yes
 from fedkim.data.splits import assign_splits, check_disjoint
 
 QUESTIONERS = {"image": ("vqa_rad", "slake"), "signal": ("ecg_qa",), "icu": ()}
@@ -62,7 +63,7 @@ def splits_of(factors: Mapping[str, Factors], settings: PhantomSettings) -> dict
         for index in range(dealt[kind]):
             patient = patient_name(kind, index)
             tasks[patient] = {*own, *QUESTIONERS[kind]}
-            strata[patient] = ",".join(f"{task}={_word(present[index])}" for task, present in seen.items())
+            strata[patient] = ",".join(f"{task}={yes(present[index])}" for task, present in seen.items())
     splits = assign_splits(tasks, seed=settings.seed, unseen_tasks=settings.unseen_tasks, strata=strata)
     further = {patient_name(kind, index): "test" for kind in factors for index in range(dealt[kind], counts[kind])}
     return splits | further
@@ -90,8 +91,8 @@ def _samples(
         split, site = splits[patient], f"hospital-{factors.traits['site'][index] + 1}"
         hidden = unseen if split in _HIDDEN else set()
         inputs = {modality: tensor[index] for modality, tensor in inputs_of.items()}
-        labels = {task: _word(present[task][index]) for task in own if task not in hidden}
-        labels |= {task: _word(yes[index]) for task, yes in extra.items()}
+        labels = {task: yes(present[task][index]) for task in own if task not in hidden}
+        labels |= {task: yes(claimed[index]) for task, claimed in extra.items()}
         yield Sample(id=patient, patient=patient, site=site, split=split, inputs=inputs, labels=labels)
         for task, questions in asked.items():
             if task in hidden:
@@ -107,7 +108,3 @@ def _samples(
                     questions={task: one.question},
                     strata={"template": one.template, "answer_type": "closed" if one.closed else "open"},
                 )
-
-
-def _word(present: bool) -> str:
-    return "Yes" if present else "No"

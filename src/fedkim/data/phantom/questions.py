@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedkim.data.phantom.factors import CHUNK, Factors
-from fedkim.data.phantom.wave import LEADS, NOISE_LEADS, NOISES
+from fedkim.data.phantom.wave import NOISE_LEADS, NOISES
+from fedkim.modalities.signal_files import STANDARD_LEADS as LEADS
 from fedkim.randomness import numpy_generator_for
 
 ABSENT = 0.1

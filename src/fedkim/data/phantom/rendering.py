@@ -1,5 +1,6 @@
 """Rendering: factors of one kind as canonical tensors, through the same preprocessing as real data, kept in the cache."""
 
+import sys
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -11,10 +12,14 @@ from fedkim.data.phantom import factors as causes
 from fedkim.data.phantom import picture, stay, wave
 from fedkim.data.phantom.factors import CHUNK, Factors
 from fedkim.data.phantom.settings import GENERATOR_VERSION, PhantomSettings
-from fedkim.modalities import concepts, image, series, signal
+from fedkim.modalities import concepts, image, series, signal, signal_files
+from fedkim.modalities import picture as pictures
 from fedkim.modalities.concepts import CONCEPTS
 from fedkim.parallel import ordered_map
 from fedkim.randomness import numpy_generator_for
+
+RULES = (causes, concepts, image, picture, pictures, series, signal, signal_files, stay, wave, sys.modules[__name__])
+"""Modules that decide what is cached."""
 
 # B patients of a chunk
 
@@ -30,7 +35,7 @@ def render(factors: Factors, settings: PhantomSettings, count: int) -> Mapping[s
     kind = factors.kind
     size = settings.image_size if kind == "image" else 0
     facts = ("phantom", GENERATOR_VERSION, kind, settings.seed, settings.num_sites, size, count)
-    key = content_key((), *facts, rules=(causes, concepts, image, picture, series, signal, stay, wave))
+    key = content_key((), *facts, rules=RULES)
 
     def build() -> Entry:
         make = _MAKERS[kind]

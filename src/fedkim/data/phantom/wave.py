@@ -8,10 +8,10 @@ and rate overlap with the findings on purpose.
 import numpy as np
 
 from fedkim.data.phantom.factors import FINDINGS, Factors
+from fedkim.modalities.signal_files import STANDARD_LEADS as LEADS
 
 # B patients of a chunk, K beats, T samples, W waves, L leads
 
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 NOISES = ("none", "baseline drift", "static noise", "burst noise")
 """Values of the trait ``noise``."""
 NOISE_LEADS = (LEADS[:6], LEADS[6:], LEADS)

@@ -26,13 +26,14 @@ PRESSURE = 65.0
 """mmHg."""
 NUM_SHARDS = 4
 """Parts of the eICU stays a site can hold: ``eicu-1`` … ``eicu-4``; MIMIC's are one part, ``mimic-1``."""
+RULES = (series, concepts, yaib_tables, pack_stays, matching, folds, sys.modules[__name__])
+"""Modules that decide what is cached."""
 
 
 def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
     """One sample a first day; in development and test one more for each matched onset window."""
     files = [file for task in ("mortality24", *CONTROLS) for file in pack_stays.files(root, task)]
-    rules = (series, concepts, yaib_tables, pack_stays, matching, folds, sys.modules[__name__])
-    key = cache.content_key(files, seed, rules=rules)
+    key = cache.content_key(files, seed, rules=RULES)
     entry = cache.cached("yaib-windows", key, lambda: _build(root, seed))
     days, others = entry.facts["days"], entry.facts["others"]
     deciles, cells = _deal_days({d["stay"]: d["died"] for d in days}, seed), _deal_others(others, seed)

@@ -1,7 +1,7 @@
 """The pack's part of ECG-QA: one file of questions about noise in ECGs, in many wordings, without the ECGs.
 
-The file holds text only; its ``ecg_id`` point to PTB-XL recordings that aren't in the pack. So it serves two ends: the
-questions by themselves (:func:`load`), and the wordings, put to real ECG windows with known noise (:func:`wordings`).
+The file holds text only; its ``ecg_id`` point to PTB-XL recordings that aren't in the pack. So its wordings are put to real ECG
+windows with known noise (:func:`wordings`).
 """
 
 import re
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedkim.data.sample import Dataset, Sample
 from fedkim.data.sources.ecgqa_questions import read_questions
 from fedkim.errors import FedkimError
 
@@ -18,7 +17,6 @@ FOLDER = Path("text") / "ecgqa"
 QUESTIONS = "ptbxl_paraphrased_train_120000.json"
 ANY_NOISE = "any kind of noises"
 """The attribute of template 28, which asks for noise of whatever kind."""
-TASK = "ecg_qa"
 _LEAD = re.compile(r"\blead (I{1,3}|aV[RLF]|V[1-6])\b")
 
 
@@ -39,30 +37,6 @@ def read(root: Path) -> list[dict[str, Any]]:
         if not entry.get("attribute"):
             raise FedkimError(f"questions {path}, entry {number}", found="no 'attribute'", expected="a kind of noise")
     return entries
-
-
-def load(root: Path) -> Dataset:
-    """The questions alone, each with its answer, for prompts, parsing and answer vocabularies: without any signal.
-
-    All stand in the test split: nothing is trained on them. ``patient`` is the recording (no patient ids are given), so
-    several questions on one recording stay together.
-    """
-    return Dataset(
-        (
-            Sample(
-                id=f"ecgqa/{entry['sample_id']}",
-                patient=f"ptbxl/{entry['ecg_id'][0]}",
-                site="ptbxl",
-                split="test",
-                inputs={},
-                labels={TASK: ", ".join(entry["answer"])},
-                questions={TASK: entry["question"]},
-                strata={"template": str(entry["template_id"]), "source": "ecgqa"},
-            )
-            for entry in read(root)
-        ),
-        name="ecgqa",
-    )
 
 
 def wordings(entries: Iterable[Mapping[str, Any]], lead: str) -> dict[str, list[tuple[str, str]]]:

@@ -32,16 +32,14 @@ IRREGULAR = 1.3
 """Longest over shortest distance between two beats: beyond it a window counts as irregular."""
 SEEN_NOISE = noise.KINDS[:3]
 """Kinds in training; electrode problems are kept for the held-out questions."""
+RULES = (signal, folds, mitbih, noise, ecgqa_questions, pack_questions, sys.modules[__name__])
+"""Modules that decide what is cached."""
 
 
 def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
     """One sample a window, one for each noisy copy, and one for each question in development and test."""
     files = [file for name in mitbih.RECORDS for file in mitbih.files(root, name)]
-    key = cache.content_key(
-        [*files, pack_questions.questions_file(root)],
-        seed,
-        rules=(signal, mitbih, noise, ecgqa_questions, pack_questions, sys.modules[__name__]),
-    )
+    key = cache.content_key([*files, pack_questions.questions_file(root)], seed, rules=RULES)
     entry = cache.cached("mitbih-windows", key, lambda: _build(root, seed))
     rows = entry.facts["rows"]
     waves, table = entry.tensors["signal"], folds.RECORDS[fold]

@@ -17,8 +17,9 @@ from fedkim.aggregation import Rejection
 from fedkim.engines.flower.content import pack, unpack
 from fedkim.engines.flower.messages import Request, reply_from, to_header
 from fedkim.engines.flower.roster import Node, Registered, online
+from fedkim.engines.flower.round_so_far import Asked, RoundSoFar
 from fedkim.engines.flower.updates import update_from
-from fedkim.engines.flower.waiting import Asked, RoundSoFar, Waiting
+from fedkim.engines.flower.waiting import Waiting
 from fedkim.engines.flower.wire import component_digests
 from fedkim.engines.inprocess import participants
 from fedkim.errors import FedkimError
@@ -91,7 +92,7 @@ class FlowerExchange:
         Raises:
             FedkimError: fewer than the quorum came in time.
         """
-        end, told = time.monotonic() + self.waiting.start, set[str]()
+        end, told = time.monotonic() + self.waiting.start_wait, set[str]()
         while True:
             here = set(self._online())
             for site in sorted(here - told):
@@ -101,12 +102,12 @@ class FlowerExchange:
                 return sorted(here)
             if time.monotonic() >= end:
                 break
-            time.sleep(min(1.0, self.waiting.start))
+            time.sleep(min(1.0, self.waiting.start_wait))
         if len(here) >= self.quorum(len(self.sites)):
             return sorted(here)
         raise FedkimError(
             "start of the federation",
-            found=f"{len(here)} of {len(self.sites)} sites connected after {self.waiting.start:g} s",
+            found=f"{len(here)} of {len(self.sites)} sites connected after {self.waiting.start_wait:g} s",
             expected=f"at least {self.quorum(len(self.sites))}",
             remedy=f"missing: {', '.join(sorted(set(self.sites) - here))}; the same command resumes",
         )

@@ -1,6 +1,22 @@
 """A site's identity: its public key, in the one form in which Flower's nodes carry it."""
 
+from typing import Any
+
 from fedkim.errors import FedkimError
+
+
+def key_formats() -> Any:
+    """The forms in which keys are written and read: ``serialization`` of cryptography.
+
+    Raises:
+        FedkimError: the library is missing.
+    """
+    try:
+        from cryptography.hazmat.primitives import serialization
+    except ImportError:
+        remedy = "install it with: pip install 'fedkim[flower]'"
+        raise FedkimError("keys", found="no library for them", remedy=remedy) from None
+    return serialization
 
 
 def fingerprint(public_key: str) -> bytes:
@@ -9,14 +25,12 @@ def fingerprint(public_key: str) -> bytes:
     Raises:
         FedkimError: no public key of an elliptic curve, or the library is missing.
     """
+    formats = key_formats()
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     try:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.asymmetric import ec
-        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_public_key
-    except ImportError:
-        raise FedkimError("keys", found="no library for them", remedy="pip install 'fedkim[flower]'") from None
-    try:
-        key = load_ssh_public_key(public_key.encode())
+        key = formats.load_ssh_public_key(public_key.encode())
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey):
@@ -26,4 +40,5 @@ def fingerprint(public_key: str) -> bytes:
             expected="one line that begins with ecdsa-sha2-nistp",
             remedy="use the line that `fedkim site keys` printed",
         )
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    pem: bytes = key.public_bytes(formats.Encoding.PEM, formats.PublicFormat.SubjectPublicKeyInfo)
+    return pem

@@ -1,4 +1,7 @@
-"""From a site's reply to its update: held to the slice that it was sent and to what it declared."""
+"""From a site's reply to its update: held to the slice that it was sent and to what it declared.
+
+How many examples it may claim, the gate knows.
+"""
 
 from fedkim.engines.flower.messages import Reply
 from fedkim.engines.flower.roster import Registered
@@ -18,20 +21,19 @@ def update_from(reply: Reply, body: bytes, base: State, site: Registered, *, upl
         uploads: form of the tensors, see :mod:`fedkim.engines.flower.wire`.
 
     Raises:
-        FedkimError: tensors of another form, a component that isn't the site's, more examples than it declared.
+        FedkimError: tensors of another form, a component that isn't the site's, no mean loss.
     """
-    declared = site.declared
     form = upload_form(base, unchanged=reply.unchanged, uploads=uploads)
     sent = state_from(body, most=base.num_bytes, expected=form)
-    if not set(reply.num_examples) | set(reply.unchanged) <= set(declared):
+    if not set(reply.num_examples) | set(reply.unchanged) <= set(site.declared):
         raise FedkimError("an update", found="a component that isn't the site's")
-    if any(count > declared[name] for name, count in reply.num_examples.items()):
-        raise FedkimError("an update", found="more examples than the site declared")
+    if "loss" not in reply.metrics:
+        raise FedkimError("an update", found="no mean loss", expected="metrics.loss")
     return Update(
         site=site.name,
         round=reply.round,
         base_digest=reply.base,
         state=decode(sent, base, unchanged=reply.unchanged, uploads=uploads),
         num_examples=dict(reply.num_examples),
-        metrics={"loss": 0.0, "seconds": reply.seconds, **reply.metrics},
+        metrics={"seconds": reply.seconds, **reply.metrics},
     )

@@ -1,6 +1,9 @@
 """A packaged GGUF model, converted once to a folder of safetensors in the cache."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,7 +11,8 @@ import torch
 from fedkim.errors import FedkimError
 from fedkim.injection.conversion.folder import appearing_once
 
-_SMOLLM2_BYTES = 1 << 20
+_HEAD = 1 << 20
+"""Bytes of a file that, with its size, tell it from another."""
 
 
 def convert_gguf(source: Path, folder: Path) -> Path:
@@ -43,21 +47,19 @@ def convert_gguf(source: Path, folder: Path) -> Path:
 def _fingerprint(source: Path) -> str:
     """Size and first megabyte name the content without reading all of it."""
     with source.open("rb") as file:
-        head = file.read(_SMOLLM2_BYTES)
+        head = file.read(_HEAD)
     return hashlib.sha256(str(source.stat().st_size).encode() + head).hexdigest()[:12]
 
 
-class _quiet_bars:  # noqa: N801 - reads as a statement
-    """tqdm bars of the GGUF reader go nowhere: a terminal shows our own progress."""
+@contextmanager
+def _quiet_bars() -> Iterator[None]:
+    """Send the bars of the GGUF reader nowhere: a terminal shows our own progress."""
+    import tqdm.auto  # type: ignore[import-untyped]
+    import transformers.modeling_gguf_pytorch_utils as reader
 
-    def __enter__(self) -> None:
-        import functools
-
-        import tqdm.auto  # type: ignore[import-untyped]
-        import transformers.modeling_gguf_pytorch_utils as reader
-
-        self._reader, self._original = reader, reader.tqdm
-        reader.tqdm = functools.partial(tqdm.auto.tqdm, disable=True)
-
-    def __exit__(self, *_: object) -> None:
-        self._reader.tqdm = self._original
+    original = reader.tqdm
+    reader.tqdm = partial(tqdm.auto.tqdm, disable=True)
+    try:
+        yield
+    finally:
+        reader.tqdm = original

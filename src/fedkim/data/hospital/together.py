@@ -1,0 +1,106 @@
+"""What a hospital's rows show only all together: repetitions and contradictions, each told once and as a count."""
+
+from collections import defaultdict
+
+from fedkim.data.findings import Finding, Findings
+from fedkim.data.hospital.row import GIVES, Row
+from fedkim.data.hospital.site_file import SiteFile
+from fedkim.data.hospital.words import counted
+from fedkim.data.leaks import check_ids
+from fedkim.tasks import TASKS, has_inputs
+
+
+def each_once(rows: list[Row], site: SiteFile, findings: Findings) -> list[Row]:
+    """The rows without those that say word for word what an earlier one says: each would count as one more example."""
+    first: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        said = [tuple(sorted(part.items())) for part in (row.files, row.labels, row.questions)]
+        first.setdefault((row.patient, *said, row.split, row.site), row)
+    twice = len(rows) - len(first)
+    if twice:
+        found, remedy = f"{counted(twice, 'row')} that repeat another", "left out: each counts once"
+        findings.add("W-ROW-TWICE", file=site.path.name, found=found, remedy=remedy)
+    return list(first.values())
+
+
+def check_together(rows: list[Row], site: SiteFile, findings: Findings) -> None:
+    """Note what only all rows together show: patients in two splits, files of two patients, contradictions, answers that nobody has."""
+    name = site.path.name
+    if not rows:
+        findings.add("E-SITE-EMPTY", file=name, found="no usable row", expected="at least one patient")
+        return
+    splits: dict[str, set[str]] = {}
+    owners: dict[tuple[str, str], set[str]] = {}
+    ids: dict[str, list[Finding]] = {}
+    for row in rows:
+        splits.setdefault(row.patient, set()).add(row.split)
+        for role, file in row.files.items():
+            owners.setdefault((role, file), set()).add(row.patient)
+    torn = sum(len(names) > 1 for names in splits.values())
+    if torn:
+        remedy = "keep all rows of a patient in one split"
+        findings.add(
+            "E-PATIENT-SPLITS",
+            file=name,
+            found=f"{counted(torn, 'patient')} in two splits",
+            expected="one",
+            remedy=remedy,
+        )
+    shared = sum(len(patients) > 1 for patients in owners.values())
+    if shared:
+        remedy = "one of the rows names the wrong file or the wrong patient"
+        findings.add(
+            "E-FILE-SHARED",
+            file=name,
+            found=f"{counted(shared, 'file')} of two patients",
+            expected="one",
+            remedy=remedy,
+        )
+    for finding in check_ids(list(splits), file=name):
+        ids.setdefault(finding.code, []).append(finding)
+    for code, alike in ids.items():
+        found, remedy = f"{counted(len(alike), 'id')} also written in another way ({_WAYS[code]})", alike[0].remedy
+        findings.add(code, file=name, field="data.columns.patient", found=found, remedy=remedy)
+    for task in site.data.labels:
+        both = _num_contradicted(rows, task)
+        if both:
+            found, remedy = (
+                f"{counted(both, 'input')} of a patient answered in two ways",
+                "correct the row that is wrong",
+            )
+            findings.add(
+                "E-LABEL-CONFLICT",
+                file=name,
+                field=f"data.labels.{task}",
+                found=found,
+                expected="one answer",
+                remedy=remedy,
+            )
+        answers = TASKS[task].answers
+        seen = {row.labels[task] for row in rows if task in row.labels}
+        absent = [answer for answer in answers or () if answer not in seen]
+        if absent and seen:
+            found = f"no row with the answer {' or '.join(map(repr, absent))}"
+            remedy = "scores that need it will be missing, with that reason"
+            findings.add("W-CLASS-ABSENT", file=name, field=f"data.labels.{task}", found=found, remedy=remedy)
+        elif not seen:
+            findings.add("W-TASK-ABSENT", file=name, field=f"data.labels.{task}", found="no label of the task")
+
+
+_WAYS = {
+    "E-ID-UNICODE": "forms of Unicode",
+    "E-ID-SPACE": "blanks",
+    "E-ID-CASE": "capitals",
+    "W-ID-VARIANT": "leading zeros",
+}
+
+
+def _num_contradicted(rows: list[Row], name: str) -> int:
+    """How often the same files of a patient have two answers to a task; free text may be worded in many ways."""
+    task = TASKS[name]
+    answers: dict[tuple[object, ...], set[str]] = defaultdict(set)
+    for row in rows:
+        files = {role: file for role, file in row.files.items() if set(GIVES[role]) & set(task.inputs)}
+        if name in row.labels and has_inputs(task, {modality for role in files for modality in GIVES[role]}):
+            answers[row.patient, *sorted(files.items())].add(row.labels[name])
+    return 0 if task.answers is None else sum(len(given) > 1 for given in answers.values())
