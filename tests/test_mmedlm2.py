@@ -75,5 +75,5 @@ def test_a_recipe_runs_on_it(reader, monkeypatch, capsys):
     monkeypatch.chdir(reader)
     (words,) = (words for words in COMMANDS if "recipes/smoke.toml" in words)
     assert main(words[1:]) == 0
-    assert "digest of the final weights" in capsys.readouterr().out
+    assert "digest of the weights" in capsys.readouterr().out
     assert (reader / "runs" / "smoke" / "report.html").is_file()

@@ -109,7 +109,7 @@ def _stopped(quick: bool, jobs: int) -> list[Line]:
     began = time.monotonic()
     with child(whole) as (_, pipe):
         told = everything(pipe).decode(errors="replace")
-    digest = told.split("digest of the final weights ")[1][:64]
+    digest = told.split("digest of the weights ")[1][:64]
     runs = 3 if quick else 20
     found = kills.terminated(
         arguments=arguments, unbroken=digest, runs=runs, seconds=(time.monotonic() - began) * 0.8, jobs=jobs

@@ -163,6 +163,7 @@ def test_inputs_are_what_the_predict_readers_give(datasets, data_pack):
             stay=stay,
             until_hour=None if hour is None else int(cut.removeprefix(hour)),
         )
+        assert set(read) == set(sample.inputs)
         assert all(torch.equal(sample.inputs[modality], read[modality]) for modality in read)
 
 

@@ -118,6 +118,7 @@ def test_the_verb_prints_tables_and_nothing_of_a_patient(run, site, capsys):
 def entry(counts, patients):
     score = {"value": 0.7, "low": 0.6, "high": 0.8, "reason": "", "skipped_draws": 0}
     row = {"n": 40, "patients": 40, "counts": counts, "metrics": {"auroc": score, "accuracy": score}, "primary": score}
+    row |= {"patients_by_answer": dict(counts)} if counts else {}
     by_site = {site: {"n": n, "patients": n, **score} for site, n in patients.items()}
     sites = {"metric": "auroc", "by_site": by_site, "worst": {"site": "a", **score}}
     return {"rows": {"injected": row, "majority": row}, "differences": {}, "sites": sites}
@@ -134,7 +135,12 @@ def test_of_a_rare_answer_only_ranking_scores_stay():
     assert set(rare["rows"]) == {"injected"}
     assert set(rare["rows"]["injected"]["metrics"]) == {"auroc"}
     assert "counts" not in rare["rows"]["injected"]
-    assert suppressed(entry({"No": 30, "Yes": 10}, {}))["rows"]["injected"]["counts"] == {"No": 30, "Yes": 10}
+    enough = entry({"No": 30, "Yes": 10}, {})
+    assert suppressed(enough)["rows"]["injected"]["counts"] == {"No": 30, "Yes": 10}
+    enough["rows"]["injected"]["patients_by_answer"] = {"No": 30, "Yes": 3}  # ten films of three patients
+    assert "counts" not in suppressed(enough)["rows"]["injected"]
+    del enough["rows"]["injected"]["patients_by_answer"]  # a result that tells samples alone
+    assert "counts" not in suppressed(enough)["rows"]["injected"]
 
 
 def test_no_score_in_full_tells_how_many_gave_the_rare_answer():
@@ -153,17 +159,20 @@ def test_no_score_in_full_tells_how_many_gave_the_rare_answer():
 def test_a_group_and_kinds_of_questions_are_cells_as_well():
     grouped = entry({"No": 20, "Yes": 20}, {})
     for row in grouped["rows"].values():
-        row["group"] = {"name": "pneumonia", "patients": 12, "counts": {"No": 10, "Yes": 2}}
+        few = {"No": 10, "Yes": 2}
+        row["group"] = {"name": "pneumonia", "patients": 12, "counts": few, "patients_by_answer": few}
     assert "group" not in suppressed(grouped)["rows"]["injected"]
     assert "counts" not in suppressed(grouped)["rows"]["injected"]
     for row in grouped["rows"].values():
         row["group"]["patients"] = 3
     assert suppressed(grouped) is None
     asked = entry({}, {})
-    asked["rows"]["injected"] |= {"closed": {"n": 2}, "open": {"n": 38}}
+    asked["rows"]["injected"] |= {"closed": {"n": 2, "patients": 2}, "open": {"n": 38, "patients": 38}}
     assert not {"closed", "open"} & set(suppressed(asked)["rows"]["injected"])  # one is the total less the other
-    asked["rows"]["injected"] |= {"closed": {"n": 12}, "open": {"n": 28}}
+    asked["rows"]["injected"] |= {"closed": {"n": 12, "patients": 12}, "open": {"n": 28, "patients": 28}}
     assert {"closed", "open"} <= set(suppressed(asked)["rows"]["injected"])
+    asked["rows"]["injected"] |= {"closed": {"n": 12, "patients": 3}}
+    assert not {"closed", "open"} & set(suppressed(asked)["rows"]["injected"])
 
 
 def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
@@ -210,6 +219,7 @@ def test_the_patients_outside_of_a_group_are_no_cell_to_be_computed():
         for row in told["rows"].values():
             row |= {"patients": sum(total.values())}
             row["group"] = {"name": "pneumonia", "patients": sum(group.values()), "counts": group}
+            row["group"]["patients_by_answer"] = group
         return told
 
     assert suppressed(grouped({"No": 48, "Yes": 72}, {"No": 43, "Yes": 72})) is None  # five outside

@@ -68,7 +68,7 @@ def test_another_folder_takes_the_place_of_the_pack_or_of_the_one_public_set(tmp
 
 
 def test_a_folder_that_isnt_there_or_that_no_data_come_from_is_refused(tmp_path):
-    with pytest.raises(FedkimError, match=r"--data .*absent, found no such folder"):
+    with pytest.raises(FedkimError, match=r"--data .*absent, found no such file or folder"):
         elsewhere(Data(source="pack", root="a"), str(tmp_path / "absent"))
     with pytest.raises(FedkimError, match=r"the run's data are drawn, not read; give a hospital's site\.toml"):
         elsewhere(Data(source="phantom"), str(tmp_path))

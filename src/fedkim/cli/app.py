@@ -77,9 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         except OSError:
             _write_no_more()
-        return _fail(
-            2, f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or type(error).__name__}"
-        )
+        found = error.strerror or " ".join(str(error).split()) or type(error).__name__
+        return _fail(2, f"error: {f'{error.filename}: ' if error.filename else ''}{found}")
     return 0
 
 

@@ -103,7 +103,7 @@ def evaluate(
 ) -> None:
     """Score a run's final model again: on its own data, on the same kind elsewhere, or on a hospital's own patients.
 
-    On its own data the stored result and the report are replaced by what comes out.
+    On its own data the stored result and the report of a whole run are replaced by what comes out.
 
     Args:
         run: The run's folder.
@@ -200,6 +200,6 @@ def _show(result: dict[str, Any], folder: Path | None) -> None:
     render_table(result, console())
     train = result.get("train_info", {})
     for digest in train.get("digests") or [train["digest"]] if train else []:
-        print(f"digest of the final weights {digest}")
+        print(f"digest of the weights {digest}")
     if folder:
         print(f"report {folder / 'report.html'}")

@@ -15,7 +15,7 @@
     [network]
     host = "0.0.0.0"
     port = 8000
-    quorum = 3                      # good answers that make a round; absent: all
+    quorum = 3                      # answers in due form that make a round; absent: all
     deadline = 3600                 # seconds
 
     [tls]                           # made by `fedkim coordinator keys`; there is no plain mode, on one machine neither

@@ -36,7 +36,7 @@ def status_of(path: Path) -> dict[str, Any]:
     if not (path / "recipe.json").is_file():
         raise FedkimError(f"{path}", found="no run", expected="a run's folder or a federation.toml")
     store = RunStore(path.resolve())
-    state = "finished" if (path / "result.json").is_file() else "running" if store.is_held() else "stopped"
+    state = "running" if store.is_held() else "finished" if (path / "result.json").is_file() else "stopped"
     engine = "flower" if recall_declared(path) else "in-process"
     return {**_run(path), "engine": engine, "state": state, "reason": "", "sites": _given(store.history())}
 

@@ -4,7 +4,10 @@ Everything is JSON: numbers that don't exist are null with a ``reason`` beside t
 missing; tables and reports then leave their part out.
 """
 
+from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
+
+from fedkim.tasks import Task
 
 
 class ScoreResult(TypedDict):
@@ -148,3 +151,14 @@ class Result(TypedDict, total=False):
     meta_info: dict[str, Any]
     """``synthetic`` (bool), ``data`` (its name), ``created`` (ISO date), ``sites`` {patients, samples, components}, ``statistics``;
     ``network``, ``external`` and ``suppressed`` where they apply."""
+
+
+def tuned_threshold(result: Mapping[str, Any] | None, task: Task) -> dict[str, Any]:
+    """``{"value", "source"}`` of a yes/no task as a result has tuned it, or 0.5; empty for other tasks."""
+    if len(task.answers or ()) != 2:
+        return {}
+    entry = (result or {}).get("metrics", {}).get(task.name, {})
+    chosen = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
+    if chosen.get("threshold") is not None:
+        return {"value": float(chosen["threshold"]), "source": "tuned on development patients"}
+    return {"value": 0.5, "source": "0.5, not tuned"}

@@ -50,12 +50,7 @@ def suppressed(entry: Entry) -> dict[str, Any] | None:
     rows: Mapping[str, Entry] = entry["rows"]
     if any(_too_few(row) for row in rows.values()):
         return None
-    rare = any(
-        count < SMALLEST_CELL
-        for row in rows.values()
-        for part in (row, row.get("group", {}))
-        for count in _answers(part).values()
-    )
+    rare = any(_rare(part) for row in rows.values() for part in (row, row.get("group", {})))
     shown = {name for name in (*rows, *entry["differences"]) if not (rare and name.startswith("majority"))}
     row_of, score_of = (_ranks_only, _coarse) if rare else (_row, _score)
     return {
@@ -68,12 +63,14 @@ def suppressed(entry: Entry) -> dict[str, Any] | None:
 
 
 def suppressed_result(result: Entry) -> dict[str, Any]:
-    """A whole result without small cells; a second time it changes nothing.
+    """A whole result without small cells; one that is so already comes back as it is.
 
     Tasks that are hidden are hidden in the rounds too, whose curves and losses keep two places: nobody says here over how many
     patients they are, and an area in full would. How many a site trained on goes; where it holds few patients, their number, loss
     and time go as well. Bootstrap draws go.
     """
+    if "suppressed" in result["meta_info"]:
+        return dict(result)
     found = {
         task: suppressed(entry)
         for task, entry in result["metrics"].items()
@@ -82,7 +79,7 @@ def suppressed_result(result: Entry) -> dict[str, Any]:
     metrics = {task: entry for task, entry in found.items() if entry is not None}
     told, training = result["meta_info"], result["train_info"]
     few = {name for name, held in told.get("sites", {}).items() if _below(held.get("patients", SMALLEST_CELL))}
-    hidden = {*told.get("suppressed", {}).get("tasks", ()), *result["metrics"]} - set(metrics)
+    hidden = set(result["metrics"]) - set(metrics)
     about = {
         **_named(told, _ABOUT),
         **_each(told, "sites", _holdings),
@@ -104,10 +101,11 @@ def suppressed_result(result: Entry) -> dict[str, Any]:
 # a task -----------------------------------------------------------------------------------------------------------
 
 
-def _answers(part: Entry) -> Mapping[str, int]:
-    """Patients by answer; of a result that doesn't say so, samples."""
-    found: Mapping[str, int] = part.get("patients_by_answer") or part.get("counts", {})
-    return found
+def _rare(part: Entry) -> bool:
+    """Whether an answer is of few patients; taken to be where an earlier version's result tells samples alone."""
+    if part.get("counts") and "patients_by_answer" not in part:
+        return True
+    return any(_below(count) for count in part.get("patients_by_answer", {}).values())
 
 
 def _too_few(row: Entry) -> bool:
@@ -119,9 +117,9 @@ def _too_few(row: Entry) -> bool:
         return False
     samples = _less(row.get("counts", {}), group.get("counts", {}))
     # somebody may have samples in the group and outside of it: at least so many patients are outside
-    patients = _less(_answers(row), _answers(group))
+    patients = _less(row.get("patients_by_answer", {}), group.get("patients_by_answer", {}))
     return 0 < row.get("patients", 0) - group.get("patients", 0) < SMALLEST_CELL or (
-        sum(samples) > 0 and (max(samples) == sum(samples) or min(patients) < SMALLEST_CELL)
+        sum(samples) > 0 and (max(samples) == sum(samples) or _below(min(patients, default=0)))
     )
 
 
@@ -141,7 +139,7 @@ def _row(row: Entry) -> dict[str, Any]:
     if "tuned" in row:  # without the reason for none, which may be that nobody of development gave an answer
         shown["tuned"] = _part(row["tuned"], ("threshold", "source"))
     parts = [name for name in ("closed", "open") if name in row]
-    if not any(0 < row[name].get("patients", row[name]["n"]) < SMALLEST_CELL for name in parts):
+    if not any(row[name]["n"] and _below(row[name].get("patients", 0)) for name in parts):
         shown |= {name: _part(row[name], ("n",)) for name in parts}
     return shown
 

@@ -157,7 +157,8 @@ def read_kept(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        if "method" not in record["run_info"]["cell"] or not record["metrics"]:
+        hidden = record["meta_info"].get("suppressed", {}).get("tasks")
+        if "method" not in record["run_info"]["cell"] or not (record["metrics"] or hidden):
             raise ValueError
     except FileNotFoundError:
         raise FedkimError(f"result {path}", found="no such file") from None

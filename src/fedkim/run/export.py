@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from fedkim.data.registry import DATA_SETS
 from fedkim.errors import FedkimError, unknown
+from fedkim.evaluation.result import tuned_threshold
 from fedkim.evaluation.suppression import suppressed_result
 from fedkim.injection import LLMS, Route, write_encoders
 from fedkim.injection.llms import quiet_transformers
@@ -57,7 +58,7 @@ def export_run(
         raise unknown("task", task, TASKS)
     result = _finished(run)
     if run.recipe.data.source == "hospital":
-        result = suppressed_result(result)  # the card leaves with the model
+        result = suppressed_result(result)  # card and threshold leave with the model
     chosen = _modalities(run, TASKS[task], modalities)
     folder = Path(to)
     _require_free(folder, force)
@@ -201,7 +202,7 @@ def _record(run: "Run", result: Mapping[str, Any], route: Route, merge: bool) ->
         "question": task.question,
         "answers": task.answers,
         # tuned on answers to all of the task's inputs; fewer inputs give other scores
-        "threshold": run.threshold(task, tuned=route.modalities == task.modalities),
+        "threshold": tuned_threshold(result if route.modalities == task.modalities else None, task),
         "experts": settings.experts,
         "rank": settings.rank,
         "merged": merge,

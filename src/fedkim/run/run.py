@@ -11,6 +11,7 @@ import numpy as np
 from fedkim.data.sample import Sample
 from fedkim.errors import FedkimError, unknown
 from fedkim.evaluation.answers import generate, score
+from fedkim.evaluation.result import tuned_threshold
 from fedkim.injection import Injector, Route
 from fedkim.modalities.series import CONCEPTS
 from fedkim.modalities.text import safe_question
@@ -52,6 +53,7 @@ class Run:
         self.store = RunStore(self.folder)
         self.recipe: Recipe = self.store.recipe()
         import_plugins(self.recipe.run.plugins)
+        self._newest = 0
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -61,6 +63,7 @@ class Run:
     @cached_property
     def committed(self) -> Committed:
         """The newest whole round."""
+        self._newest = max(self.store.committed_rounds(), default=0)
         committed = self.store.latest()
         if committed is None:
             raise FedkimError(
@@ -73,11 +76,8 @@ class Run:
 
     @property
     def damaged(self) -> bool:
-        """Whether a later round than the newest whole one stands in the folder, or the result is of one that is gone."""
-        newest = max(self.store.committed_rounds(), default=0)
-        result = self.result
-        later = result is not None and result["train_info"].get("digest") != self.committed.manifest.get("digest")
-        return newest > self.committed.round or later
+        """Whether a later round than the one that answers was there when it was read, and wasn't whole."""
+        return bool(self.committed) and self._newest > self.committed.round
 
     @cached_property
     def injector(self) -> Injector:
@@ -194,14 +194,15 @@ class Run:
         return export_run(self, task=task, to=to, modalities=modalities, merge=merge, force=force)
 
     def threshold(self, task: Task, *, tuned: bool = True) -> dict[str, Any]:
-        """``{"value", "source"}`` of a yes/no task, from the run's result if it tuned one (and ``tuned``); empty for others."""
-        entry = (self.result or {}).get("metrics", {}).get(task.name, {})
-        if len(task.answers or ()) != 2:
-            return {}
-        chosen = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
-        if tuned and chosen.get("threshold") is not None and not self.damaged:
-            return {"value": float(chosen["threshold"]), "source": "tuned on development patients"}
-        return {"value": 0.5, "source": "0.5, not tuned"}
+        """``{"value", "source"}`` of a yes/no task, from the run's result if it tuned one (and ``tuned``); empty for others.
+
+        A result of other weights than those that answer has none to give.
+        """
+        result = self.result if tuned and len(task.answers or ()) == 2 else None
+        if result and self.store.committed_rounds():
+            digest = self.committed.manifest.get("digest")
+            result = result if result["train_info"].get("digest") == digest else None
+        return tuned_threshold(result, task)
 
     def _warnings(self, task: Task) -> tuple[str, ...]:
         warnings = []

@@ -68,8 +68,10 @@ def elsewhere(data: Data, folder: str) -> Data:
         raise FedkimError(
             "--data", found="a folder", expected="none: the run's data are drawn, not read", remedy=remedy
         )
-    if not Path(folder).is_dir():
-        raise FedkimError(f"--data {folder}", found="no such folder", expected="a folder, or a hospital's site.toml")
+    if not Path(folder).exists():
+        raise FedkimError(
+            f"--data {folder}", found="no such file or folder", expected="a folder, or a hospital's site.toml"
+        )
     if data.source != "public":
         return replace(data, root=folder)
     if len(data.roots) != 1:

@@ -8,7 +8,7 @@ class Waiting:
     """How long a round waits, and for how many."""
 
     quorum: int = 0
-    """Sites whose good answers make a round; 0: all that take part."""
+    """Sites whose answers, in due form, make a round; the gate looks at them afterwards. 0: all that take part."""
     deadline: float = 3600.0
     """Seconds that a round may take at the sites."""
     grace: float = 300.0
