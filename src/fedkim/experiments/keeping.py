@@ -157,7 +157,7 @@ def read_kept(path: Path) -> dict[str, Any]:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        hidden = record["meta_info"].get("suppressed", {}).get("tasks")
+        hidden = record.get("meta_info", {}).get("suppressed", {}).get("tasks")
         if "method" not in record["run_info"]["cell"] or not (record["metrics"] or hidden):
             raise ValueError
     except FileNotFoundError:
