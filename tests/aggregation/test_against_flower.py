@@ -33,8 +33,8 @@ def test_the_same_comes_out_as_of_flowers_strategy(name, seed, sites, size, spre
     rows = torch.randn(size, generator=generator) + spread * torch.randn(sites, size, generator=generator)
     # Flower's multi-Krum weighs the selected by their counts, ours doesn't: a count is a claim
     counts = [20] * sites if name == "MultiKrum" else torch.randint(5, 50, (sites,), generator=generator).tolist()
-    if "Krum" in name:  # of two sites equally close to the others either may be believed
-        assume(margin(rows, 1 if name == "Krum" else sites - 3) > 3e-3)
+    if "Krum" in name:  # Flower takes ‖x‖² + ‖y‖² − 2x·y in float32, where close sites' distances cancel
+        assume(margin(rows, 1 if name == "Krum" else sites - 3) > 2e-2)
     ours, theirs = (make(sites) for make in PAIRS[name])
     flowers = row_of(flower_aggregate(theirs, [Reply(update, NAME) for update in updates_of(rows, counts)]))
     torch.testing.assert_close(aggregated(ours, rows, counts), flowers, atol=1e-6, rtol=1e-6)
