@@ -131,7 +131,7 @@ def run_name(file: FederationFile) -> str:
 
 
 def _round(file: FederationFile) -> int:
-    return max(RunStore(file.out).committed_rounds(), default=0)
+    return RunStore(file.out).newest_round()
 
 
 def _end_with(lock: Path, ended: threading.Event) -> None:

@@ -57,7 +57,7 @@ def status_text(found: dict[str, Any]) -> str:
 
 def _run(folder: Path) -> dict[str, Any]:
     store = RunStore(folder)
-    return {"round": max(store.committed_rounds(), default=0), "rounds": store.recipe().federation.rounds}
+    return {"round": store.newest_round(), "rounds": store.recipe().federation.rounds}
 
 
 def _nothing(rounds: int) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Run:
     @cached_property
     def committed(self) -> Committed:
         """The newest whole round."""
-        self._newest = max(self.store.committed_rounds(), default=0)
+        self._newest = self.store.newest_round()
         committed = self.store.latest()
         if committed is None:
             raise FedkimError(

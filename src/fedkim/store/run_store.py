@@ -110,6 +110,10 @@ class RunStore:
         """Numbers of the rounds on the disk, rising; whole or not."""
         return self._files.numbers()
 
+    def newest_round(self) -> int:
+        """Number of the newest round on the disk, whole or not; 0 before the first."""
+        return max(self.committed_rounds(), default=0)
+
     def history(self) -> list[dict[str, Any]]:
         """The rounds as the newest readable manifest remembers them; no tensor is read, nothing is locked."""
         return list(self._files.newest_manifest().get("history", ()))

@@ -37,25 +37,19 @@ def check_together(rows: list[Row], site: SiteFile, findings: Findings) -> None:
         for role, file in row.files.items():
             owners.setdefault((role, file), set()).add(row.patient)
     torn = sum(len(names) > 1 for names in splits.values())
-    if torn:
-        remedy = "keep all rows of a patient in one split"
-        findings.add(
-            "E-PATIENT-SPLITS",
-            file=name,
-            found=f"{counted(torn, 'patient')} in two splits",
-            expected="one",
-            remedy=remedy,
-        )
     shared = sum(len(patients) > 1 for patients in owners.values())
-    if shared:
-        remedy = "one of the rows names the wrong file or the wrong patient"
-        findings.add(
-            "E-FILE-SHARED",
-            file=name,
-            found=f"{counted(shared, 'file')} of two patients",
-            expected="one",
-            remedy=remedy,
-        )
+    wrong = "one of the rows names the wrong file or the wrong patient"
+    for code, number, found, remedy in (
+        (
+            "E-PATIENT-SPLITS",
+            torn,
+            f"{counted(torn, 'patient')} in two splits",
+            "keep all rows of a patient in one split",
+        ),
+        ("E-FILE-SHARED", shared, f"{counted(shared, 'file')} of two patients", wrong),
+    ):
+        if number:
+            findings.add(code, file=name, found=found, expected="one", remedy=remedy)
     for finding in check_ids(list(splits), file=name):
         ids.setdefault(finding.code, []).append(finding)
     for code, alike in ids.items():
@@ -64,18 +58,9 @@ def check_together(rows: list[Row], site: SiteFile, findings: Findings) -> None:
     for task in site.data.labels:
         both = _num_contradicted(rows, task)
         if both:
-            found, remedy = (
-                f"{counted(both, 'input')} of a patient answered in two ways",
-                "correct the row that is wrong",
-            )
-            findings.add(
-                "E-LABEL-CONFLICT",
-                file=name,
-                field=f"data.labels.{task}",
-                found=found,
-                expected="one answer",
-                remedy=remedy,
-            )
+            found, where = f"{counted(both, 'input')} of a patient answered in two ways", f"data.labels.{task}"
+            remedy = "correct the row that is wrong"
+            findings.add("E-LABEL-CONFLICT", file=name, field=where, found=found, expected="one answer", remedy=remedy)
         answers = TASKS[task].answers
         seen = {row.labels[task] for row in rows if task in row.labels}
         absent = [answer for answer in answers or () if answer not in seen]
