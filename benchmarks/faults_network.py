@@ -18,7 +18,7 @@ from pathlib import Path
 from fedkim.engines import InProcess
 from fedkim.run import run_recipe
 from fedkim.run.network import Network
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 

@@ -12,7 +12,7 @@ import pytest
 from fedkim.cli import main
 from fedkim.evaluation.result import Result
 from fedkim.recipe import Recipe, from_dict, load
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 VERBS = ("demo", "run", "evaluate", "predict", "export", "tasks", "report")
 SMOKE = Path(__file__).parents[1] / "recipes" / "smoke.toml"
@@ -51,16 +51,42 @@ def mistake(told, *arguments):
 # help ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
-def test_help_needs_no_heavy_imports(arguments):
+def without(heavy, *arguments):
+    """What a command prints in a process of its own, in which none of these modules may be loaded at the end."""
     code = (
         "import sys; from fedkim.cli import main; status = main(sys.argv[1:]); "
-        "heavy = {'torch', 'transformers', 'pandas', 'sklearn', 'numpy', 'peft'} & set(sys.modules); "
+        f"heavy = {set(heavy)!r} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else status)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    assert "fedkim" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([verb, "--help"] for verb in VERBS)], ids=" ".join)
+def test_help_needs_no_heavy_imports(arguments):
+    assert "fedkim" in without(["torch", "transformers", "pandas", "sklearn", "numpy", "peft"], *arguments)
+
+
+def test_how_a_run_stands_is_read_without_torch(stored_run):
+    assert without(["torch", "transformers", "pandas"], "status", stored_run).startswith("stopped (in-process)")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["tasks"], ["status", "{run}"]], ids=" ".join)
+def test_a_reader_who_has_seen_enough_ends_the_command_as_it_ends_others(arguments, stored_run):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "fedkim", *(one.format(run=stored_run) for one in arguments)],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_every_option_is_explained(told):
@@ -126,6 +152,18 @@ def test_a_folder_with_another_recipes_run_is_refused(told, stored_run):
     message = mistake(told, "run", "smoke", "--out", stored_run, "--set", "run.seed=9")
     assert "run.seed is 0 there, 9 here" in message
     assert "--force" in message
+
+
+def test_limits_below_zero_and_options_without_effect_are_refused(told, tmp_path):
+    (tmp_path / "site.toml").write_text("")
+    assert mistake(told, "forgetting", tmp_path, "--questions", "-5").startswith("--questions, found -5")
+    assert mistake(told, "forgetting", tmp_path, "--texts", "-1").startswith("--texts, found -1")
+    assert "found --contents beside a site.toml" in mistake(told, "data", "check", tmp_path / "site.toml", "--contents")
+
+
+def test_a_matrix_that_begins_with_its_cells_is_told_from_a_recipe(told, tmp_path):
+    (tmp_path / "mine.toml").write_text('[[cells]]\nmethods = ["fedkim"]\nseeds = [1]\n')
+    assert "fedkim experiment" in mistake(told, "run", tmp_path / "mine.toml")
 
 
 def test_a_folder_in_use_is_refused_naming_the_process(told, stored_run):

@@ -16,17 +16,18 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 from cryptography import x509
 
 from fedkim.coordinator.app import write_app
+from fedkim.coordinator.certificates import make_certificates
 from fedkim.coordinator.federation_file import load_federation_file, require_sites
 from fedkim.coordinator.manifest import add_site, remove_site
 from fedkim.coordinator.status import status_of, status_text
 from fedkim.engines.flower.processes import flower_environment, program
 from fedkim.errors import FedkimError
 from fedkim.run import federate
-from fedkim.run.network import remember_declared
-from fedkim.site.keys import make_certificates, make_site_keys
+from fedkim.site.keys import make_site_keys
 from fedkim.site.participant import load_participant
-from fedkim.store import RunStore
+from fedkim.store.declared import remember_declared
 from fedkim.store.lock import lives
+from fedkim.store.run_store import RunStore
 from fedkim.tasks import TASKS
 from small_recipe import small
 

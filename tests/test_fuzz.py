@@ -26,7 +26,7 @@ from fedkim.errors import FedkimError
 from fedkim.modalities.text import LONGEST_QUESTION, safe_question
 from fedkim.recipe import load
 from fedkim.state import State
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 from hospital_files import PATIENT, SITE, write_ecg, write_hospital, write_image
 from small_recipe import SMOKE, small
 

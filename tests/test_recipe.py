@@ -89,6 +89,7 @@ def test_defaults_are_the_rates_that_spare_the_encoders_and_that_were_chosen_for
         ("[federation]\nrounds = true", "[federation] rounds, found true or false (true), expected a whole number"),
         ("[federation]\nrounds = '3'", "[federation] rounds, found text in quotes ('3'), expected a whole number"),
         ("[federation]\nrounds = 0", "[federation] rounds, found 0, expected at least 1"),
+        (f"[federation]\nproximal_mu = 1{'0' * 400}", f"[federation] proximal_mu, found a whole number (1{'0' * 56}...), expected a finite number"),
         ("[federation]\nproximal_mu = nan", "[federation] proximal_mu, found a number (nan), expected a finite number"),
         ("[tasks]\nseen = 'covid'", "[tasks] seen, found text in quotes ('covid'), expected a list, "
                                     "for example [\"a\", \"b\"]"),

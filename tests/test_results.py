@@ -14,7 +14,8 @@ from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import block, markdown, summary_block, tables_of
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.matrix_file import load_matrix
-from fedkim.experiments.scores import read_scores
+from fedkim.experiments.methods import title_of
+from fedkim.experiments.scores import processor, read_scores
 from fedkim.report.markdown import results_table
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,20 @@ def test_committed_results_are_aggregates(path):
     assert len(text) < 800_000
     for name in ('"samples": [', '"patients": [', '"probabilities"', '"generated"'):
         assert name not in text
+
+
+def test_the_table_of_two_processors_is_of_the_committed_cells():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    kinds = [
+        read_scores(ROOT / "results" / name, from_predictions=True) for name in ("paper-matrix", "paper-matrix-avx2")
+    ]
+    (processors,) = {processor(cell.record["run_info"]) for cell in kinds[1].cells}
+    assert processors == "AVX2"
+    for method in ("fedkim", "fedplug-lora-matched"):
+        columns = [(which, "injected") for which in ("seen", "unseen", "generation")] + [("seen", "small_before")]
+        pairs = [[kind.by_seed(method, which, row=row)[10] for kind in kinds] for which, row in columns]
+        shown = " | ".join(f"{first:.1f} / {second:.1f}" for first, second in pairs)
+        assert f"| {title_of(method)}, AVX512 / AVX2 | {shown} |" in page
 
 
 @pytest.mark.parametrize("name", RUN)

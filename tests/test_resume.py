@@ -19,7 +19,7 @@ from fedkim.errors import FedkimError
 from fedkim.recipe import Recipe
 from fedkim.run import federate
 from fedkim.state import State
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 from small_recipe import small
 
 ROOT = Path(__file__).parents[1]
@@ -308,7 +308,8 @@ def test_names_hold_what_they_say_and_one_that_led_out_would_be_found(monkeypatc
     assert len(names.NAMES) == 200
     assert all(any(sign in name for name in names.NAMES) for sign in ("\0", "\n", "\u202e", "\uff0e", "\\"))
     assert names.stays_inside("../../x")
-    monkeypatch.setattr("fedkim.store.rounds.Path", lambda name: SimpleNamespace(name=name))
+    for reader in ("manifests", "rounds"):
+        monkeypatch.setattr(f"fedkim.store.{reader}.Path", lambda name: SimpleNamespace(name=name))
     assert not names.stays_inside("../../x")
 
 

@@ -13,10 +13,11 @@ import torch
 from fedkim.errors import FedkimError
 from fedkim.recipe import Recipe, from_dict
 from fedkim.state import State
-from fedkim.store import RunStore, environment
 from fedkim.store import files as files_module
+from fedkim.store.environment import environment
 from fedkim.store.events import FIELDS
 from fedkim.store.files import canonical, plain, text_digest, write_text
+from fedkim.store.run_store import RunStore
 
 RECIPE = Recipe()
 
@@ -222,7 +223,7 @@ def test_a_second_process_is_told_who_holds_the_folder_until_that_one_dies(folde
 
 def test_another_recipe_is_refused_with_what_differs_and_force_starts_anew(folder):
     committed(folder, [1])
-    other = from_dict({}, "federation.rounds=7")
+    other = from_dict({}, "federation.rounds=7", "run.workers=9")  # the latter changes no number
     with pytest.raises(FedkimError, match=r"federation\.rounds is 10 there, 7 here\); choose another .* --force"):
         RunStore.open(folder, other)
     assert RunStore(folder).latest().round == 1

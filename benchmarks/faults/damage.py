@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.faults.subject import Subject, child, everything, spread
 from fedkim.errors import FedkimError
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 KINDS = ("flipped bit", "cut short", "emptied", "garbage", "deleted")
 

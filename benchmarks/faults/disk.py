@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.faults.subject import Subject, child, everything, spread
 from fedkim.failpoints import POINTS
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 WRITES = tuple(point for point in POINTS if point.startswith(("tensors.", "manifest.", "halfway.")))
 

@@ -14,8 +14,8 @@ from fedkim.aggregation import gate
 from fedkim.errors import FedkimError
 from fedkim.recipe import Recipe, from_dict
 from fedkim.state import State, Update
-from fedkim.store import RunStore
 from fedkim.store.files import canonical, file_digest, text_digest
+from fedkim.store.run_store import RunStore
 
 STEMS = (
     "outside",

@@ -20,7 +20,7 @@ from fedkim.progress import Progress
 from fedkim.recipe import Recipe, load
 from fedkim.run.pipeline import environment_of, load_parts
 from fedkim.run.rounds import Rounds
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 ROOT = Path(__file__).parents[2]
 FAILED = "Traceback, its end: "

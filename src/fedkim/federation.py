@@ -187,7 +187,7 @@ def _without_quorum(number: int, gathered: Gathered, quorum: int, in_a_row: int)
     accepted = len(gathered.contributions)
     reasons = "; ".join(f"{rejection.site}: {rejection.reason}" for rejection in gathered.rejections)
     reasons = reasons or f"no {'other ' if accepted else ''}site answered"
-    row = f", the {in_a_row}. round in a row" if in_a_row > 1 else ""
+    row = f", {in_a_row} rounds in a row" if in_a_row > 1 else ""
     return FedkimError(
         f"round {number}",
         found=f"{accepted} usable updates ({reasons}){row}",

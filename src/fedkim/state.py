@@ -44,7 +44,7 @@ def component(key: str) -> str:
 
 
 class State(Mapping[str, Tensor]):
-    """Ordered, detached, contiguous CPU tensors by name; keys ``encoder.<modality>.…``, ``decoder.<task>.…``, ``align.…``.
+    """Ordered, detached, contiguous CPU tensors by name; keys ``encoder.<modality>.…``, ``decoder.<task>.…`` (a site's), ``adapter.…`` and others (the server's).
 
     Keys are sorted, so that two states with the same content have the same bytes and the same digest. A State is a
     value: nothing in the package changes its tensors in place.
@@ -184,6 +184,6 @@ class Update:
     """Digest of the slice the site started from."""
     state: State
     num_examples: Mapping[str, int]
-    """Per component: distinct private samples with that modality (encoders), labelled samples (decoders)."""
+    """Per component: distinct private samples with that modality and a label that trains it (encoders), labelled samples (decoders)."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Aggregates only: mean losses by task, number of steps, seconds."""

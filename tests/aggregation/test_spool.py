@@ -47,7 +47,7 @@ def test_a_new_round_begins_with_an_empty_folder_and_what_is_mapped_outlives_it(
     assert torch.equal(row_of(mapped.state), rows(1, 10)[0])
 
 
-@pytest.mark.parametrize("name", ["../evil", "a/b", "..", "", "a" * 65, "x..y", "a\n"])
+@pytest.mark.parametrize("name", ["../evil", "a/b", "..", "", "a" * 65, "1st", "a\n"])
 def test_a_name_that_leads_elsewhere_is_refused(name, tmp_path):
     spool = Spool(tmp_path / "spool")
     with pytest.raises(FedkimError, match="a site's name"):

@@ -164,6 +164,16 @@ def test_the_pleural_effusion_lists_come_with_a_warning(tmp_path, root):
     )
 
 
+def test_half_of_an_import_is_not_left_behind(tmp_path, root, capsys):
+    (file,) = write(tmp_path, covid_client=[row("images/0.png", COVID, "Answer: Yes")])
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "site.toml").write_text("mine")
+    assert main(["data", "import-fedmeki", str(file), "--root", str(root), "--out", str(out)]) == 2
+    assert "files of that name" in capsys.readouterr().err
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"site.toml": "mine"}
+
+
 def test_the_verb_writes_and_tells(tmp_path, root, capsys):
     (file,) = write(
         tmp_path, covid_client=[row("images/0.png", COVID, "Answer: Yes"), row("images/9.png", COVID, "No")]

@@ -182,11 +182,6 @@ def test_majority_accuracy_is_the_larger_share_and_its_area_is_a_half():
     assert row["metrics"]["auroc"]["value"] == 0.5
 
 
-def test_majority_can_be_counted_elsewhere():
-    mostly_yes = classification([0.5] * 3, [1, 1, 0], start=50, split="development")
-    assert majority(classification([0.1] * 4, [0, 0, 0, 1]), mostly_yes).scores.tolist() == [1] * 4
-
-
 def test_majority_per_template_answers_each_wording_alike():
     test = written(["?"] * 5, ["yes", "Yes.", "no", "left", "left"], templates=("a", "a", "a", "b", "b"))
     assert majority_per_template(test).generated == ("Yes.", "Yes.", "Yes.", "left", "left")

@@ -15,7 +15,7 @@ from fedkim.experiments.choice_table import choice_tables
 from fedkim.experiments.choosing import read_chosen, write_chosen
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import markdown, matrices_in, write_comparison
-from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
+from fedkim.experiments.keeping import SUFFIX, cell_record, read_kept, recomputed
 from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import read_scores
 from fedkim.progress import Silent
@@ -111,7 +111,7 @@ def test_a_cell_that_fails_is_told_and_stops_no_other(tmp_path, monkeypatch):
     def command(path, runs, results, smoke, keep, batch):
         (cell,) = batch
         file = str(results / "small-matrix" / f"{cell.name}.json")
-        info = {"cell": {"method": cell.method}, "config": matrix.recipe(cell).to_toml()}
+        info = {"cell": cell_record(cell), "config": matrix.recipe(cell).to_toml()}
         record = json.dumps({"run_info": info, "metrics": {"covid": {}}})
         code = "import sys, pathlib; p = pathlib.Path(sys.argv[1]); p.parent.mkdir(parents=True, exist_ok=True); "
         fails = "print('no disk', file=sys.stderr); sys.exit(2)"
@@ -174,6 +174,44 @@ def test_of_a_folder_of_results_every_matrix_in_it_is_compared(done, tmp_path):
         write_comparison(results / "demo", tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("cell", "seed", "ten"),
+        ("cell", "variation", 5),
+        ("cell", "backbone", None),
+        ("", "config", "[run"),
+        ("", "config", 5),
+    ],
+)
+def test_a_cell_that_was_changed_by_hand_is_told_in_one_line(done, tmp_path, table, key, value):
+    root, _ = done
+    path = next((root / "results" / "small-matrix").glob("*--seed*.json"))
+    record = json.loads(path.read_text())
+    about = record["run_info"][table] if table else record["run_info"]
+    about[key] = value
+    (tmp_path / path.name).write_text(json.dumps(record))
+    with pytest.raises(FedkimError, match="found unreadable, expected a cell's result"):
+        read_kept(tmp_path / path.name)
+
+
+def test_a_document_that_is_no_text_is_told_in_one_line(done, tmp_path):
+    root, _ = done
+    (tmp_path / "page.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(FedkimError, match=r"page\.md, found no text in UTF-8"):
+        compare(root / "results", out=tmp_path / "out", into=tmp_path / "page.md")
+
+
+def test_shuffled_is_kept_of_every_yes_or_no_question(done):
+    root, _ = done
+    path = next((root / "results" / "small-matrix").glob("*--seed*.json"))
+    kept = read_kept(path)["metrics"]
+    named = [entry for entry in kept.values() if entry["kind"] == "classification" and entry["n"] > 1]
+    assert named
+    for entry in named:
+        assert entry["rows"]["shuffled"]["n"] == entry["rows"]["injected"]["n"]
+
+
 def test_one_command_writes_every_matrix_that_a_document_shows(done, tmp_path, capsys):
     root, _ = done
     for name in ("small-matrix", "another"):
@@ -218,6 +256,10 @@ def test_forgetting_stands_beside_the_scores_where_it_was_measured(done, tmp_pat
         (table,) = forgetting_tables(folder)
         scored = [*["0.500 [0.400, 0.600]"] * 2, f"0.000 [−{-low:.3f}, 0.040]"]
         assert table.rows == [["fedkim--fedavg--seed10", "tiny", *scored, *["–"] * 3, word]]
+    for damaged in ("[", "[]", "{}", '{"llm": "tiny", "pubmedqa": 5}'):
+        (folder / "forgetting" / "fedkim--fedavg--seed10.json").write_text(damaged)
+        with pytest.raises(FedkimError, match=r"seed10\.json, found unreadable"):
+            forgetting_tables(folder)
 
 
 def test_the_choice_takes_the_better_configuration_and_dies_with_other_ones(done, tmp_path):

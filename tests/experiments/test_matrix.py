@@ -182,6 +182,7 @@ def test_smoke_has_every_block_and_two_seeds_of_the_first(matrix):
 
 
 BLOCK = '[[cells]]\nmethods = ["fedkim"]\nseeds = [1]\n'
+CHOICE = BLOCK + '[choice]\nmethods = ["fedkim"]\nseeds = {seeds}\nconfigurations = {configurations}\n'
 
 
 @pytest.mark.parametrize(
@@ -213,12 +214,30 @@ BLOCK = '[[cells]]\nmethods = ["fedkim"]\nseeds = [1]\n'
             '[settings]\nfedkim = ["federation.algorithm=median"]\n' + BLOCK,
             "[settings] fedkim, found federation.algorithm",
         ),
+        ("base = 5\n" + BLOCK, "base, found int, expected a recipe's tables"),
+        (BLOCK + 'variation = "x"\nset = 5', "set, found 5, expected a list of"),
+        (BLOCK + 'variation = "x"\nset = "data.rho=0"', "set, found 'data.rho=0', expected a list of"),
+        (BLOCK + 'variation = "x"\nset = [1]', "set, found [1], expected a list of"),
+        (BLOCK.replace('["fedkim"]', '"fedkim"'), "methods, found 'fedkim', expected a list of str"),
+        (BLOCK + "variation = 5", "lower-case"),
+        (CHOICE.format(seeds=3, configurations="[]"), "[choice]: seeds, found 3, expected a list of int"),
+        (CHOICE.format(seeds=[3], configurations=5), "configurations, found 5, expected a list of list"),
+        (CHOICE.format(seeds=[3], configurations=["a=1"]), "configurations, found ['a=1'], expected a list of list"),
+        (CHOICE.format(seeds=[3], configurations=[[5]]), "configurations, found [5], expected a list of"),
+        (CHOICE.format(seeds=[3], configurations=[["m3oe.alpha={double}"]]), "m3oe"),
     ],
 )
 def test_mistakes_are_named_before_the_first_cell(tmp_path, text, word):
     with pytest.raises(FedkimError) as caught:
         load_matrix(write(tmp_path, text))
     assert word in str(caught.value)
+
+
+def test_braces_of_a_setting_are_its_own(tmp_path):
+    text = CHOICE.format(seeds=[3], configurations='[["extraction.tokens={image=4}"], []]')
+    found = load_matrix(write(tmp_path, text))
+    tokens = [found.recipe(cell).extraction.tokens.get("image") for cell in found.choice]
+    assert tokens == [4, Recipe().extraction.tokens.get("image")]
 
 
 def test_a_method_cannot_bring_an_algorithm_that_the_backbone_would_overwrite(tmp_path, monkeypatch):

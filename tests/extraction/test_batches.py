@@ -76,5 +76,3 @@ def test_inputs_of_two_shapes_are_refused():
     ]
     with pytest.raises(FedkimError, match=r"'image', found shapes \(1, 32, 32\) and \(1, 64, 64\)"):
         Batch.of(samples, ("image",))
-    with pytest.raises(FedkimError, match=r"modalities of \[2, 3\] samples"):
-        Batch.complete({"a": torch.zeros(2), "b": torch.zeros(3)})

@@ -31,16 +31,20 @@ def test_weights_are_named_by_component(extractor):
     assert extractor.state().components() == extractor.components
 
 
+def pictures(number: int) -> Batch:
+    return Batch(size=number, inputs={"image": torch.randn(number, 1, 32, 32)}, rows={"image": torch.arange(number)})
+
+
 def test_a_decoder_gives_one_logit_for_each_answer(extractor):
-    batch = torch.randn(3, 1, 32, 32)
-    assert extractor({"image": batch}, "bright").shape == (3, 2)
-    assert extractor({"image": batch}, "colour").shape == (3, 3)
-    assert extractor.encode("image", batch).shape == (3, 8, 32)
+    batch = pictures(3)
+    assert extractor(batch, "bright").shape == (3, 2)
+    assert extractor(batch, "colour").shape == (3, 3)
+    assert extractor.encode("image", batch.inputs["image"]).shape == (3, 8, 32)
 
 
 def test_a_free_text_task_has_no_decoder(extractor):
     with pytest.raises(FedkimError, match="unknown task 'talk'"):
-        extractor({"image": torch.randn(1, 1, 32, 32)}, "talk")
+        extractor(pictures(1), "talk")
 
 
 def test_sites_that_hold_different_parts_start_alike_in_those_they_share(extractor):

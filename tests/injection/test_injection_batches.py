@@ -112,5 +112,7 @@ def test_a_sample_is_usable_only_with_every_input_and_an_answer():
     assert [s.id for s in usable(data, BOTH, labelled=False)] == [first.id, third.id]
 
 
-def test_a_pass_covers_the_public_set_once():
-    assert [steps_in_pass(Dataset(PUBLIC.samples[:n]), 8) for n in (0, 8, 9, 20)] == [1, 1, 2, 3]
+def test_a_pass_covers_the_public_samples_that_serve_a_task_once():
+    assert [steps_in_pass({"bright": PUBLIC.samples[:n]}, 8) for n in (0, 8, 9, 20)] == [1, 1, 2, 3]
+    assert steps_in_pass({"bright": PUBLIC.samples[:9], "dark": PUBLIC.samples[4:9]}, 8) == 2
+    assert steps_in_pass({"bright": PUBLIC.samples[:9], "dark": PUBLIC.samples[9:17]}, 8) == 3

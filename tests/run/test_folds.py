@@ -11,7 +11,7 @@ from fedkim.run import folds as folds_module
 from fedkim.run import run_folds, run_recipe
 from fedkim.run.folds import pooled
 from fedkim.run.predictions_file import read_predictions
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 from small_recipe import small
 
 RECIPE = small(

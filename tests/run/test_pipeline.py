@@ -16,8 +16,8 @@ from fedkim.run import federate, keep_result, pipeline, run_recipe
 from fedkim.run.predictions_file import read_predictions, write_predictions
 from fedkim.run.server import load_language_model, make_injector
 from fedkim.run.world import build_world
-from fedkim.store import RunStore
 from fedkim.store.files import json_lines
+from fedkim.store.run_store import RunStore
 from small_recipe import small
 
 RECIPE = small("federation.rounds=2")

@@ -71,6 +71,19 @@ def test_memory_is_weights_and_four_numbers_for_each_that_is_trained():
     assert plan.server_memory_bytes - half.server_memory_bytes == 2 * plan.parameters["LLM"]
 
 
+def test_encoders_that_the_server_leaves_alone_cost_it_no_moments():
+    whole, frozen = check_recipe(small()), check_recipe(small("injection.train_encoders=false"))
+    encoders = sum(number for name, number in whole.parameters.items() if name.startswith("encoder."))
+    assert whole.server_memory_bytes - frozen.server_memory_bytes == 16 * encoders > 0
+
+
+def test_natural_sites_are_as_many_as_the_data_name():
+    natural = check_recipe(small("federation.partition=natural"))
+    assert natural.sites is None
+    assert "as many sites as the data name," in str(natural)
+    assert ", 1 site," in str(check_recipe(small("federation.trainers=centralised")))
+
+
 def test_the_printed_plan_names_every_part():
     plan = check_recipe(small())
     for name, number in plan.parameters.items():

@@ -4,7 +4,7 @@ from fedkim.m3oe import Route, routes_record
 from fedkim.progress import Silent
 from fedkim.run.pipeline import federate
 from fedkim.run.routes import round_routes, tell_routes
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 from small_recipe import small
 from toy_server import TASKS, make_injector, stir
 

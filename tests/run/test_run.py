@@ -12,7 +12,7 @@ from fedkim.modalities.image import read_image
 from fedkim.run import Run, federate, run_recipe
 from fedkim.run.predictions_file import read_predictions
 from fedkim.run.world import build_world
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 from small_recipe import small
 
 RECIPE = small("federation.rounds=1", "evaluation.blind=false", "evaluation.reveal_test=true")

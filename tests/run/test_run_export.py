@@ -24,7 +24,6 @@ from fedkim.injection.soft_tokens import RECORD
 from fedkim.modalities import MODALITIES
 from fedkim.report.wording import NOT_A_DEVICE, PRIVACY, SYNTHETIC
 from fedkim.run import federate, run_recipe
-from fedkim.tasks import TASKS
 from small_recipe import small
 from toy_server import stir
 
@@ -342,11 +341,6 @@ def test_an_interruption_while_an_earlier_export_is_replaced_keeps_it(run, tmp_p
         run.export(task=TASK, to=folder, force=True)
     assert sorted(path.name for path in folder.rglob("*")) == before
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
-
-
-def test_fewer_inputs_than_the_scores_had_give_no_tuned_threshold(run):
-    task = TASKS[TASK]
-    assert run.threshold(task, tuned=False) == {"value": 0.5, "source": "0.5, not tuned"}
 
 
 def test_weights_of_another_encoder_are_told_in_one_line(run, tmp_path):

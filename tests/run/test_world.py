@@ -79,6 +79,14 @@ def test_a_table_that_doesnt_fit_the_data_is_refused(table, message):
         build_world(on_squares("federation.partition=table", f"federation.table_of_sites={table}"))
 
 
+def test_a_patient_in_two_splits_is_refused_whatever_the_source(monkeypatch):
+    one = next(sample for sample in squares.load(on_squares()) if sample.split == "private").patient
+    moved = with_source(monkeypatch, lambda s: replace(s, patient=one) if s.split == "test" else s)
+    with pytest.raises(FedkimError, match="one patient in two splits") as caught:
+        build_world(moved())
+    assert one not in str(caught.value)
+
+
 def test_a_site_without_a_usable_row_is_named(monkeypatch):
     def unlabelled(sample):
         return replace(sample, labels={"frame": "No"}) if sample.strata["shard"] == "ward-1" else sample

@@ -6,9 +6,10 @@ import pytest
 
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
+from fedkim.coordinator.certificates import make_certificates
 from fedkim.errors import FedkimError
 from fedkim.site import keys
-from fedkim.site.keys import make_certificates, make_site_keys
+from fedkim.site.keys import make_site_keys
 
 
 @pytest.mark.parametrize("taken", ["a.key", "a.key.pub"])

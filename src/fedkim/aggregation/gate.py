@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from fedkim.aggregation.sums import PIECE, pieces
 from fedkim.state import State, Update, component
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -18,9 +19,6 @@ Counts = Mapping[str, Mapping[str, int]]
 
 MOST_EXAMPLES = 1 << 53
 """Beyond it whole numbers have no float64 of their own, and shares can't be computed."""
-
-MEASURED = 1 << 18
-"""Elements of a tensor looked at in one piece, so that no copy of a whole tensor is made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,11 +224,11 @@ def _norm(tensor: torch.Tensor, origin: torch.Tensor | None = None) -> float:
     total = 0.0
     flat = tensor.reshape(-1)
     start = origin.reshape(-1) if origin is not None else None
-    for first in range(0, flat.numel(), MEASURED):
-        piece = flat[first : first + MEASURED].to(torch.float64)
+    for piece in pieces(flat.numel(), PIECE):
+        moved = flat[piece].to(torch.float64)
         if start is not None:
-            piece = piece - start[first : first + MEASURED].to(torch.float64)
-        total += float(piece.dot(piece))
+            moved = moved - start[piece].to(torch.float64)
+        total += float(moved.dot(moved))
     return total**0.5
 
 

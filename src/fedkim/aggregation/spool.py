@@ -14,7 +14,6 @@ last update has arrived; what is mapped stays readable until the round is averag
 """
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +21,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from fedkim.aggregation.gate import Rejection
+from fedkim.data.site_names import SITE_NAME
 from fedkim.errors import FedkimError
 from fedkim.state import State, Update
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
 
 class Spool:
@@ -56,8 +54,8 @@ class Spool:
         Raises:
             FedkimError: a site's name that is no file name, or no room on the disk.
         """
-        if not _NAME.fullmatch(update.site) or ".." in update.site:
-            raise FedkimError("a site's name", expected="letters, digits, '_', '-' and single dots, at most 64")
+        if not SITE_NAME.fullmatch(update.site):
+            raise FedkimError("a site's name", expected="a letter, then letters, digits, '_', '-' and '.', at most 64")
         path = self.folder / f"{update.site}.safetensors"
         waiting = path.with_suffix(".part")
         try:

@@ -19,6 +19,7 @@ from fedkim.cli.models import export, predict
 from fedkim.cli.network import coordinator, site, status, stop
 from fedkim.cli.runs import demo, evaluate, report, run
 from fedkim.cli.tasks import tasks
+from fedkim.cli.terminal import terminal
 from fedkim.errors import FedkimError
 
 app = App(
@@ -59,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         with interruptible():
-            app(sys.argv[1:] if arguments is None else arguments, **_QUIET)
+            app(sys.argv[1:] if arguments is None else arguments, console=terminal(), **_QUIET)
             sys.stdout.flush()
     except FedkimError as error:
         return _fail(2, f"error: {error}")

@@ -34,6 +34,9 @@ def check(
     if what.endswith(".toml"):
         if root is not None:
             raise FedkimError("fedkim data check", found="a folder beside a site.toml", remedy="leave the folder out")
+        if contents:
+            remedy = "leave it out: a hospital's inputs are always decoded"
+            raise FedkimError("fedkim data check", found="--contents beside a site.toml", remedy=remedy)
         from fedkim.data.hospital import check as check_hospital
         from fedkim.site.participant import import_approved_plugins
 

@@ -114,6 +114,9 @@ def forgetting(
     from fedkim.run.forgetting import measure_forgetting
     from fedkim.store.files import pretty, write_text
 
+    for option, most in (("--questions", questions), ("--texts", texts)):
+        if most < 0:
+            raise FedkimError(option, found=str(most), expected="a number of at least 0; 0 for all")
     for run in runs:
         with progress_on(sys.stderr) as progress:
             found = measure_forgetting(run, root=str(data or ""), questions=questions, texts=texts, progress=progress)

@@ -46,7 +46,7 @@ def coordinator_keys(federation: Path, /, *, host: list[str]) -> None:
         federation: The manifest, federation.toml; need not exist yet.
         host: A name or address by which sites reach the coordinator. May be repeated.
     """
-    from fedkim.site.keys import make_certificates
+    from fedkim.coordinator.certificates import make_certificates
 
     make_certificates(federation.parent / "tls", host)
     print('[tls]\nauthority = "tls/ca.crt"\ncertificate = "tls/server.pem"\nkey = "tls/server.key"')

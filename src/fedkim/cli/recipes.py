@@ -1,5 +1,6 @@
 """Finding a recipe or a matrix by file or by name."""
 
+import re
 from pathlib import Path
 
 import fedkim
@@ -52,4 +53,5 @@ def _shipped() -> dict[str, Path]:
 
 
 def _is_matrix(file: Path) -> bool:
-    return "\n[[cells]]" in file.read_text(encoding="utf-8", errors="replace")
+    text = file.read_text(encoding="utf-8", errors="replace")
+    return re.search(r"^\[\[cells\]\]", text, re.MULTILINE) is not None

@@ -66,7 +66,7 @@ def run(
         print(check_recipe(chosen))
         return
     folder = out or Path("runs") / (f"{chosen.run.name}-folds" if numbers else chosen.run.name)
-    split = "test" if reveal_test or chosen.evaluation.reveal_test else "development"
+    split = chosen.evaluation.split(reveal_test)
     if results:
         from fedkim.run.kept_result import require_place, result_path
 
@@ -136,9 +136,9 @@ def report(run: Path, /, *, markdown: bool = False) -> None:
         markdown: Print its tables as Markdown instead, for a page of yours.
     """
     from fedkim.report import write_report
-    from fedkim.store import RunStore
+    from fedkim.store.run_folder import RunFolder
 
-    result = RunStore(run).result()
+    result = RunFolder(run).result()
     if result is None:
         found = "no result yet" if run.is_dir() else "no such folder"
         raise FedkimError(f"run folder {run}", found=found, remedy="run its recipe to the end first")
@@ -165,13 +165,12 @@ def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None
     """The result of this very run, if it is complete: no need to load data and models to say it again."""
     if not (folder / "result.json").is_file() or not (folder / "recipe.json").is_file():
         return None
-    from fedkim.run.same_data import same_folders
-    from fedkim.store import RunStore
+    from fedkim.store.run_folder import RunFolder
 
     if recipe.data.source == "hospital" or recipe.run.plugins:
         return None  # whether its tables, or a plug-in's code, are the same shows once they are read
-    store = RunStore(folder)
-    same = store.recipe().digest() == recipe.digest() and same_folders(store.recipe(), recipe)
+    store = RunFolder(folder)
+    same = store.recipe().digest() == recipe.digest() and recipe.same_folders(store.recipe())
     result = store.result() if same else None
     return result if result and result["run_info"]["split"] == split and store.stands_for(result) else None
 

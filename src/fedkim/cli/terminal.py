@@ -11,10 +11,19 @@ if TYPE_CHECKING:
 
 
 def console() -> "Console":
-    """The terminal as wide as it is; a file wide enough that no name is cut."""
+    """Where tables go: the terminal as wide as it is, a file wide enough that no name is cut."""
+    return terminal(width=None if sys.stdout.isatty() else 160)
+
+
+def terminal(width: int | None = None) -> "Console":
+    """A terminal whose reader may leave: the command then ends as other programs do, not with a status of rich's own."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 160)
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # rich calls this while it handles the BrokenPipeError
+
+    return Terminal(width=width)
 
 
 def settle_threads(recipe: "Recipe") -> None:

@@ -24,10 +24,10 @@ from fedkim.errors import FedkimError
 from fedkim.federation import Exchange
 from fedkim.progress import Plain
 from fedkim.state import State, Update
-from fedkim.store import RunStore
 from fedkim.store.events import Events
 from fedkim.store.files import write_text
 from fedkim.store.lock import lock_holder
+from fedkim.store.run_folder import RunFolder
 
 app = ServerApp()
 
@@ -131,7 +131,7 @@ def run_name(file: FederationFile) -> str:
 
 
 def _round(file: FederationFile) -> int:
-    return RunStore(file.out).newest_round()
+    return RunFolder(file.out).newest_round()
 
 
 def _end_with(lock: Path, ended: threading.Event) -> None:

@@ -49,10 +49,11 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
         file.state / "coordinator.lock", f"coordinator of {file.path}", remedy=f"`fedkim stop {file.path.name}` ends it"
     )
     lock.acquire()
-    environment = {**flower_environment(file.state / "flower"), MANIFEST: str(file.path)}
-    superlink = Child("SuperLink", _superlink(file), file.state / "superlink.log", environment)
+    superlink: Child | None = None
     try:
         write_standing(file.state, "starting")
+        environment = {**flower_environment(file.state / "flower"), MANIFEST: str(file.path)}
+        superlink = Child("SuperLink", _superlink(file), file.state / "superlink.log", environment)
         write_text(file.state / "progress.log", "")
         require_free_port(file.network.host, file.network.port)
         superlink.start()
@@ -70,7 +71,8 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
             write_standing(file.state, kind, reason=str(error) or "stopped; the same command resumes")
         raise
     finally:
-        superlink.stop()
+        if superlink:
+            superlink.stop()
         lock.release()
 
 

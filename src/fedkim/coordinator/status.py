@@ -5,13 +5,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedkim.coordinator.federation_file import load_federation_file
 from fedkim.coordinator.standing import TERMINAL, read_standing, require_access
 from fedkim.errors import FedkimError
-from fedkim.run.network import recall_declared
-from fedkim.store import RunStore
+from fedkim.store.declared import recall_declared
 from fedkim.store.files import json_lines
 from fedkim.store.lock import lock_holder
+from fedkim.store.run_folder import RunFolder
 
 
 def status_of(path: Path) -> dict[str, Any]:
@@ -24,6 +23,8 @@ def status_of(path: Path) -> dict[str, Any]:
         FedkimError: neither a run's folder nor a federation's manifest.
     """
     if path.suffix == ".toml":
+        from fedkim.coordinator.federation_file import load_federation_file  # modalities, and with them torch: seconds
+
         file = load_federation_file(path)
         found = _run(file.out) if (file.out / "recipe.json").is_file() else _nothing(file.recipe.federation.rounds)
         require_access(file.state)
@@ -35,10 +36,10 @@ def status_of(path: Path) -> dict[str, Any]:
         return {**found, "engine": "flower", "state": state, "reason": standing.get("reason", ""), "sites": sites}
     if not (path / "recipe.json").is_file():
         raise FedkimError(f"{path}", found="no run", expected="a run's folder or a federation.toml")
-    store = RunStore(path.resolve())
-    state = "running" if store.is_held() else "finished" if (path / "result.json").is_file() else "stopped"
+    run = RunFolder(path.resolve())
+    state = "running" if run.is_held() else "finished" if (path / "result.json").is_file() else "stopped"
     engine = "flower" if recall_declared(path) else "in-process"
-    return {**_run(path), "engine": engine, "state": state, "reason": "", "sites": _given(store.history())}
+    return {**_run(path), "engine": engine, "state": state, "reason": "", "sites": _given(run.history())}
 
 
 def status_text(found: dict[str, Any]) -> str:
@@ -56,8 +57,8 @@ def status_text(found: dict[str, Any]) -> str:
 
 
 def _run(folder: Path) -> dict[str, Any]:
-    store = RunStore(folder)
-    return {"round": store.newest_round(), "rounds": store.recipe().federation.rounds}
+    run = RunFolder(folder)
+    return {"round": run.newest_round(), "rounds": run.recipe().federation.rounds}
 
 
 def _nothing(rounds: int) -> dict[str, Any]:

@@ -88,6 +88,9 @@ def _save(folder: str, files: dict[str, _Facts]) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # mkstemp's mode is 0600: a hospital's file names are in it
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, "folder": folder, "checksum": checksum, "files": files}, file)
-        os.replace(temporary, path)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump({"format": FORMAT, "folder": folder, "checksum": checksum, "files": files}, file)
+            os.replace(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)

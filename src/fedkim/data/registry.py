@@ -1,15 +1,12 @@
 """Data sources by the name a recipe uses."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from fedkim.data.sample import Dataset
-
-if TYPE_CHECKING:
-    from fedkim.recipe import Recipe
+from fedkim.recipe import Recipe
 
 
-def _phantom(recipe: "Recipe") -> Dataset:
+def _phantom(recipe: Recipe) -> Dataset:
     from fedkim.data import phantom
 
     data = recipe.data
@@ -30,15 +27,19 @@ def _phantom(recipe: "Recipe") -> Dataset:
     )
 
 
-def _pack(recipe: "Recipe") -> Dataset:
+def _pack(recipe: Recipe) -> Dataset:
     from fedkim.data.sources import pack
 
     data = recipe.data
     # the deal into folds is published and the same for every run's seed
-    return pack.load(pack.PackSettings(root=pack.find_root(data.root), fold=data.fold, image_size=data.image_size))
+    return pack.load(
+        pack.PackSettings(
+            root=pack.find_root(data.root), fold=data.fold, image_size=data.image_size, workers=recipe.run.workers
+        )
+    )
 
 
-def _hospital(recipe: "Recipe") -> Dataset:
+def _hospital(recipe: Recipe) -> Dataset:
     from fedkim.data import hospital
     from fedkim.errors import FedkimError
 
@@ -51,7 +52,7 @@ def _hospital(recipe: "Recipe") -> Dataset:
     )
 
 
-def _public(recipe: "Recipe") -> Dataset:
+def _public(recipe: Recipe) -> Dataset:
     from fedkim.data.sources import public
 
     return public.load(recipe)
@@ -69,7 +70,7 @@ DATA_SETS: dict[str, str] = {
 FOLDED = {"pack"}
 """Sources that deal their patients into folds, of which ``data.fold`` is one. Open: add your own."""
 
-SOURCES: dict[str, Callable[["Recipe"], Dataset]] = {
+SOURCES: dict[str, Callable[[Recipe], Dataset]] = {
     "phantom": _phantom,
     "pack": _pack,
     "public": _public,

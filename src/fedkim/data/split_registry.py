@@ -147,13 +147,15 @@ def _make_secret(path: Path, what: str) -> None:
     """Written under another name and linked, so that of two processes one makes it and both read the same."""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".key-")  # made with mode 0600
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(temporary, path)
-        os.unlink(temporary)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(temporary, path)
+        finally:
+            os.unlink(temporary)
     except OSError as error:
         remedy = "choose a folder you can write"
         raise FedkimError(what, found=f"can't be made ({type(error).__name__})", remedy=remedy) from None

@@ -39,12 +39,6 @@ class Cells:
     counts: Mapping[str, int | None]
     total: int | None
 
-    def shares(self) -> dict[str, float]:
-        """The shown cells among the shown cells."""
-        shown = {name: count for name, count in self.counts.items() if count is not None}
-        total = sum(shown.values())
-        return {name: count / total for name, count in shown.items()} if total else {}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
@@ -156,13 +150,13 @@ def describe_sites(sites: Mapping[str, Dataset], *, k: int = SMALLEST_CELL) -> d
 # what differs between sites -------------------------------------------------------------------------------------------
 
 
-def prevalence(cells: Cells, positive: str = "Yes") -> float | None:
-    """The share of ``positive`` among patients with an answer; None where a cell of either is hidden."""
+def prevalence(cells: Cells) -> float | None:
+    """The share of ``Yes`` among patients with an answer; None where a cell of either is hidden."""
     counts = {name: count for name, count in cells.counts.items() if name != NONE}
     known = [count for count in counts.values() if count is not None]
     if len(known) < len(counts) or not sum(known):
         return None
-    yes = sum(count or 0 for name, count in counts.items() if positive in name.split("+"))
+    yes = sum(count or 0 for name, count in counts.items() if "Yes" in name.split("+"))
     return yes / sum(known)
 
 

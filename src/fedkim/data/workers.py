@@ -33,11 +33,6 @@ class Worker:
             process_group=0,  # Ctrl-C is the caller's to answer
         )
 
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
-
     def ask(self, request: Mapping[str, Any]) -> None:
         """Have the work done.
 

@@ -12,41 +12,28 @@ from fedkim.evaluation.predictions import Predictions
 from fedkim.evaluation.text import normalise
 
 
-def majority(predictions: Predictions, reference: Predictions | None = None) -> Predictions:
-    """The commonest answer given to everyone, with certainty.
-
-    Args:
-        predictions: whose samples and truth to take over.
-        reference: where the commonest answer is counted (development); None: the scored samples themselves, which is
-            the most that any constant answer can reach.
-    """
-    source = reference if reference is not None else predictions
+def majority(predictions: Predictions) -> Predictions:
+    """The scored samples' own commonest answer given to everyone, with certainty: the most that a constant answer can reach."""
+    commonest = _commonest(predictions.truth)
     if predictions.kind == "text":
-        answer = _commonest(source.truth)
-        return replace(predictions, generated=(answer,) * len(predictions))
-    commonest = _commonest(source.truth)
+        return replace(predictions, generated=(commonest,) * len(predictions))
     assert predictions.answers is not None
     table = np.zeros((len(predictions), len(predictions.answers)))
     table[:, predictions.answers.index(commonest)] = 1.0
     return replace(predictions, probabilities=table)
 
 
-def majority_per_template(predictions: Predictions, reference: Predictions | None = None) -> Predictions:
-    """For free text: the commonest answer to each question template; a template the reference lacks gets its overall one.
-
-    What the wording of the question alone gives away. Arguments as in :func:`majority`.
-    """
-    source = reference if reference is not None else predictions
-    if not predictions.templates or not source.templates:
+def majority_per_template(predictions: Predictions) -> Predictions:
+    """For free text: the commonest answer to each question template. What the wording of the question alone gives away."""
+    if not predictions.templates:
         raise FedkimError(
             f"majority per template of task {predictions.task!r}", found="no templates", expected="one per sample"
         )
-    overall = _commonest(source.truth)
     by_template: dict[str, list[str]] = {}
-    for template, truth in zip(source.templates, source.truth):
+    for template, truth in zip(predictions.templates, predictions.truth):
         by_template.setdefault(template, []).append(truth)
     best = {template: _commonest(tuple(truths)) for template, truths in by_template.items()}
-    return replace(predictions, generated=tuple(best.get(template, overall) for template in predictions.templates))
+    return replace(predictions, generated=tuple(best[template] for template in predictions.templates))
 
 
 def choose_proxy(development: Predictions, heads: Mapping[str, np.ndarray]) -> str | None:

@@ -113,15 +113,13 @@ def scores(
     return result
 
 
-def difference(
-    first: Metric, second: Metric, patients: Sequence[str], *, draws: int = 1000, seed: int = 0, absent: str = ""
-) -> Score:
+def difference(first: Metric, second: Metric, patients: Sequence[str], *, draws: int = 1000, seed: int = 0) -> Score:
     """First minus second on the same samples, paired: both are computed on the same draws of patients."""
 
     def minus(weights: np.ndarray) -> np.ndarray:
         return first(weights) - second(weights)
 
-    return score(minus, patients, draws=draws, seed=seed, absent=absent)
+    return score(minus, patients, draws=draws, seed=seed)
 
 
 def mean_within(metric_of: Callable[[np.ndarray], Metric], folds: Sequence[str]) -> Metric:

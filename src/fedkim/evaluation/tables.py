@@ -73,7 +73,7 @@ def _class_table(entries: list[Mapping[str, Any]], seen: bool) -> Table:
         line = [
             task_label(entry),
             str(injected["n"] if injected else entry["n"]),
-            cell(_inside(rows.get("majority", {})).get("accuracy"), interval=False),
+            cell(inside(rows.get("majority", {})).get("accuracy"), interval=False),
             cell(injected),
             *(cell(rows.get(name, {}).get("primary"), interval=False) for name in shown),
         ]
@@ -119,6 +119,6 @@ def _text_table(entries: list[Mapping[str, Any]]) -> Table:
     return table
 
 
-def _inside(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row's scores in the primary group where there is one."""
+def inside(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row's scores where its task is judged: in the primary group, where there is one."""
     return row.get("group", row).get("metrics", {})

@@ -13,7 +13,7 @@ from fedkim.data.phantom.factors import FINDINGS
 from fedkim.errors import FedkimError
 from fedkim.experiments.matrix import Cell, Matrix
 from fedkim.recipe import Recipe
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 _BOOKKEEPING = ("parent", "environment", "round", "file", "bytes", "sha256", "recipe", "committed_at", "checksum")
 _ADOPTED = "adopted_from"

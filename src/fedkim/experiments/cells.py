@@ -25,7 +25,7 @@ from fedkim.experiments.matrix_file import load_matrix
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import from_dict, plugin_digests
 from fedkim.run.processes import Processes
-from fedkim.store import require_same_plugins
+from fedkim.store.environment import require_same_plugins
 
 _AGAIN = "delete it, and it is run again"
 KEPT = "kept"

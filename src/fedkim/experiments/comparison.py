@@ -1,6 +1,7 @@
 """The comparison of a matrix's results: one HTML page, the same as Markdown, and its figures as SVG files."""
 
 import contextlib
+from collections import Counter
 from pathlib import Path
 
 from markupsafe import Markup
@@ -13,7 +14,7 @@ from fedkim.experiments.figures import all_figures, standalone
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.paper_tables import summary
-from fedkim.experiments.scores import CELLS, Scores, read_scores
+from fedkim.experiments.scores import CELLS, Scores, processor, read_scores
 from fedkim.experiments.table import Table
 from fedkim.experiments.tables import all_tables
 from fedkim.report import wording
@@ -73,7 +74,7 @@ def _has_cells(folder: Path) -> bool:
 
 def has_block(document: Path, name: str) -> bool:
     """Whether a document shows a matrix."""
-    text = document.read_text(encoding="utf-8") if document.is_file() else ""
+    text = _text(document) if document.is_file() else ""
     return any(f"<!-- results:{name}{part} -->" in text for part in ("", ":summary"))
 
 
@@ -106,13 +107,17 @@ def summary_block(scores: Scores) -> str:
     return f"{summary(scores).markdown()}\n{source(scores)}\n"
 
 
-def _with_blocks(document: Path, scores: Scores, tables: str) -> str:
-    """The document with the content of its blocks replaced."""
+def _text(document: Path) -> str:
     try:
-        text = document.read_text(encoding="utf-8")
+        return document.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         found = getattr(error, "strerror", None) or "no text in UTF-8"
         raise FedkimError(f"document {document}", found=found, expected="a Markdown file with blocks") from None
+
+
+def _with_blocks(document: Path, scores: Scores, tables: str) -> str:
+    """The document with the content of its blocks replaced."""
+    text = _text(document)
     short = f"{scores.name}:summary"
     if has_short := f"<!-- results:{short} -->" in text:
         before, _, after = block(text, short)
@@ -141,9 +146,14 @@ def source(scores: Scores) -> str:
     splits = " and ".join(sorted({str(info["split"]) for info in infos}))
     made = {tuple(info.get("environment", {}).get(key) for key in ("code", "dtype", "torch")) for info in infos}
     versions = "one build" if len(made) == 1 else f"{len(made)} builds"
+    processors = Counter(processor(info) for info in infos)
+    if len(processors) > 1:
+        versions += f" on two kinds of processor ({', '.join(f'{name} {n}' for name, n in processors.most_common())})"
+    seeds_named = f"seed{'s'[: len(seeds) != 1]} {', '.join(map(str, seeds))}"
+    spread = "; ± is half of a 95 % t-interval over seeds" if len(seeds) > 1 else ""
     return (
-        f"*{len(infos)} cells of `{scores.name}`, seeds {', '.join(map(str, seeds))}, {models}, {splits} split, "
-        f"{versions}, {hours:.1f} processor hours. Points are hundredths; ± is half of a 95 % t-interval over seeds.*"
+        f"*{len(infos)} cells of `{scores.name}`, {seeds_named}, {models}, {splits} split, "
+        f"{versions}, {hours:.1f} processor hours. Points are hundredths{spread}.*"
     )
 
 

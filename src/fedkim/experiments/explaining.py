@@ -78,6 +78,11 @@ def learning(scores: Scores) -> Table:
     )
 
 
+def _range(values: Sequence[float]) -> str:
+    spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+    return f"{fmean(values):.3f}{spread}"
+
+
 def routing(scores: Scores) -> Table:
     """What the router did on the tasks it was trained on, and where unseen ones landed."""
     rows = []
@@ -98,8 +103,8 @@ def routing(scores: Scores) -> Table:
                 title_of(method) + (f", {variation}" if variation else ""),
                 backbone,
                 str(len(groups)),
-                f"{fmean(entropies):.3f} ({min(entropies):.3f} to {max(entropies):.3f})",
-                f"{fmean(apart):.3f} ({min(apart):.3f} to {max(apart):.3f})",
+                _range(entropies),
+                _range(apart),
                 f"{largest:.2f}",
                 f"{sum(near)} of {len(near)}" if near else DASH,
                 str(sum(bool(record["collapsed"]) for record in routes)),

@@ -10,6 +10,7 @@ methods have their intervals; of a hospital's own no draws either, and nothing t
 """
 
 import json
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from fedkim.experiments.predictions_table import quantised, read_table, write_ta
 from fedkim.recipe import Recipe
 from fedkim.run import keep_result
 from fedkim.run.predictions_file import read_predictions
+from fedkim.run.scores import shuffled_over_patients
 
 DRAWS = 200
 """Bootstrap draws kept of a real run's scores."""
@@ -95,6 +97,8 @@ def rescored(
         named = rows.get(task)
         if not named:
             continue
+        shuffled = shuffled_over_patients(named["injected"], seed)
+        named = {**named, "shuffled": shuffled} if shuffled else named
         unseen = not entry["seen"] and entry["kind"] == "classification"
         asked = {other: _by_patient(rows[other]["injected"]) for other in entry.get("blindness", {})} if unseen else {}
         scored: dict[str, Any] = {**score_rows(named, seen=entry["seen"], draws=draws, seed=seed)}
@@ -158,11 +162,14 @@ def read_kept(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         hidden = record.get("meta_info", {}).get("suppressed", {}).get("tasks")
-        if "method" not in record["run_info"]["cell"] or not (record["metrics"] or hidden):
+        about = record["run_info"]
+        named = all(isinstance(about["cell"][key], str) for key in ("method", "variation", "backbone"))
+        tomllib.loads(about["config"])
+        if not named or type(about["cell"]["seed"]) is not int or not (record["metrics"] or hidden):
             raise ValueError
     except FileNotFoundError:
         raise FedkimError(f"result {path}", found="no such file") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise FedkimError(f"result {path}", found="unreadable", expected="a cell's result") from None
     return dict(record)
 

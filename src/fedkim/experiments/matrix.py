@@ -99,7 +99,9 @@ class Matrix:
         if number is None and chosen is not None:
             number = chosen.get(choice_method(cell.method))
         configuration = (
-            [] if number is None else [c.format(double_rank=2 * own.m3oe.rank) for c in self.configurations[number]]
+            []
+            if number is None
+            else [c.replace("{double_rank}", str(2 * own.m3oe.rank)) for c in self.configurations[number]]
         )
         configuration = _applicable(configuration, own)
         split = () if cell.configuration is None else _CHOOSING
@@ -154,7 +156,9 @@ def _filled(text: str, figures: Mapping[str, int], cell: Cell) -> str:
             expected="a number of steps",
             remedy="set injection.steps_per_round in the matrix's base",
         )
-    return text.format(**figures)
+    for name, figure in figures.items():  # no str.format: a setting may have braces of its own
+        text = text.replace(f"{{{name}}}", str(figure))
+    return text
 
 
 def result_file(results: Path, matrix: str, cell: Cell) -> Path:

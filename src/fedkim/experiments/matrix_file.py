@@ -53,6 +53,8 @@ def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
     """
     table = read_toml(path, "matrix")
     _only(str(path), table, ("name", "base", "settings", "cells", "choice"))
+    if not isinstance(table.get("base", {}), Mapping):
+        raise FedkimError(f"{path}: base", found=type(table["base"]).__name__, expected="a recipe's tables")
     import_plugins(from_dict(table.get("base", {}), source=str(path)).run.plugins)  # they may add methods
     if not isinstance(table.get("cells"), list) or not table["cells"]:
         raise FedkimError(f"matrix {path}", found="no [[cells]]", expected="at least one block")
@@ -60,14 +62,12 @@ def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
     cells: list[Cell] = []
     for number, block in enumerate(table["cells"]):
         cells += _block(f"{path}: [[cells]] {number + 1}", block, at_most=(2 if number == 0 else 1) if smoke else None)
-    choice = table.get("choice", {})
-    _only(f"{path}: [choice]", choice, ("seeds", "methods", "backbone", "configurations"))
-    configurations = tuple(tuple(map(str, one)) for one in choice.get("configurations", ()))
+    configurations, choice = _choice(f"{path}: [choice]", table["choice"]) if "choice" in table else ((), [])
     matrix = Matrix(
         name=f"{name}-smoke" if smoke else name,
         base=table.get("base", {}),
         cells=tuple(cells),
-        choice=() if smoke else tuple(_choice(choice, len(configurations))),
+        choice=() if smoke else tuple(choice),
         configurations=configurations,
         settings=_settings(f"{path}: [settings]", table.get("settings", {}), {cell.backbone for cell in cells}),
         smoke=smoke,
@@ -86,12 +86,11 @@ def _distinct(matrix: Matrix) -> tuple[Cell, ...]:
 
 def _block(where: str, block: Any, *, at_most: int | None) -> list[Cell]:
     _only(where, block, ("methods", "backbones", "seeds", "variation", "set"))
-    variation = block.get("variation", "")
-    if variation:
-        _word(f"{where}: variation", variation)
+    variation = _word(f"{where}: variation", block["variation"]) if block.get("variation", "") != "" else ""
     methods, seeds = _list(where, block, "methods", str), _list(where, block, "seeds", int)
     backbones = _list(where, block, "backbones", str) if "backbones" in block else ["fedavg"]
-    if block.get("set") and not variation:
+    overrides = _strings(f"{where}: set", block.get("set", []))
+    if overrides and not variation:
         raise FedkimError(f"{where}: set", found="settings without a name", remedy='give variation = "…"')
     return [
         Cell(
@@ -99,7 +98,7 @@ def _block(where: str, block: Any, *, at_most: int | None) -> list[Cell]:
             backbone=backbone,
             seed=seed,
             variation=variation,
-            overrides=tuple(block.get("set", ())),
+            overrides=tuple(overrides),
         )
         for seed in seeds[:at_most]  # seeds outermost: a stopped matrix has whole pairs
         for method in methods
@@ -107,15 +106,22 @@ def _block(where: str, block: Any, *, at_most: int | None) -> list[Cell]:
     ]
 
 
-def _choice(choice: Mapping[str, Any], count: int) -> list[Cell]:
-    return [
-        Cell(
-            method=find_method(method).name, backbone=choice.get("backbone", "fedavg"), seed=seed, configuration=number
-        )
-        for seed in choice.get("seeds", ())
-        for method in choice.get("methods", ())
-        for number in range(count)
+def _choice(where: str, table: Any) -> tuple[tuple[tuple[str, ...], ...], list[Cell]]:
+    """The configurations, and a cell of every method and seed for each."""
+    _only(where, table, ("seeds", "methods", "backbone", "configurations"))
+    seeds, methods = _list(where, table, "seeds", int), _list(where, table, "methods", str)
+    configurations = [
+        tuple(_strings(f"{where}: configurations", settings))  # an empty one keeps the base's settings
+        for settings in _list(where, table, "configurations", list)
     ]
+    backbone = _word(f"{where}: backbone", table.get("backbone", "fedavg"))
+    cells = [
+        Cell(method=find_method(method).name, backbone=backbone, seed=seed, configuration=number)
+        for seed in seeds
+        for method in methods
+        for number in range(len(configurations))
+    ]
+    return tuple(configurations), cells
 
 
 def _check(matrix: Matrix) -> None:
@@ -192,6 +198,12 @@ def _list(where: str, block: Mapping[str, Any], key: str, kind: type) -> list[An
     values = block.get(key)
     if not isinstance(values, list) or not values or not all(type(value) is kind for value in values):
         raise FedkimError(f"{where}: {key}", found=repr(values)[:60], expected=f"a list of {kind.__name__}")
+    return values
+
+
+def _strings(where: str, values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise FedkimError(where, found=repr(values)[:60], expected='a list of "table.key=value"')
     return values
 
 

@@ -4,9 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+from fedkim.errors import FedkimError
 from fedkim.experiments.methods import FEDKIM, MATCHED, PLUS, title_of
-from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, common, less, mean_of
+from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, common, less, mean_of, processor
 from fedkim.experiments.table import DASH, Table, shown
 from fedkim.report.words import interval
 
@@ -108,31 +110,38 @@ def communication(scores: Scores) -> Table:
                 f"{fmean(cell.bytes_sent for cell in cells) / 2**20:.1f}",
                 str(sum(cell.refused for cell in cells)),
                 shown(scores.by_seed(method, "seen", backbone=backbone)),
-                f"{fmean(cell.record['run_info'].get('processor_seconds', 0.0) for cell in cells) / 60:.1f}",
+                _minutes(cells),
             ]
         )
     return Table(
         title="Bytes against score",
         note=(
             "MiB that all sites send in all rounds, none where another stands in for them; updates that the gate refused in all cells; "
-            "processor minutes of a run on one thread."
+            "processor minutes of a run on one thread, by kind of processor where there are several."
         ),
         header=["method", "backbone", "seeds", "MiB sent", "refused", "seen, AUROC", "minutes"],
         rows=rows,
     )
 
 
+def _minutes(cells: Sequence[CellScores]) -> str:
+    """Processor minutes of a cell, a mean for each kind of processor: what one takes three times as long for isn't averaged."""
+    by_kind: dict[str, list[float]] = {}
+    for cell in cells:
+        info = cell.record["run_info"]
+        by_kind.setdefault(processor(info), []).append(info.get("processor_seconds", 0.0) / 60)
+    return ", ".join(f"{fmean(minutes):.1f} ({kind})" for kind, minutes in sorted(by_kind.items()))
+
+
 def forgetting_tables(folder: Path) -> list[Table]:
     """What runs forgot, from ``<folder>/forgetting/*.json``; nothing where none has been measured."""
     rows = []
     for path in sorted((folder / "forgetting").glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        cells = [path.stem, str(record["llm"])]
-        for part, change in (("pubmedqa", "difference"), ("perplexity", "ratio")):
-            cells += [interval(record.get(part, {}).get(key)) for key in ("base", "injected", change)]
-        low = record.get("pubmedqa", {}).get("difference", {}).get("low")
-        cells.append(DASH if low is None else "reached" if 100 * low > FORGOTTEN else "missed")
-        rows.append(cells)
+        try:
+            rows.append([path.stem, *_forgotten(json.loads(path.read_text(encoding="utf-8")))])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found, expected = "unreadable", "what `fedkim forgetting --results` wrote"
+            raise FedkimError(f"file {path}", found=found, expected=expected) from None
     header = ["run", "language model", "PubMedQA, before", "after", "difference"]
     table = Table(
         title="Does it forget?",
@@ -151,3 +160,11 @@ def _mean_blindness(groups: Mapping[int, Sequence[CellScores]], seeds: Sequence[
     found = [abs(worst[1]) for cell in cells for task in cell.tasks("unseen") if (worst := cell.blindness(task, asked))]
     value = mean_of(found)
     return DASH if value is None else f"{value:.2f}"
+
+
+def _forgotten(record: Mapping[str, Any]) -> list[str]:
+    cells = [str(record["llm"])]
+    for part, change in (("pubmedqa", "difference"), ("perplexity", "ratio")):
+        cells += [interval(record.get(part, {}).get(key)) for key in ("base", "injected", change)]
+    low = record.get("pubmedqa", {}).get("difference", {}).get("low")
+    return [*cells, DASH if low is None else "reached" if 100 * low > FORGOTTEN else "missed"]

@@ -25,7 +25,9 @@ def summary(scores: Scores) -> Table:
     ]
     if set(references) != {DASH}:
         seeds = str(len(scores.group("fedkim")))
-        rows.append(["*small models / the best of their heads / majority of the template*", seeds, *references])
+        rows.append(
+            ["*FEDKIM's small models / the best of their heads / majority of the template*", seeds, *references]
+        )
     return Table(title="", note="", header=["method", "seeds", *SUMMARIES.values()], rows=rows)
 
 
@@ -41,7 +43,11 @@ def zero_shot_classification(scores: Scores) -> Table:
         ]
 
     rows = _by_method(scores, row)
-    references = [("base", "language model alone"), ("proxy", "best seen head (proxy)")]
+    references = [
+        ("base", "language model alone"),
+        ("shuffled", "FEDKIM, given another patient's input"),
+        ("proxy", "best head of FEDKIM's sites (proxy)"),
+    ]
     rows += _references(scores, "unseen", tasks, references)
     return Table(
         title="Zero-shot on unseen tasks: classification",
@@ -101,9 +107,10 @@ def seen_tasks(scores: Scores) -> Table:
     rows = _by_method(scores, row)
     references = [
         ("base", "language model alone"),
+        ("shuffled", "FEDKIM, given another patient's input"),
         ("simple", "simple statistics"),
-        ("small_before", "small models, before injection"),
-        ("small_after", "small models, after injection"),
+        ("small_before", "FEDKIM's small models, before injection"),
+        ("small_after", "FEDKIM's small models, after injection"),
     ]
     rows += [[*one, DASH] for one in _references(scores, "seen", tasks, references)]
     return Table(

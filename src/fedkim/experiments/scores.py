@@ -25,6 +25,11 @@ SUMMARIES = {
 """Means over a cell's tasks, on a scale of 0 to 100 points."""
 
 
+def processor(run_info: Mapping[str, Any]) -> str:
+    """The kind of processor of a run by its widest instructions, such as ``AVX2``: sums of other kinds have other last bits."""
+    return str(run_info.get("environment", {}).get("instructions", "another"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellScores:
     """One cell, read back."""

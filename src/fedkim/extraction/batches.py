@@ -26,15 +26,6 @@ class Batch:
     """By modality, the place of each of its b samples in the batch, ``int64 [b]``."""
 
     @classmethod
-    def complete(cls, inputs: Mapping[str, Tensor]) -> "Batch":
-        """A batch in which every sample has every modality given."""
-        sizes = {len(x) for x in inputs.values()}
-        if len(sizes) != 1:
-            raise FedkimError("a batch", found=f"modalities of {sorted(sizes)} samples", expected="one number")
-        size = sizes.pop()
-        return cls(size=size, inputs=inputs, rows={name: torch.arange(size) for name in inputs})
-
-    @classmethod
     def of(cls, samples: Sequence[Sample], modalities: Sequence[str]) -> "Batch":
         """The given modalities of some samples.
 

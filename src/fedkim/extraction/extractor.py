@@ -161,9 +161,8 @@ class Extractor(nn.Module):
         missing = torch.zeros_like(here[0])
         return self.decoder[task](torch.cat([features.get(name, missing) for name in inputs], dim=1), thin)
 
-    def forward(self, inputs: Mapping[str, Tensor] | Batch, task: str) -> Tensor:
-        """Logits ``[B, K]`` from a batch, or from complete inputs ``{modality: [B, …]}``."""
-        batch = inputs if isinstance(inputs, Batch) else Batch.complete(inputs)
+    def forward(self, batch: Batch, task: str) -> Tensor:
+        """Logits ``[B, K]`` of one task."""
         return self.decide(self.features(batch), task)
 
 

@@ -45,9 +45,10 @@ def stack_inputs(samples: Sequence[Sample], modalities: Sequence[str]) -> dict[s
     }
 
 
-def steps_in_pass(dataset: Dataset, batch_size: int) -> int:
-    """Server steps in one pass over the public samples."""
-    return max(1, -(-len(dataset) // batch_size))
+def steps_in_pass(pools: Mapping[str, Sequence[Sample]], batch_size: int) -> int:
+    """Server steps in one pass over the public samples that serve a seen task, each counted once however many it serves."""
+    distinct = {sample.id for pool in pools.values() for sample in pool}
+    return max(1, -(-len(distinct) // batch_size))
 
 
 def plan_round(

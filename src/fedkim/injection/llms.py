@@ -14,6 +14,7 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.injection.attention import use_float32_attention
 from fedkim.injection.checkpoint import check_folder
 from fedkim.injection.language_model import LanguageModel
+from fedkim.injection.quiet import quiet_transformers
 from fedkim.m3oe.linear import cpu_computes_bfloat16, use_rounded_linear
 
 
@@ -130,24 +131,6 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if cpu_computes_bfloat16() else torch.float32
 
 
-class quiet_transformers:  # noqa: N801 - reads as a statement
-    """Silence the library's loading bars for the time of a block: ours says what is going on."""
-
-    def __enter__(self) -> None:
-        from transformers.utils import logging
-
-        self._enabled, self._verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
-
-    def __exit__(self, *_: object) -> None:
-        from transformers.utils import logging
-
-        logging.set_verbosity(self._verbosity)
-        if self._enabled:
-            logging.enable_progress_bar()
-
-
 def _unloaded(name: str, error: Exception, allow_download: bool) -> FedkimError:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -194,7 +177,7 @@ def _prepare_smollm2() -> Path:
 def _prepare_tiny() -> Path:
     from fedkim.injection.tiny import make_tiny
 
-    return make_tiny(cache_folder() / "llm" / "tiny")
+    return make_tiny(cache_folder() / "llm" / "tiny", LLMS["tiny"].config)
 
 
 def _prepare_mmedlm2() -> Path:

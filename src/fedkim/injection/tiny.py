@@ -1,10 +1,13 @@
 """A random two-layer Llama with a small real tokenizer: fast enough for tests, knows nothing."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from fedkim.injection.conversion.folder import appearing_once
+from fedkim.injection.quiet import quiet_transformers
 
 _SENTENCES = (
     "Question: Does this image show evidence of the finding? Answer: Yes",
@@ -13,8 +16,8 @@ _SENTENCES = (
 )
 
 
-def make_tiny(folder: Path) -> Path:
-    """Write the model to ``folder`` (in the Hugging Face layout) unless it is there; weights from a fixed seed."""
+def make_tiny(folder: Path, shape: Mapping[str, Any]) -> Path:
+    """Write a model of that shape to ``folder`` (in the Hugging Face layout) unless it is there; weights from a fixed seed."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -34,9 +37,7 @@ def make_tiny(folder: Path) -> Path:
         ),
     )
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
-    from fedkim.injection.llms import LLMS, quiet_transformers
-
-    config = LlamaConfig(**LLMS["tiny"].config, bos_token_id=0, eos_token_id=1, pad_token_id=2)
+    config = LlamaConfig(**shape, bos_token_id=0, eos_token_id=1, pad_token_id=2)
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):  # its first weights, drawn over below
         model = LlamaForCausalLM(config)

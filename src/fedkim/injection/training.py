@@ -90,7 +90,7 @@ class InjectionTrainer:
                     remedy="add public data or take the task from tasks.seen",
                 )
         self.unlabelled = {name: usable(public, injector.tasks[name], labelled=False) for name in seen}
-        self.steps_per_round = settings.steps_per_round or steps_in_pass(public, settings.batch_size)
+        self.steps_per_round = settings.steps_per_round or steps_in_pass(self.pools, settings.batch_size)
         self.total_steps = (rounds - settings.first_round + 1) * self.steps_per_round
         self.optimizer = ServerOptimizer(injector, settings, total_steps=self.total_steps)
 

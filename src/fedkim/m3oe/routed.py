@@ -148,12 +148,10 @@ class RoutedModel:
         self.set_route_weights(weights, adapter=adapter)
         return weights
 
-    def set_route_weights(
-        self, weights: Weights, *, adapter: str | None = None, generator: torch.Generator | None = None
-    ) -> None:
+    def set_route_weights(self, weights: Weights, *, adapter: str | None = None) -> None:
         """Route every forward pass of this thread by α until another route is set or :meth:`clear_route` is called."""
         self._refuse_merged()
-        self.routes.set(self._active(weights, adapter, generator))
+        self.routes.set(self._active(weights, adapter, None))
 
     def clear_route(self) -> None:
         """Forget this thread's route."""

@@ -106,9 +106,8 @@ class TaskModalityRouter(nn.Module):
         """In float32 (float64 stays), normalised, with the learned vector where a row has no token at all."""
         embeddings = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
         if embeddings.shape[1] == 0:
-            embeddings, mask = embeddings.new_zeros(embeddings.shape[0], 1, embeddings.shape[2]), None
-            empty = torch.ones(embeddings.shape[0], 1, dtype=torch.bool, device=embeddings.device)
-            mask = torch.zeros_like(empty)
+            embeddings = embeddings.new_zeros(embeddings.shape[0], 1, embeddings.shape[2])
+            mask = torch.zeros(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
         elif mask is None:
             mask = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
         mask = mask.bool()

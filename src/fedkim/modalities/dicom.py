@@ -35,23 +35,13 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, 
 _COPY_AGAIN = "copy the file again from its source"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """One frame, dense is bright."""
-
-    pixels: np.ndarray
-    """``[height, width]``: integers as stored, or float32 where something was applied to them."""
-    notes: tuple[str, ...] = ()
-    """Codes of what a caller may want to count: ``I-DCM-INVERTED``."""
-
-
 def is_dicom(head: bytes) -> bool:
     """Whether a file that begins with these 132 bytes says that it is DICOM."""
     return head[128:132] == b"DICM"
 
 
-def read(path: str | Path, frames: str = "") -> Picture:
-    """The picture in a DICOM file.
+def read(path: str | Path, frames: str = "") -> np.ndarray:
+    """The picture in a DICOM file, ``[height, width]``, dense is bright: integers as stored, or float32 where something was applied.
 
     Args:
         path: the file.
@@ -227,10 +217,10 @@ def _undecodable(pydicom: ModuleType, dataset: Any, error: Exception, what: str)
     return FedkimError(what, found=found, remedy=_COPY_AGAIN, code="E-DCM-UNREADABLE")
 
 
-def _grey(pixels: np.ndarray, dataset: Any, claims: _Claims, what: str) -> Picture:
+def _grey(pixels: np.ndarray, dataset: Any, claims: _Claims, what: str) -> np.ndarray:
     """The decoded frame with everything applied that decides what is bright."""
     if pixels.ndim == 3:
-        return Picture(pixels=pixels.astype(np.float32) @ _LUMINANCE)
+        return pixels.astype(np.float32) @ _LUMINANCE
     padding = _padding(pixels, dataset, what)
     if "ModalityLUTSequence" not in dataset:
         slope, intercept = _number(dataset, "RescaleSlope", 1.0, what), _number(dataset, "RescaleIntercept", 0.0, what)
@@ -238,12 +228,11 @@ def _grey(pixels: np.ndarray, dataset: Any, claims: _Claims, what: str) -> Pictu
             raise FedkimError(what, found="RescaleSlope 0", remedy=_COPY_AGAIN, code="E-DCM-HEADER")
         if (slope, intercept) != (1.0, 0.0):
             pixels = pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    inverted = claims.photometric == "MONOCHROME1"
-    if inverted:
+    if claims.photometric == "MONOCHROME1":
         pixels = -pixels.astype(np.float32)
     if padding is not None and padding.any() and not padding.all():
         pixels = np.where(padding, pixels[~padding].min(), pixels)
-    return Picture(pixels=pixels, notes=(INVERTED,) if inverted else ())
+    return pixels
 
 
 def _padding(stored: np.ndarray, dataset: Any, what: str) -> np.ndarray | None:

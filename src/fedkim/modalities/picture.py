@@ -52,7 +52,7 @@ def open_grey(path: str | Path, *, frames: str = "") -> Image.Image:
         raise
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise _unreadable(what, error) from None
-    return as_picture(dicom.read(path, frames).pixels)
+    return as_picture(dicom.read(path, frames))
 
 
 def as_picture(pixels: np.ndarray) -> Image.Image:

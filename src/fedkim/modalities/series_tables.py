@@ -21,7 +21,6 @@ import numpy as np
 
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities.series_columns import MOST_HOURS, is_long, renamed, whole_hours, widened
-from fedkim.modalities.series_columns import SUMMED as SUMMED
 from fedkim.modalities.units import BY_NAME
 
 if TYPE_CHECKING:

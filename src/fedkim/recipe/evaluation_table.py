@@ -28,6 +28,10 @@ class Evaluation(Table):
     reveal_test: bool = False
     """Print test scores; only for a recipe whose settings are final."""
 
+    def split(self, reveal_test: bool) -> str:
+        """Which patients are scored: the test split where the recipe or the user says so, otherwise development."""
+        return "test" if reveal_test or self.reveal_test else "development"
+
     def __post_init__(self) -> None:
         self._at_least(1, "batch_size")
         self._at_least(100, "draws")

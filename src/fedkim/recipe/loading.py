@@ -1,12 +1,11 @@
 """Strict loading: TOML deltas on a preset, where whatever isn't understood is an error with a hint."""
 
-import math
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
-from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from fedkim.errors import FedkimError, unknown
@@ -115,14 +114,14 @@ def _check_value(where: str, value: Any, hint: Any) -> None:
             raise FedkimError(where, found=_kind(value), expected='a list, for example ["a", "b"]')
         for item in value:
             _check_value(where, item, arguments[0])
-    elif origin is not None and origin is not UnionType and issubclass(origin, Mapping):
+    elif origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise FedkimError(where, found=_kind(value), expected="a table of names, for example { image = … }")
         for key, item in value.items():
             _check_value(f"{where}.{_name(key)}", item, arguments[1])
     elif hint is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
+        if not number or not abs(value) <= sys.float_info.max:  # neither infinite nor nan, nor a whole number beyond
             raise FedkimError(where, found=_kind(value), expected="a finite number")
     elif type(value) is not hint:
         raise FedkimError(where, found=_kind(value), expected=_NAMES[hint])

@@ -6,7 +6,7 @@ from typing import Any
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     # Small encoders and rates that learn within minutes on two cores.
     "fast": {},
-    # FEDKIM (arXiv 2408.10276), "Experimental Setups"; what it leaves open is as published in its code.
+    # FEDKIM (arXiv 2408.10276), "Experimental Setups"; what it leaves open is as docs/paper.md says.
     "paper": {
         "data": {"image_size": 224},
         "federation": {"sites": 5, "rounds": 10, "participation": 1.0, "norm_limit": 0.0},

@@ -103,14 +103,22 @@ class Recipe:
         return "\n".join(lines)
 
     def digest(self) -> str:
-        """sha256 of what determines the numbers. Name, workers and folders don't; thread count is kept with each round."""
+        """sha256 of what determines the numbers."""
+        return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def same_folders(self, other: "Recipe") -> bool:
+        """Whether both read their data from the same places, which the digest leaves out."""
+        return (self.data.root, dict(self.data.roots)) == (other.data.root, dict(other.data.roots))
+
+    def decisive(self) -> dict[str, dict[str, Any]]:
+        """The tables with what determines the numbers. Name, workers and folders don't; thread count is kept with each round."""
         tables = self.to_dict()
         for table, keys in _WITHOUT_EFFECT.items():
             for key in keys:
                 del tables[table][key]
         if tables["data"]["roots"]:
             tables["data"]["roots"] = list(tables["data"]["roots"])  # which sets, not in which folders
-        return hashlib.sha256(json.dumps(tables, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return tables
 
 
 def _plain(table: Table) -> dict[str, Any]:

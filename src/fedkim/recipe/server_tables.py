@@ -78,7 +78,7 @@ class Injection(Table):
     first_round: int = 1
     """Rounds before this one only federate; the steps' schedule begins here."""
     steps_per_round: int = 0
-    """Optimiser steps a round; 0: one pass over the public set."""
+    """Optimiser steps a round; 0: one pass over the public samples that serve a seen task."""
     learning_rate: float = 5e-4
     """The adapters'."""
     alignment_learning_rate: float = 1.6e-2

@@ -72,7 +72,7 @@ def line_chart(
 
 
 def stacked_bars(
-    labels: Sequence[str], layers: Sequence[tuple[str, Sequence[float]]], *, x_label: str, unit: str, height: int = 230
+    labels: Sequence[str], layers: Sequence[tuple[str, Sequence[float]]], *, x_label: str, unit: str
 ) -> Markup:
     """One bar per label, a layer per series, values in ``unit`` on the y axis."""
     totals = [sum(values[i] for _, values in layers) for i in range(len(labels))]
@@ -80,6 +80,7 @@ def stacked_bars(
         return Markup("")
     y_ticks = ticks(0, max(totals))
     top = max(y_ticks[-1], max(totals))
+    height = 230
     bottom = height - _BOTTOM
     step = (WIDTH - _LEFT - _RIGHT) / len(labels)
     every = math.ceil(len(labels) / 15)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedkim.evaluation.blindness import worst_blindness
-from fedkim.evaluation.tables import ROWS, cell, task_label
+from fedkim.evaluation.tables import ROWS, cell, inside, task_label
 
 _CLASS_ROWS = ("blind", "shuffled", "simple", "proxy", "small_before")
 
@@ -38,17 +38,17 @@ def _class_table(entries: Sequence[Mapping[str, Any]], title: str, without: tupl
     lines = [_line(head), _line(["---"] * len(head))]
     for entry in entries:
         rows = entry["rows"]
-        majority = _scores(rows.get("majority"), entry).get("accuracy")
+        majority = inside(rows.get("majority", {})).get("accuracy")
         values = [
             task_label(entry),
-            str(_inside(entry)),
+            str(_number(entry)),
             cell(majority, interval=False),
             cell(_primary(rows["injected"])),
         ]
         values += [cell(_primary(rows.get(row)), interval=False) for row in columns]
         if pooled:
-            inside = [_scores(rows.get(row), entry).get("auroc_within_folds") for row in ("injected", other)]
-            values.append(" / ".join(cell(score, interval=False) for score in inside))
+            within = [inside(rows.get(row, {})).get("auroc_within_folds") for row in ("injected", other)]
+            values.append(" / ".join(cell(score, interval=False) for score in within))
         if blindness:
             worst = worst_blindness(entry["blindness"])
             values.append("–" if worst is None else f"{worst[0]} ({worst[1]:+.2f})")
@@ -100,14 +100,7 @@ def _primary(row: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return None if row is None else row["primary"]
 
 
-def _scores(row: Mapping[str, Any] | None, entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A row's scores where the task is judged: inside its group, if it has one."""
-    if row is None:
-        return {}
-    return row["group"]["metrics"] if entry["within"] else row["metrics"]
-
-
-def _inside(entry: Mapping[str, Any]) -> int:
+def _number(entry: Mapping[str, Any]) -> int:
     return int(entry["rows"]["injected"]["primary"]["n"])
 
 

@@ -13,6 +13,7 @@ from fedkim.data.smallest_cell import SMALLEST_CELL
 from fedkim.evaluation.blindness import worst_blindness
 from fedkim.evaluation.tables import ROWS, task_label
 from fedkim.report import wording
+from fedkim.report.scores import row_order
 from fedkim.report.words import figure, interval, signed
 
 _ABOUT_ROWS = {
@@ -170,10 +171,9 @@ def _scores(result: Mapping[str, Any], exported: Exported) -> str:
         return f"## Scores\n\nNot shown: fewer than {SMALLEST_CELL} patients, or all of them with one answer."
     if entry is None:
         return f"## Scores\n\nThe run didn't score `{exported.task}`: nothing is known about how well this model answers it."
-    rows = [name for name in (*ROWS, *entry["rows"]) if name in entry["rows"]]
     primary = entry["primary_metric"]
     lines = [f"| {task_label(entry)}: {primary} | n | patients | [95 % by patient] |", "| --- | --- | --- | --- |"]
-    for name in dict.fromkeys(rows):
+    for name in row_order(entry["rows"]):
         score = entry["rows"][name].get("primary")
         if score is None:
             continue

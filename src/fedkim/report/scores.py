@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedkim.evaluation.blindness import worst_blindness
-from fedkim.evaluation.tables import ROWS, task_label
+from fedkim.evaluation.tables import ROWS, inside, task_label
 from fedkim.report.words import DASH, bounds, figure, interval, listed, signed
 
 Entry = Mapping[str, Any]
@@ -187,8 +187,7 @@ def about(entry: Entry) -> str:
     """The line beneath a task's name: n, patients, split, majority accuracy, proxy."""
     primary = injected(entry) or entry
     parts = [f"n {primary['n']}", f"{primary['patients']} patients", str(entry["split"])]
-    row = entry["rows"].get("majority", {})
-    accuracy = row.get("group", row).get("metrics", {}).get("accuracy")
+    accuracy = inside(entry["rows"].get("majority", {})).get("accuracy")
     if accuracy and accuracy["value"] is not None:
         parts.append(f"majority answer right in {100 * accuracy['value']:.0f} %")
     if entry.get("proxy"):

@@ -15,7 +15,7 @@ from fedkim.errors import FedkimError, unknown
 from fedkim.evaluation.result import tuned_threshold
 from fedkim.evaluation.suppression import suppressed_result
 from fedkim.injection import LLMS, Route, write_encoders
-from fedkim.injection.llms import quiet_transformers
+from fedkim.injection.quiet import quiet_transformers
 from fedkim.modalities import MODALITIES
 from fedkim.report.model_card import Exported, model_card
 from fedkim.store.files import TEMPORARY, plain, sync_folder
@@ -73,7 +73,7 @@ def export_run(
             draft / "encoders",
             task=task,
             modalities=chosen,
-            shapes={name: tuple(shape) for name, shape in run.committed.manifest["shapes"].items()},
+            shapes=run.shapes,
             settings=run.recipe.extraction,
         )
         record = _record(run, result, route, merge)
@@ -131,7 +131,7 @@ def _modalities(run: "Run", task: Task, wanted: tuple[str, ...] | None) -> tuple
             raise FedkimError(
                 f"task {task.name!r}", found=f"modality {name!r}", expected=f"some of: {', '.join(task.modalities)}"
             )
-        if name in task.inputs and name not in run.committed.manifest["shapes"]:
+        if name in task.inputs and name not in run.shapes:
             raise FedkimError(f"modality {name!r}", found="no site of this run taught it")
     if not wanted:
         raise FedkimError(f"task {task.name!r}", found="no modality", expected=f"some of: {', '.join(task.modalities)}")

@@ -12,14 +12,13 @@ from fedkim.data.hospital import load_site, load_site_file
 from fedkim.data.sample import Dataset, Sample
 from fedkim.data.smallest_cell import SMALLEST_CELL
 from fedkim.errors import FedkimError
-from fedkim.evaluation.answers import generate, score
-from fedkim.evaluation.predictions import Predictions
 from fedkim.evaluation.scoring import score_at, score_rows
 from fedkim.evaluation.suppression import suppressed
 from fedkim.extraction import Extractor, predict_proba
 from fedkim.progress import Progress
+from fedkim.run.pipeline import environment_of
 from fedkim.run.result import Clock, describe_run
-from fedkim.run.scores import known_groups, predictions, shuffled_over_patients
+from fedkim.run.scores import answered, known_groups, predictions, shuffled_over_patients
 from fedkim.run.server import workers_of
 from fedkim.run.world import can_be_asked
 from fedkim.tasks import TASKS, Task, has_inputs
@@ -63,10 +62,9 @@ def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> di
                 metrics[task.name] = entry
             stage.advance()
     clock.lap("answers")
-    environment = {"device": run.injector.llm.device.type, "dtype": str(run.injector.llm.dtype).removeprefix("torch.")}
     return {
         "run_info": {
-            **describe_run(recipe, split="test", revealed=0, environment=environment),
+            **describe_run(recipe, split="test", revealed=0, environment=environment_of(run.injector, recipe)),
             "round": run.committed.round,
             "seconds": clock.total(),
             "seconds_by_part": clock.laps,
@@ -84,7 +82,7 @@ def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> di
 
 def _tasks(run: "Run", data: Dataset, name: str) -> list[Task]:
     """What the site has labels of and the run has encoders for."""
-    trained = run.committed.manifest["shapes"]
+    trained = run.shapes
     for modality, shape in data.shapes().items():
         if modality in trained and tuple(trained[modality]) != shape:
             remedy = "give the leads that the run was trained on" if modality == "signal" else ""
@@ -105,24 +103,16 @@ def _tasks(run: "Run", data: Dataset, name: str) -> list[Task]:
 def _small_models(run: "Run") -> Extractor:
     """The hospitals' aggregated encoders and decoders of the newest round, before its injection."""
     recipe, committed = run.recipe, run.committed
-    shapes = {name: tuple(shape) for name, shape in committed.manifest["shapes"].items()}
     state = committed.namespace("state").updated(committed.namespace("aggregated"))
     seen = [TASKS[name] for name in recipe.tasks.seen]
-    return Extractor(tasks=seen, shapes=shapes, settings=recipe.extraction, seed=recipe.run.seed).load(state)
+    return Extractor(tasks=seen, shapes=run.shapes, settings=recipe.extraction, seed=recipe.run.seed).load(state)
 
 
 def _scored(run: "Run", task: Task, samples: list[Sample], small: Extractor) -> dict[str, Any]:
     recipe, seen = run.recipe, task.name in run.recipe.tasks.seen
-    size, workers = recipe.evaluation.batch_size, workers_of(recipe, run.injector.llm.device)
-    rows: dict[str, Predictions] = {}
-    if task.answers is None:
-        texts = generate(
-            run.injector, task.name, samples, max_new_tokens=recipe.llm.max_new_tokens, batch_size=size, workers=workers
-        )
-        rows["injected"] = predictions(task, samples, "test", generated=texts)
-    else:
-        table = score(run.injector, task.name, samples, batch_size=size, workers=workers)
-        rows["injected"] = predictions(task, samples, "test", probabilities=table)
+    workers = workers_of(recipe, run.injector.llm.device)
+    rows = {"injected": answered(run.injector, task, samples, "test", recipe, workers=workers)}
+    if task.answers is not None:
         shuffled = shuffled_over_patients(rows["injected"], recipe.run.seed)
         rows |= {"shuffled": shuffled} if shuffled is not None else {}
         if seen:

@@ -16,12 +16,12 @@ from fedkim.evaluation.predictions import Predictions, pool
 from fedkim.evaluation.scoring import score_rows
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
-from fedkim.run.kept_result import write_report_beside
+from fedkim.report import write_report
 from fedkim.run.predictions_file import Rows, read_predictions
 from fedkim.run.processes import Processes
 from fedkim.run.scores import shuffled_over_patients
-from fedkim.store import RunStore
 from fedkim.store.files import plain, pretty, write_text
+from fedkim.store.run_folder import RunFolder
 
 
 def run_folds(
@@ -77,7 +77,7 @@ def run_folds(
     result = pooled(recipe, folds, out)
     result["run_info"]["seconds_of_this_call"] = round(time.perf_counter() - began, 1)
     write_text(out / "result.json", pretty(plain(result)))
-    write_report_beside(out, result)
+    write_report(result, out / "report.html")
     return result
 
 
@@ -103,7 +103,7 @@ def pooled(recipe: Recipe, folds: Sequence[int], out: Path) -> dict[str, Any]:
     results = []
     for fold in folds:
         folder = out / f"fold-{fold}"
-        results.append(RunStore(folder).result() or {})
+        results.append(RunFolder(folder).result() or {})
         parts.append((f"fold-{fold}", read_predictions(folder / "predictions.json")))
     metrics = {}
     for task in (*recipe.tasks.seen, *recipe.tasks.unseen):

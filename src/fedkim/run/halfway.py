@@ -15,7 +15,7 @@ from fedkim.federation import Contribution, Gathered
 from fedkim.injection import InjectionReport, InjectionTrainer, Injector
 from fedkim.progress import Progress
 from fedkim.state import State
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 
 class Halfway:

@@ -67,10 +67,3 @@ def require_place(path: Path, recipe: Recipe, *, split: str) -> None:
     if split and kept.get("split") != split:
         found = f"scores of the {kept.get('split')} split"
         raise FedkimError(f"result {path}", found=found, expected=f"those of the {split} split", remedy=remedy)
-
-
-def write_report_beside(folder: Path, result: dict[str, Any]) -> None:
-    """``report.html`` in the run's folder."""
-    from fedkim.report import write_report
-
-    write_report(result, folder / "report.html")

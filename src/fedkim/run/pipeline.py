@@ -19,19 +19,21 @@ from fedkim.injection.llms import choose_device, choose_dtype
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests
-from fedkim.run.kept_result import write_report_beside
-from fedkim.run.network import Network, recall_declared, remember_declared
+from fedkim.report import write_report
+from fedkim.run.network import Network
 from fedkim.run.predictions_file import write_predictions
 from fedkim.run.result import Clock, describe_run
 from fedkim.run.rounds import Rounds
-from fedkim.run.same_data import require_same_data, same_folders
+from fedkim.run.same_data import require_same_data
 from fedkim.run.scores import Scorer
 from fedkim.run.server import load_language_model, make_injector, make_trainer, set_threads
 from fedkim.run.trained import elsewhere, refuse_trained, remember_trained
 from fedkim.run.world import World, build_world, load_data
 from fedkim.state import State
-from fedkim.store import RunStore, environment, require_same_plugins
+from fedkim.store.declared import recall_declared, remember_declared
+from fedkim.store.environment import environment, require_same_plugins
 from fedkim.store.files import plain
+from fedkim.store.run_store import RunStore
 
 
 def federate(recipe: Recipe, *, out: str | Path | None = None, force: bool = False) -> Iterator[Round]:
@@ -61,14 +63,14 @@ def run_recipe(
         FedkimError: see the parts; nothing half-written stays.
     """
     progress = progress or Silent()
-    split = "test" if reveal_test or recipe.evaluation.reveal_test else "development"
+    split = recipe.evaluation.split(reveal_test)
     with RunStore.open(out, recipe, force=force) as store:
         stored = store.result()
         if stored and stored["run_info"]["split"] == split and store.stands_for(stored):
             import_plugins(recipe.run.plugins)
             made, own = stored["run_info"]["environment"].get("plugins", {}), plugin_digests(recipe.run.plugins)
             require_same_plugins(made, own, f"result of {store.folder}", "run it anew with --force, or undo the change")
-            if not network and (recipe.data.source == "hospital" or not same_folders(recipe, store.recipe())):
+            if not network and (recipe.data.source == "hospital" or not recipe.same_folders(store.recipe())):
                 require_same_data(store.folder, load_data(recipe))
             return stored
         progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
@@ -91,7 +93,7 @@ def score_again(folder: Path, *, data: str | Path | None, reveal_test: bool, pro
         FedkimError: no committed round or none that was injected, another process at work in the folder.
     """
     recipe = RunStore(folder).recipe()
-    split = "test" if reveal_test or recipe.evaluation.reveal_test else "development"
+    split = recipe.evaluation.split(reveal_test)
     if data is not None:
         recipe = replace(recipe, data=elsewhere(recipe.data, str(data)))
     with RunStore.open(folder, recipe) as store:
@@ -252,7 +254,7 @@ def _score(
     write_predictions(store.folder / "predictions.json", scorer.rows, keep_ids=recipe.data.source != "hospital")
     store.write_result(result)
     result = store.result() or result
-    write_report_beside(store.folder, result)
+    write_report(result, store.folder / "report.html")
     return result
 
 

@@ -37,7 +37,10 @@ class Plan:
     parameters: dict[str, int]
     """LLM, adapter, router, alignment, and each encoder and decoder."""
     rounds: int
-    sites: int
+    sites: int | None
+    """None: as many as the data name."""
+    train_encoders: bool = True
+    """Whether the server trains the encoders too."""
     unknown: tuple[str, ...] = ()
     """Encoders and decoders of which only the data say how large they are: those of a plug-in's modality."""
 
@@ -49,15 +52,15 @@ class Plan:
     @property
     def server_memory_bytes(self) -> int:
         """Weights, and for what is trained the gradient and Adam's two moments in float32; activations come on top."""
-        trained = sum(
-            n for name, n in self.parameters.items() if name not in ("LLM",) and not name.startswith("decoder.")
-        )
+        still = ("LLM", "decoder.", *(() if self.train_encoders else ("encoder.",)))
+        trained = sum(n for name, n in self.parameters.items() if not name.startswith(still))
         return self.parameters["LLM"] * (2 if self.dtype == "bfloat16" else 4) + 16 * trained
 
     def __str__(self) -> str:
         width = max(map(len, (*self.parameters, *self.unknown)))
         least = "at least " if self.unknown else ""
-        lines = [f"method {self.method}, {self.sites} sites, {self.rounds} rounds, LLM {self.llm} in {self.dtype}", ""]
+        sites = "as many sites as the data name" if self.sites is None else f"{self.sites} site{'s'[: self.sites != 1]}"
+        lines = [f"method {self.method}, {sites}, {self.rounds} rounds, LLM {self.llm} in {self.dtype}", ""]
         lines += [f"  {name:<{width}}  {number:>15,} parameters" for name, number in self.parameters.items()]
         lines += [f"  {name:<{width}}  {'known once data are read':>26}" for name in self.unknown]
         lines += [
@@ -110,12 +113,20 @@ def check_recipe(recipe: Recipe) -> Plan:
         dtype=str(dtype).removeprefix("torch."),
         parameters=parameters | dict(sorted(small.items())),
         rounds=recipe.federation.rounds,
-        sites=recipe.federation.sites if recipe.federation.trainers == "sites" else 1,
+        sites=_sites(recipe),
+        train_encoders=recipe.injection.train_encoders,
         unknown=(
             *(f"decoder.{task.name}" for task in unread),
             *(f"encoder.{name}" for name in sorted(own)),
         ),
     )
+
+
+def _sites(recipe: Recipe) -> int | None:
+    federation = recipe.federation
+    if federation.trainers != "sites":
+        return 1
+    return None if federation.partition == "natural" else federation.sites
 
 
 def _check_sites(recipe: Recipe) -> None:

@@ -23,7 +23,7 @@ from fedkim.run.shared_extraction import shared_extraction
 from fedkim.run.telling import tell_round
 from fedkim.run.world import World
 from fedkim.state import State, Update
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 
 class Rounds:

@@ -6,7 +6,7 @@ from typing import Any
 from fedkim.injection import Injector
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 from fedkim.tasks import Task
 
 

@@ -22,7 +22,9 @@ from fedkim.run.inputs import Window, patient_inputs, table_warnings
 from fedkim.run.pipeline import refuse_uninjected, score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
 from fedkim.run.world import resolve_tasks
-from fedkim.store import Committed, RunStore, require_same_plugins
+from fedkim.store.environment import require_same_plugins
+from fedkim.store.rounds import Committed
+from fedkim.store.run_store import RunStore
 from fedkim.tasks import TASKS, Task
 
 
@@ -53,18 +55,27 @@ class Run:
         self.store = RunStore(self.folder)
         self.recipe: Recipe = self.store.recipe()
         import_plugins(self.recipe.run.plugins)
-        self._newest = 0
 
     @property
     def result(self) -> dict[str, Any] | None:
         """The stored result; None while the run isn't complete."""
         return self.store.result()
 
-    @cached_property
+    @property
     def committed(self) -> Committed:
         """The newest whole round."""
-        self._newest = self.store.newest_round()
-        committed = self.store.latest()
+        return self._found[1]
+
+    @property
+    def damaged(self) -> bool:
+        """Whether a later round than the one that answers was there when it was read, and wasn't whole."""
+        newest, committed = self._found
+        return newest > committed.round
+
+    @cached_property
+    def _found(self) -> tuple[int, Committed]:
+        """The number of the newest round, and the newest whole one; looked for once, so that all answers are of one round."""
+        newest, committed = self.store.newest_round(), self.store.latest()
         if committed is None:
             raise FedkimError(
                 f"run {self.folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
@@ -72,21 +83,20 @@ class Run:
         own, remedy = plugin_digests(self.recipe.run.plugins), "undo the change, or run its recipe anew"
         made = committed.manifest.get("environment", {}).get("plugins", {})
         require_same_plugins(made, own, f"rounds of {self.folder}", remedy)
-        return committed
+        return newest, committed
 
     @property
-    def damaged(self) -> bool:
-        """Whether a later round than the one that answers was there when it was read, and wasn't whole."""
-        return bool(self.committed) and self._newest > self.committed.round
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the inputs that the model was trained on, by modality."""
+        return {name: tuple(shape) for name, shape in self.committed.manifest["shapes"].items()}
 
     @cached_property
     def injector(self) -> Injector:
         """The injected model as of the newest round; loaded at the first question."""
         refuse_uninjected(self.folder, self.recipe, self.committed.manifest["history"])
         set_threads(self.recipe)
-        shapes = {name: tuple(shape) for name, shape in self.committed.manifest["shapes"].items()}
         resolve_tasks(self.recipe)
-        injector = new_injector(self.recipe, load_language_model(self.recipe), tasks=TASKS, shapes=shapes)
+        injector = new_injector(self.recipe, load_language_model(self.recipe), tasks=TASKS, shapes=self.shapes)
         injector.load(self.committed.namespace("injector"), whole=True)
         return injector
 
@@ -129,7 +139,7 @@ class Run:
             raise FedkimError(f"task {task!r}", found="no question", remedy='give question="…"')
         if record.answers is not None and question:
             raise FedkimError(f"task {task!r}", found="a question", expected="none, for it has its own")
-        size, shapes = self.recipe.data.image_size, self.committed.manifest["shapes"]
+        size, shapes = self.recipe.data.image_size, self.shapes
         tensors = patient_inputs(record, inputs, window, image_size=size, shapes=shapes)
         sample = Sample(
             id="asked",
@@ -193,12 +203,12 @@ class Run:
         """One task as a stock PEFT LoRA (or, merged, a dense model); see :func:`fedkim.run.export.export_run`."""
         return export_run(self, task=task, to=to, modalities=modalities, merge=merge, force=force)
 
-    def threshold(self, task: Task, *, tuned: bool = True) -> dict[str, Any]:
-        """``{"value", "source"}`` of a yes/no task, from the run's result if it tuned one (and ``tuned``); empty for others.
+    def threshold(self, task: Task) -> dict[str, Any]:
+        """``{"value", "source"}`` of a yes/no task, from the run's result if it tuned one; empty for others.
 
         A result of other weights than those that answer has none to give.
         """
-        result = self.result if tuned and len(task.answers or ()) == 2 else None
+        result = self.result if len(task.answers or ()) == 2 else None
         if result and self.store.committed_rounds():
             digest = self.committed.manifest.get("digest")
             result = result if result["train_info"].get("digest") == digest else None

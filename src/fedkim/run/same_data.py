@@ -10,7 +10,6 @@ from pathlib import Path
 from fedkim.data.phantom.settings import GENERATOR_VERSION
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
-from fedkim.recipe import Recipe
 from fedkim.store.files import write_text
 
 NAME = "data.json"
@@ -37,11 +36,6 @@ def contents_digest(data: Dataset) -> str:
         for _, tensor in sorted(sample.inputs.items()):
             digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def same_folders(first: Recipe, second: Recipe) -> bool:
-    """Whether two recipes read their data from the same places."""
-    return (first.data.root, dict(first.data.roots)) == (second.data.root, dict(second.data.roots))
 
 
 def require_same_data(folder: Path, data: Dataset) -> None:

@@ -16,6 +16,7 @@ from fedkim.extraction import Extractor, predict_proba
 from fedkim.injection import Injector
 from fedkim.progress import Progress
 from fedkim.randomness import numpy_generator_for
+from fedkim.recipe import Recipe
 from fedkim.run.world import World, samples_asked
 from fedkim.state import State
 from fedkim.tasks import Task
@@ -116,19 +117,7 @@ class Scorer:
     def _answer(
         self, injector: Injector, task: Task, samples: Sequence[Sample], split: str | None = None
     ) -> Predictions:
-        recipe = self.world.recipe
-        if task.answers is None:
-            texts = generate(
-                injector,
-                task.name,
-                samples,
-                max_new_tokens=recipe.llm.max_new_tokens,
-                batch_size=recipe.evaluation.batch_size,
-                workers=self.workers,
-            )
-            return predictions(task, samples, split or self.split, generated=texts)
-        table = score(injector, task.name, samples, batch_size=recipe.evaluation.batch_size, workers=self.workers)
-        return predictions(task, samples, split or self.split, probabilities=table)
+        return answered(injector, task, samples, split or self.split, self.world.recipe, workers=self.workers)
 
     def _seen_questions(self, injector: Injector, task: Task) -> dict[str, dict[str, float]]:
         """By seen task of the same modalities: its scores on this task's inputs, asked only where not known yet."""
@@ -228,6 +217,19 @@ def shuffled_over_patients(row: Predictions, seed: int) -> Predictions | None:
     probabilities = np.empty_like(row.probabilities)
     probabilities[order] = row.probabilities[np.roll(order, largest)]
     return replace(row, probabilities=probabilities)
+
+
+def answered(
+    injector: Injector, task: Task, samples: Sequence[Sample], split: str, recipe: Recipe, *, workers: int
+) -> Predictions:
+    """The injected model's answers to one task: a likelihood of each closed answer, or a generated text."""
+    size = recipe.evaluation.batch_size
+    if task.answers is None:
+        limit = recipe.llm.max_new_tokens
+        texts = generate(injector, task.name, samples, max_new_tokens=limit, batch_size=size, workers=workers)
+        return predictions(task, samples, split, generated=texts)
+    table = score(injector, task.name, samples, batch_size=size, workers=workers)
+    return predictions(task, samples, split, probabilities=table)
 
 
 def predictions(

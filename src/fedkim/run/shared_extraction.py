@@ -23,7 +23,7 @@ from fedkim.federation import Exchange
 from fedkim.run.same_data import contents_digest
 from fedkim.run.world import World
 from fedkim.state import State, Update
-from fedkim.store import environment
+from fedkim.store.environment import environment
 from fedkim.store.files import canonical, write_atomically
 from fedkim.store.rounds import save_tensors
 

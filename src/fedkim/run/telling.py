@@ -9,7 +9,7 @@ from fedkim.aggregation import short_of_sites
 from fedkim.federation import Round
 from fedkim.progress import Progress
 from fedkim.run.world import World
-from fedkim.store import RunStore
+from fedkim.store.run_store import RunStore
 
 
 def tell_round(

@@ -9,6 +9,7 @@ from fedkim.data.registry import SOURCES
 from fedkim.data.sample import Dataset, Sample
 from fedkim.data.shifts import check_shifts, shifted
 from fedkim.data.site_names import SITE_NAME
+from fedkim.data.splits import check_disjoint
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor, owned_components
 from fedkim.modalities import MODALITIES
@@ -97,12 +98,15 @@ def load_data(recipe: Recipe) -> Dataset:
     """The recipe's data, split.
 
     Raises:
-        FedkimError: an unknown source, and whatever the source raises.
+        FedkimError: an unknown source, a patient in two splits, and whatever the source raises.
     """
     import_plugins(recipe.run.plugins)
     if recipe.data.source not in SOURCES:
         raise unknown("data source", recipe.data.source, SOURCES)
-    return SOURCES[recipe.data.source](recipe)
+    data = SOURCES[recipe.data.source](recipe)
+    if recipe.data.split != "paper":  # which splits by row, and says how much that leaks
+        check_disjoint(data)
+    return data
 
 
 def build_world(recipe: Recipe, *, declared: Mapping[str, Mapping[str, int]] | None = None) -> World:

@@ -24,7 +24,7 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 from fedkim.state import State
-from fedkim.store.files import canonical
+from fedkim.store.files import canonical, cut_torn_line
 from fedkim.store.lock import Lock
 
 START = "0" * 64
@@ -58,7 +58,7 @@ class AuditLog:
             threading.Lock(),
         )
         self._lock.acquire()
-        _mend(path)
+        cut_torn_line(path)  # what it would have told hadn't left
         verified = verify(path)
         self.head, self._next = verified.head, verified.entries + 1
 
@@ -158,13 +158,3 @@ def verify(path: Path, *, head: str | None = None) -> Verified:
 def _hash(entry: Mapping[str, Any]) -> str:
     rest = {name: value for name, value in entry.items() if name != "hash"}
     return hashlib.sha256(canonical(rest).encode()).hexdigest()
-
-
-def _mend(path: Path) -> None:
-    """Cut off the line that a dying process left half-written: what it would have told hadn't left."""
-    if path.exists():
-        data = path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            with open(path, "rb+") as file:
-                file.truncate(whole)

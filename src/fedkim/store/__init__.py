@@ -10,9 +10,3 @@
     runs/demo/result.json                     written once, when the run is complete
     runs/.demo.lock                           held by the process that writes into runs/demo
 """
-
-from fedkim.store.environment import environment, require_same_plugins
-from fedkim.store.rounds import Committed
-from fedkim.store.run_store import RunStore
-
-__all__ = ["Committed", "RunStore", "environment", "require_same_plugins"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedkim.store.files import json_lines, refused
+from fedkim.store.files import cut_torn_line, json_lines, refused
 
 FIELDS = frozenset(
     {
@@ -49,12 +49,7 @@ class Events:
 
     def mend(self) -> None:
         """Cut off the line that a dying process left half-written."""
-        if self.path.exists():
-            data = self.path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                with open(self.path, "rb+") as file:
-                    file.truncate(whole)
+        cut_torn_line(self.path)
 
     def append(self, event: str, **fields: Any) -> None:
         """Add one line.

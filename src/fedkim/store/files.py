@@ -60,9 +60,7 @@ def write_text(path: Path, text: str, *, point: str = "") -> None:
 
 
 def _fill(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
+    path.write_bytes(data)
 
 
 def refused(path: Path, error: OSError) -> FedkimError:
@@ -160,6 +158,17 @@ def pretty(value: Any) -> str:
 def text_digest(text: str) -> str:
     """sha256 of a text in UTF-8."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut off the last line where a dying process left it half-written."""
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with open(path, "rb+") as file:
+            file.truncate(whole)
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:

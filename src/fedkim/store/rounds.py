@@ -10,9 +10,7 @@
 A round whose manifest or tensors aren't what was written is passed over, with a warning and an event, for the one before.
 """
 
-import contextlib
 import errno
-import json
 import logging
 import os
 import re
@@ -29,23 +27,13 @@ from torch import Tensor
 from fedkim.errors import FedkimError
 from fedkim.failpoints import reach
 from fedkim.state import State
-from fedkim.store.files import (
-    canonical,
-    file_digest,
-    free_bytes,
-    plain,
-    pretty,
-    sync_folder,
-    text_digest,
-    write_atomically,
-    write_text,
-)
+from fedkim.store.files import file_digest, free_bytes, plain, sync_folder, write_atomically
+from fedkim.store.manifests import Manifests
 
 KEEP = 3
 """Committed rounds that stay on the disk."""
 
 _log = logging.getLogger(__name__)
-_MANIFEST = re.compile(r"round-(\d{4,})\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,33 +54,12 @@ class RoundFiles:
     """The folder ``rounds`` of one run.
 
     Args:
-        folder: made on the first write.
-        recipe: gives the digest of the recipe whose rounds these must be.
+        manifests: those in the same folder, which is made on the first write.
         damaged: called with a round's number and what is wrong with it, a short name.
     """
 
-    def __init__(self, folder: Path, *, recipe: Callable[[], str], damaged: Callable[[int, str], None]):
-        self.folder, self._recipe, self._damaged = folder, recipe, damaged
-
-    def numbers(self) -> list[int]:
-        """Numbers of the rounds on the disk, rising; whole or not."""
-        matches = (_MANIFEST.fullmatch(path.name) for path in self.folder.glob("round-*.json"))
-        return sorted(int(match[1]) for match in matches if match)
-
-    def whole_manifest(self) -> dict[str, Any]:
-        """The manifest of the newest round that is whole, tensors' digest included; none is read. Before the first: nothing."""
-        for number in reversed(self.numbers()):
-            damage, manifest = self._verified(self._manifest(number), number)
-            if not damage:
-                return manifest
-        return {}
-
-    def newest_manifest(self) -> dict[str, Any]:
-        """The manifest of the newest round that has a whole one; its tensors aren't looked at. Before the first: nothing."""
-        for number in reversed(self.numbers()):
-            with contextlib.suppress(_DamagedError, OSError):
-                return _checked_manifest(self._manifest(number))
-        return {}
+    def __init__(self, manifests: Manifests, *, damaged: Callable[[int, str], None]):
+        self.folder, self.manifests, self._damaged = manifests.folder, manifests, damaged
 
     def latest(self) -> Committed | None:
         """The newest whole round; None before the first.
@@ -101,8 +68,7 @@ class RoundFiles:
             FedkimError: rounds were committed and every one is damaged. Nothing is deleted.
         """
         damage = ""
-        for number in reversed(self.numbers()):
-            damage, manifest = self._verified(self._manifest(number), number)
+        for number, damage, manifest in self.manifests.verified_rounds():
             if not damage:
                 reach("resume.verified")
                 return self._read(number, manifest)
@@ -111,7 +77,7 @@ class RoundFiles:
         if damage:
             raise FedkimError(
                 f"run folder {self.folder.parent}",
-                found=f"all {len(self.numbers())} stored rounds damaged ({damage})",
+                found=f"all {len(self.manifests.numbers())} stored rounds damaged ({damage})",
                 expected="at least one whole round",
                 remedy="restore the folder from a copy, or start anew with --force",
             )
@@ -121,8 +87,8 @@ class RoundFiles:
         self, number: int, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any], environment: Mapping[str, Any]
     ) -> str:
         """Write a round so that it lasts, then drop the oldest; gives the sha256 of its tensors."""
-        facts = {"parent": self.sha256(number - 1), "environment": environment, **manifest}
-        sha256 = self._write(number, self._tensors(number), self._manifest(number), tensors, facts, point="")
+        facts = {"parent": self.manifests.sha256(number - 1), "environment": environment, **manifest}
+        sha256 = self._write(number, self._tensors(number), self.manifests.path(number), tensors, facts, point="")
         self._prune(number)
         return sha256
 
@@ -132,7 +98,7 @@ class RoundFiles:
         self, number: int, step: int, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any], environment: Any
     ) -> None:
         """Keep the round in progress in place of what was kept of it before."""
-        facts = {"parent": self.sha256(number - 1), "environment": environment, "step": step, **manifest}
+        facts = {"parent": self.manifests.sha256(number - 1), "environment": environment, "step": step, **manifest}
         path = self.folder / f"halfway-{number:04d}-{step:05d}.safetensors"
         self._write(number, path, self._halfway(number), tensors, facts, point="halfway.")
         self._drop_halfway(lambda other: other not in (path, self._halfway(number)))
@@ -142,8 +108,8 @@ class RoundFiles:
         path = self._halfway(number)
         if not path.exists():
             return None
-        damage, manifest = self._verified(path, number)
-        if not damage and manifest["parent"] != self.sha256(number - 1):
+        damage, manifest = self.manifests.verified(number, path)
+        if not damage and manifest["parent"] != self.manifests.sha256(number - 1):
             damage = "halfway-of-another-run"
         if damage:
             _log.warning("what was kept of round %d is damaged (%s); the round starts anew", number, damage)
@@ -174,17 +140,15 @@ class RoundFiles:
         self.folder.mkdir(exist_ok=True)
         write_atomically(path, lambda temporary: save_tensors(state, temporary), point=f"{point}tensors")
         sha256 = file_digest(path)
-        record: dict[str, Any] = {
+        record = {
             **plain(facts),
             "round": number,
             "file": path.name,
             "bytes": path.stat().st_size,
             "sha256": sha256,
-            "recipe": self._recipe(),
             "committed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        record["checksum"] = text_digest(canonical(record))
-        write_text(manifest_path, pretty(record), point=f"{point}manifest")
+        self.manifests.write(manifest_path, record, point=f"{point}manifest")
         return sha256
 
     def _read(self, number: int, manifest: Mapping[str, Any]) -> Committed:
@@ -192,40 +156,14 @@ class RoundFiles:
             round=number, tensors=State.from_file(self.folder / Path(manifest["file"]).name), manifest=manifest
         )
 
-    def sha256(self, number: int) -> str | None:
-        """The tensors' sha256 that a round's manifest names; None if it isn't there or isn't whole."""
-        try:
-            return _checked_manifest(self._manifest(number))["sha256"]
-        except (_DamagedError, OSError):
-            return None
-
-    def _verified(self, path: Path, number: int) -> tuple[str, dict[str, Any]]:
-        """What is wrong with a round (a short name, empty if nothing) and its manifest."""
-        try:
-            manifest = _checked_manifest(path)
-            tensors = self.folder / Path(str(manifest["file"])).name
-            if manifest.get("round") != number:
-                return "manifest-of-another-round", {}
-            if manifest.get("recipe") != self._recipe():
-                return "manifest-of-another-recipe", {}
-            if tensors.stat().st_size != manifest["bytes"]:
-                return "tensors-of-another-size", {}
-            if file_digest(tensors) != manifest["sha256"]:
-                return "tensors-with-another-digest", {}
-        except _DamagedError:
-            return "unreadable-manifest", {}
-        except (OSError, ValueError):  # the latter: a name that no file can have
-            return "missing-tensors", {}
-        return "", manifest
-
     def _prune(self, newest: int) -> None:
         """Drop rounds older than the last KEEP, and what was kept of the round. Manifests go first: without one, no round."""
         reach("prune.begin")
-        old = [self._manifest(number) for number in self.numbers() if number <= newest - KEEP]
+        old = [self.manifests.path(number) for number in self.manifests.numbers() if number <= newest - KEEP]
         for path in old:
             path.unlink()
             reach("prune.unlinked")
-        kept = {self._tensors(number) for number in self.numbers()}
+        kept = {self._tensors(number) for number in self.manifests.numbers()}
         orphans = [path for path in self.folder.glob("round-*.safetensors") if path not in kept]
         if old:
             sync_folder(self.folder)  # or a loss of power could bring back the manifest of tensors that are gone
@@ -247,27 +185,8 @@ class RoundFiles:
     def _tensors(self, number: int) -> Path:
         return self.folder / f"round-{number:04d}.safetensors"
 
-    def _manifest(self, number: int) -> Path:
-        return self.folder / f"round-{number:04d}.json"
-
     def _halfway(self, number: int) -> Path:
         return self.folder / f"halfway-{number:04d}.json"
-
-
-class _DamagedError(Exception):
-    """A manifest that isn't what was written."""
-
-
-def _checked_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(path.read_bytes())
-        checksum = manifest.pop("checksum")
-        whole = text_digest(canonical(manifest)) == checksum
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        whole = False
-    if not whole:
-        raise _DamagedError
-    return manifest
 
 
 def _with_own_memory(tensors: Mapping[str, Tensor]) -> State:

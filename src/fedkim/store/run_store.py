@@ -1,6 +1,5 @@
 """RunStore: a run's folder, whose rounds are committed so that a crash costs at most the round in progress."""
 
-import json
 import logging
 import os
 import shutil
@@ -12,31 +11,26 @@ from typing import Any
 from torch import Tensor
 
 from fedkim.errors import FedkimError
-from fedkim.recipe import Recipe, from_dict
+from fedkim.recipe import Recipe
 from fedkim.store.environment import differences, refuse_other_bits
-from fedkim.store.events import Events
 from fedkim.store.files import TEMPORARY, make_folder, plain, pretty, sweep, sync_folder, write_text
-from fedkim.store.lock import Lock, lock_holder
+from fedkim.store.lock import Lock
 from fedkim.store.rounds import Committed, RoundFiles
+from fedkim.store.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
 
 
-class RunStore:
-    """Reads a run's folder; :meth:`open` also locks it and writes.
+class RunStore(RunFolder):
+    """Reads a run's folder, its tensors too; :meth:`open` also locks it and writes.
 
     Raises:
         FedkimError: (on reading) no such folder, or it holds no run.
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
-        self.rounds = self.folder / "rounds"
-        self.events = Events(self.folder / "events.jsonl")
-        self._files = RoundFiles(
-            self.rounds, recipe=lambda: self._stored_recipe()["digest"], damaged=self._tell_damaged
-        )
-        self._revealed = self.folder.parent / f".{self.folder.name}.revealed"
+        super().__init__(folder)
+        self._files = RoundFiles(self.manifests, damaged=self._tell_damaged)
         self._lock: Lock | None = None
         self._environment: Mapping[str, Any] = {}
 
@@ -50,7 +44,7 @@ class RunStore:
             folder: such as ``runs/demo``; made if absent.
             recipe: must be that of the rounds already there.
             force: delete what the folder holds and start anew.
-            environment: see :func:`fedkim.store.environment`; rounds of another thread count, device or dtype are
+            environment: see :func:`fedkim.store.environment.environment`; rounds of another thread count, device or dtype are
                 refused.
 
         Raises:
@@ -93,10 +87,6 @@ class RunStore:
     ) -> None:
         self.close()
 
-    def recipe(self) -> Recipe:
-        """The recipe whose run this is."""
-        return from_dict(self._stored_recipe()["recipe"], source=str(self.folder / "recipe.json"))
-
     def latest(self) -> Committed | None:
         """The newest whole round; None before the first. A damaged one is passed over with a warning.
 
@@ -105,32 +95,6 @@ class RunStore:
                 with another number of threads, device or dtype.
         """
         return self._usable(self._files.latest())
-
-    def committed_rounds(self) -> list[int]:
-        """Numbers of the rounds on the disk, rising; whole or not."""
-        return self._files.numbers()
-
-    def newest_round(self) -> int:
-        """Number of the newest round on the disk, whole or not; 0 before the first."""
-        return max(self.committed_rounds(), default=0)
-
-    def history(self) -> list[dict[str, Any]]:
-        """The rounds as the newest readable manifest remembers them; no tensor is read, nothing is locked."""
-        return list(self._files.newest_manifest().get("history", ()))
-
-    def stands_for(self, result: Mapping[str, Any]) -> bool:
-        """Whether the newest whole round has the weights that a result is of; True where no round is left to say otherwise."""
-        if not self.committed_rounds():
-            return True
-        return bool(self._files.whole_manifest().get("digest") == result["train_info"].get("digest"))
-
-    def is_held(self) -> bool:
-        """Whether a process is at work in the folder."""
-        return lock_holder(self._lock_file()) is not None
-
-    def _lock_file(self) -> Path:
-        """Beside the folder, so that it stays put when ``--force`` replaces the folder."""
-        return self.folder.parent / f".{self.folder.name}.lock"
 
     def commit(self, number: int, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any] | None = None) -> str:
         """Commit a round: tensors first, the manifest last. Until its rename the round doesn't exist.
@@ -182,34 +146,16 @@ class RunStore:
         self.events.append(event, **fields)
 
     def count_reveal(self) -> int:
-        """Count one more look at the test split, and give the number so far.
-
-        The count stands beside the folder, as the lock does: starting anew with ``--force`` doesn't undo having looked.
-        """
+        """Count one more look at the test split, and give the number so far."""
         count = self.revealed() + 1
-        write_text(self._revealed, f"{count}\n")
+        write_text(self._reveals_file(), f"{count}\n")
         return count
-
-    def revealed(self) -> int:
-        """Looks at the test split so far."""
-        text = self._revealed.read_text(encoding="utf-8").strip() if self._revealed.exists() else ""
-        return int(text) if text.isdigit() else 0
 
     def write_result(self, result: Mapping[str, Any]) -> Path:
         """Write ``result.json``; its presence says that the run is complete."""
         path = self.folder / "result.json"
         write_text(path, pretty(plain(result)))
         return path
-
-    def result(self) -> dict[str, Any] | None:
-        """The stored result, or None while the run isn't complete."""
-        path = self.folder / "result.json"
-        if not path.exists():
-            return None
-        result = _read_json(path)
-        if not _is_result(result):
-            raise FedkimError(f"file {path}", found="something else", expected="a stored result")
-        return result
 
     def _tell_damaged(self, number: int, damage: str) -> None:
         if self._lock:
@@ -249,28 +195,6 @@ class RunStore:
         if leftovers:
             self.events.append("swept", leftovers=leftovers)
 
-    def _stored_recipe(self) -> dict[str, Any]:
-        path = self.folder / "recipe.json"
-        if not path.is_file():
-            found = "no recipe.json in it" if self.folder.is_dir() else "no such folder"
-            raise FedkimError(f"run folder {self.folder}", found=found, expected="a folder made by `fedkim run`")
-        record = _read_json(path)
-        if not isinstance(record.get("recipe"), dict) or not isinstance(record.get("digest"), str):
-            raise FedkimError(f"file {path}", found="something else", expected="a stored recipe")
-        return record
-
-
-def _is_result(record: Mapping[str, Any]) -> bool:
-    """Whether a record has what every reader of a result relies on."""
-    if not all(isinstance(record.get(table), dict) for table in ("run_info", "train_info", "metrics", "meta_info")):
-        return False
-    about = record["run_info"]
-    named = all(isinstance(about.get(key), str) for key in ("recipe", "method", "backbone", "llm", "split", "config"))
-    entries = all(
-        isinstance(entry, dict) and isinstance(entry.get("rows"), dict) for entry in record["metrics"].values()
-    )
-    return named and entries and isinstance(about.get("environment"), dict) and "seed" in about
-
 
 def _entries(folder: Path) -> list[Path]:
     try:
@@ -279,20 +203,10 @@ def _entries(folder: Path) -> list[Path]:
         raise FedkimError(f"run folder {folder}", found="a file", expected="a folder") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        raise FedkimError(f"file {path}", found="unreadable", expected="JSON written by fedkim") from None
-    if not isinstance(value, dict):
-        raise FedkimError(f"file {path}", found="something else", expected="JSON written by fedkim")
-    return value
-
-
 def _first_difference(stored: Recipe, given: Recipe) -> str:
-    before, now = stored.to_dict(), given.to_dict()
+    before, now = stored.decisive(), given.decisive()
     for table, keys in now.items():
         for key, value in keys.items():
-            if before[table][key] != value and (table, key) != ("run", "name"):
+            if before[table][key] != value:
                 return f"{table}.{key} is {before[table][key]!r} there, {value!r} here"
     return "written by another version of fedkim"

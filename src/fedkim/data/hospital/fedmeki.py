@@ -265,17 +265,19 @@ def _write(items: Sequence[Item], root: Path, out: Path) -> Path:
     writer = csv.DictWriter(buffer, header, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows.values())
+    made: list[Path] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in (("manifest.csv", buffer.getvalue()), ("site.toml", "\n".join(lines) + "\n")):
             with open(out / name, "x", encoding="utf-8") as file:
+                made.append(out / name)
                 file.write(text)
-    except FileExistsError:
-        raise FedkimError(
-            f"folder {out}", found="files of that name", expected="none", remedy="choose another --out"
-        ) from None
     except OSError as error:
+        for path in made:  # half of the two would be in the way of the next try
+            path.unlink()
+        there = isinstance(error, FileExistsError)
+        found = "files of that name" if there else error.strerror or "not writable"
         raise FedkimError(
-            f"folder {out}", found=error.strerror or "not writable", remedy="choose another --out"
+            f"folder {out}", found=found, expected="none" if there else "", remedy="choose another --out"
         ) from None
     return out / "site.toml"

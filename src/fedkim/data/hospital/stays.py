@@ -31,7 +31,7 @@ from fedkim.data.hospital.words import counted
 from fedkim.errors import FedkimError
 from fedkim.modalities.concepts import CONCEPTS
 from fedkim.modalities.series import HOURS, prepare_values
-from fedkim.modalities.series_tables import SUMMED
+from fedkim.modalities.series_columns import SUMMED
 from fedkim.modalities.units import BY_NAME, Conversion, conversion, suspicion
 
 _HEADER = re.compile(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]")

@@ -78,7 +78,7 @@ def read_film(path: Path, *, size: int) -> dict[str, Tensor]:
     return {"image": image.read_image(path, size)}
 
 
-def read_images(root: Path, films: Sequence[Film], size: int, workers: int = 2) -> list[Tensor]:
+def read_images(root: Path, films: Sequence[Film], size: int, workers: int) -> list[Tensor]:
     """The films' pictures, decoded once and from then on mapped from the cache."""
     records = [
         Record(

@@ -27,6 +27,8 @@ class PackSettings:
     """Side of an image in pixels."""
     seed: int = 0
     """Of the deal into folds, the matching and the noise; 0 is the published one. Not the run's seed."""
+    workers: int = 2
+    """Inputs read side by side."""
 
 
 def load(settings: PackSettings) -> Dataset:
@@ -42,8 +44,8 @@ def load(settings: PackSettings) -> Dataset:
         raise FedkimError("image_size", found=str(settings.image_size), expected="at least 16 pixels")
     dataset = Dataset(
         [
-            *pack_image.samples(root, settings.fold, settings.image_size, settings.seed),
-            *pack_signal.samples(root, settings.fold, settings.seed),
+            *pack_image.samples(root, settings.fold, settings.image_size, settings.seed, settings.workers),
+            *pack_signal.samples(root, settings.fold, settings.seed, settings.workers),
             *pack_icu.samples(root, settings.fold, settings.seed),
         ],
         name="pack",

@@ -13,10 +13,10 @@ NUM_SHARDS = 4
 """Parts of the NIH patients a site can hold: ``nih-1`` … ``nih-4``."""
 
 
-def samples(root: Path, fold: int, size: int, seed: int) -> Iterator[Sample]:
+def samples(root: Path, fold: int, size: int, seed: int, workers: int) -> Iterator[Sample]:
     """One sample a film, and in development and test two more that ask about it."""
     films = nih.read_table(root)
-    pictures = nih.read_images(root, films, size)
+    pictures = nih.read_images(root, films, size, workers)
     strata = _strata(films)
     deciles = folds.deal(strata, folds.NUM_DECILES, seed, "nih")
     shards = folds.deal(strata, NUM_SHARDS, seed, "nih shard")

@@ -36,11 +36,11 @@ RULES = (signal, folds, mitbih, noise, ecgqa_questions, pack_questions, sys.modu
 """Modules that decide what is cached."""
 
 
-def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
+def samples(root: Path, fold: int, seed: int, workers: int) -> Iterator[Sample]:
     """One sample a window, one for each noisy copy, and one for each question in development and test."""
     files = [file for name in mitbih.RECORDS for file in mitbih.files(root, name)]
     key = cache.content_key([*files, pack_questions.questions_file(root)], seed, rules=RULES)
-    entry = cache.cached("mitbih-windows", key, lambda: _build(root, seed))
+    entry = cache.cached("mitbih-windows", key, lambda: _build(root, seed, workers))
     rows = entry.facts["rows"]
     waves, table = entry.tensors["signal"], folds.RECORDS[fold]
     for row, wave in zip(rows, waves):
@@ -62,10 +62,10 @@ def samples(root: Path, fold: int, seed: int) -> Iterator[Sample]:
         )
 
 
-def _build(root: Path, seed: int) -> cache.Entry:
+def _build(root: Path, seed: int, workers: int) -> cache.Entry:
     """All windows of all records, whichever fold will want them: tensors ``signal [N, 1, 1000]`` and a row for each."""
     asked = pack_questions.read(root)
-    parts = list(ordered_map(lambda name: _record(root, name, asked, seed), mitbih.RECORDS, workers=2))
+    parts = list(ordered_map(lambda name: _record(root, name, asked, seed), mitbih.RECORDS, workers=workers))
     return cache.Entry(
         tensors={"signal": torch.cat([waves for waves, _ in parts])},
         facts={"rows": [row for _, rows in parts for row in rows]},

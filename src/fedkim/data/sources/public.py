@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -25,9 +24,7 @@ from fedkim.data.split_registry import Registry, register
 from fedkim.data.splits import check_disjoint
 from fedkim.errors import FedkimError
 from fedkim.progress import Plain, Progress
-
-if TYPE_CHECKING:
-    from fedkim.recipe import Recipe
+from fedkim.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +37,7 @@ class Cohort:
     name: str
 
 
-def load(recipe: "Recipe") -> Dataset:
+def load(recipe: Recipe) -> Dataset:
     """The sets that ``[data] roots`` names as one Dataset, splits assigned; labels of unseen tasks in the held-out splits alone.
 
     Raises:
@@ -58,7 +55,7 @@ def load(recipe: "Recipe") -> Dataset:
     return dataset
 
 
-def read(recipe: "Recipe") -> list[Record]:
+def read(recipe: Recipe) -> list[Record]:
     """The records of all sets that have a label of one of the recipe's tasks (other labels dropped). Nothing is decoded."""
     data, tasks = recipe.data, (*recipe.tasks.seen, *recipe.tasks.unseen)
     if not data.roots:
@@ -107,7 +104,7 @@ def read(recipe: "Recipe") -> list[Record]:
     return records
 
 
-def gather(recipe: "Recipe", *, progress: Progress | None = None) -> Cohort:
+def gather(recipe: Recipe, *, progress: Progress | None = None) -> Cohort:
     """The records, decoded and compared with each other."""
     records = read(recipe)
     name = "+".join(recipe.data.roots)
@@ -140,12 +137,12 @@ def _same(records: Sequence[Record], tensors: Sequence[Mapping[str, Tensor]], na
     return [Twins(**pair) for pair in entry.facts]
 
 
-def deal(cohort: Cohort, recipe: "Recipe") -> Registry:
+def deal(cohort: Cohort, recipe: Recipe) -> Registry:
     """The registry of the recipe's splits."""
     return register(cohort.records, seed=recipe.run.seed, unseen_tasks=recipe.tasks.unseen, same=cohort.same)
 
 
-def _by_registry(cohort: Cohort, registry: Registry, recipe: "Recipe") -> Iterator[Sample]:
+def _by_registry(cohort: Cohort, registry: Registry, recipe: Recipe) -> Iterator[Sample]:
     unseen = set(recipe.tasks.unseen)
     for record, inputs in zip(cohort.records, cohort.tensors):
         split = registry.splits[record.patient]
@@ -154,7 +151,7 @@ def _by_registry(cohort: Cohort, registry: Registry, recipe: "Recipe") -> Iterat
             yield record.sample(inputs, split=split, labels=labels)
 
 
-def _by_row(cohort: Cohort, recipe: "Recipe") -> Iterator[Sample]:
+def _by_row(cohort: Cohort, recipe: Recipe) -> Iterator[Sample]:
     rows = place_by_row(cohort.records, seen=recipe.tasks.seen, seed=recipe.run.seed)
     _tell("[data] split = 'paper' splits by row and leaks; scores on it say nothing about new patients")
     for line in exposure(cohort.records, rows, cohort.same):

@@ -37,7 +37,7 @@ MOST_HELD = 4
 """Digests by component that a site is remembered to hold."""
 
 Tell = Callable[..., None]
-"""``tell(event, **fields)``, as :meth:`fedkim.store.RunStore.event`."""
+"""``tell(event, **fields)``, as :meth:`fedkim.store.events.Events.append`."""
 
 
 class FlowerExchange:

@@ -184,8 +184,8 @@ def require_free_port(host: str, port: int) -> None:
             raise FedkimError(f"port {port} of {host}", found=found or "unusable", remedy=remedy) from None
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on at the moment."""
+def free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
     with socket.socket() as listener:
-        listener.bind((host, 0))
+        listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -10,9 +10,10 @@ import torch
 
 from fedkim.errors import FedkimError
 from fedkim.injection.conversion.folder import appearing_once
+from fedkim.injection.quiet import quiet_transformers
 
-_HEAD = 1 << 20
-"""Bytes of a file that, with its size, tell it from another."""
+_RULES = 1
+"""Rises with every change of what is written from the same file."""
 
 
 def convert_gguf(source: Path, folder: Path) -> Path:
@@ -24,8 +25,6 @@ def convert_gguf(source: Path, folder: Path) -> Path:
         FedkimError: the GGUF file is missing.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    from fedkim.injection.llms import quiet_transformers
 
     if not source.is_file():
         raise FedkimError(f"model file {source.name}", found="no such file", remedy="reinstall its package")
@@ -45,10 +44,12 @@ def convert_gguf(source: Path, folder: Path) -> Path:
 
 
 def _fingerprint(source: Path) -> str:
-    """Size and first megabyte name the content without reading all of it."""
+    """Content, and what reads it: the first megabytes of a GGUF file are its tokenizer, so that all of it counts."""
+    from transformers import __version__
+
     with source.open("rb") as file:
-        head = file.read(_HEAD)
-    return hashlib.sha256(str(source.stat().st_size).encode() + head).hexdigest()[:12]
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(f"{content} {__version__} {_RULES}".encode()).hexdigest()[:12]
 
 
 @contextmanager

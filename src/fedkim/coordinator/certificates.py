@@ -1,0 +1,110 @@
+"""The coordinator's certificates: an authority that the sites trust, and a server's certificate of it."""
+
+import datetime
+import ipaddress
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedkim.engines.flower.fingerprint import key_formats
+from fedkim.errors import FedkimError
+from fedkim.site.address import LOOPBACK
+from fedkim.site.keys import write_new
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9*_\-]{1,63}(?:\.[A-Za-z0-9_\-]{1,63})*")
+DAYS = 825
+"""How long a certificate holds."""
+
+
+def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
+    """Write an authority (``ca.crt``, for the sites) and a server's certificate and key for ``hosts``.
+
+    The authority's own key is forgotten at once: whoever wants another certificate makes another authority.
+
+    Raises:
+        FedkimError: certificates are there already, or the library is missing.
+    """
+    serialization = key_formats()
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    now = datetime.datetime.now(datetime.UTC)
+
+    def begin(name: str, issuer: str, public: object) -> "x509.CertificateBuilder":
+        def named(text: str) -> x509.Name:
+            return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+        return (
+            x509.CertificateBuilder()
+            .subject_name(named(name))
+            .issuer_name(named(issuer))
+            .public_key(public)  # type: ignore[arg-type]
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(minutes=10))
+            .not_valid_after(now + datetime.timedelta(days=DAYS))
+        )
+
+    authority_key, server_key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key())
+    usage = dict.fromkeys(
+        (
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    authority = (
+        begin("fedkim federation", "fedkim federation", authority_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=False, key_cert_sign=True, crl_sign=True, **usage), critical=True
+        )
+        .add_extension(identifier, critical=False)
+        .sign(authority_key, hashes.SHA384())
+    )
+    server = (
+        begin("fedkim coordinator", "fedkim federation", server_key.public_key())  # hosts' names stand below
+        .add_extension(
+            x509.SubjectAlternativeName([_general_name(host) for host in dict.fromkeys([*hosts, *LOOPBACK])]),
+            critical=False,
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.KeyUsage(digital_signature=True, key_cert_sign=False, crl_sign=False, **usage), critical=True
+        )
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(server_key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False)
+        .sign(authority_key, hashes.SHA384())
+    )
+    pem = serialization.Encoding.PEM
+    private = server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    write_new(
+        {
+            folder / "server.key": (private, 0o600),
+            folder / "ca.crt": (authority.public_bytes(pem), 0o644),
+            folder / "server.pem": (server.public_bytes(pem), 0o644),
+        }
+    )
+
+
+def _general_name(host: str) -> "x509.GeneralName":
+    from cryptography import x509
+
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        if not _HOST.fullmatch(host):
+            remedy = "a name beyond ASCII has another spelling for machines (xn--…)"
+            raise FedkimError("--host", found=repr(host), expected="a host's name or address", remedy=remedy) from None
+        return x509.DNSName(host)
