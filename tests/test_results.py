@@ -11,7 +11,8 @@ from fedkim.data.phantom.table import over_seeds
 from fedkim.experiments.cells import is_done
 from fedkim.experiments.choosing import seen_score
 from fedkim.experiments.claims import decide
-from fedkim.experiments.comparison import block, markdown, summary_block, tables_of
+from fedkim.experiments.comparison import block, markdown, shown_figures, summary_block, tables_of
+from fedkim.experiments.figures import all_figures, standalone
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.experiments.methods import title_of
@@ -58,6 +59,16 @@ def test_the_table_of_two_processors_is_of_the_committed_cells():
         pairs = [[kind.by_seed(method, which, row=row)[10] for kind in kinds] for which, row in columns]
         shown = " | ".join(f"{first:.1f} / {second:.1f}" for first, second in pairs)
         assert f"| {title_of(method)}, AVX512 / AVX2 | {shown} |" in page
+
+
+def test_figures_on_the_results_page_are_those_of_the_committed_cells():
+    page = ROOT / "docs" / "results.md"
+    scores = read_scores(ROOT / "results" / "paper-matrix")
+    figures = all_figures(scores, decide(scores))
+    shown = shown_figures(page, "paper-matrix", figures)
+    assert set(shown.values()) == {"claims", "rho", "learning", "routes"}
+    for path, name in shown.items():
+        assert path.read_text(encoding="utf-8") == standalone(figures[name][1])
 
 
 @pytest.mark.parametrize("name", RUN)

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from markupsafe import Markup
@@ -19,7 +20,7 @@ from fedkim.experiments.table import Table
 from fedkim.experiments.tables import all_tables
 from fedkim.report import wording
 from fedkim.report.template import filled
-from fedkim.store.files import write_text
+from fedkim.store.files import make_folder, write_text
 
 _HERE = Path(__file__).parent
 
@@ -31,7 +32,8 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
         results: ``results/<matrix>``.
         out: folder of the files.
         into: a Markdown file with a block ``<!-- results:<matrix> --> … <!-- /results:<matrix> -->`` for the tables, one
-            ``results:<matrix>:summary`` for a row per method, or both; what stands in them is replaced.
+            ``results:<matrix>:summary`` for a row per method, or both; what stands in them is replaced. So are the figures
+            that it shows as ``figures/<matrix>-<figure>.svg``.
 
     Raises:
         FedkimError: see :func:`fedkim.experiments.scores.read_scores`; ``into`` has neither block.
@@ -53,7 +55,18 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
     if into is not None:
         write_text(into, _with_blocks(into, scores, markdown(scores, decided, tables)))
         written.append(into)
+        for path, name in shown_figures(into, scores.name, figures).items():
+            make_folder(path.parent)
+            write_text(path, standalone(figures[name][1]))
+            written.append(path)
     return written
+
+
+def shown_figures(document: Path, matrix: str, names: Iterable[str]) -> dict[Path, str]:
+    """The files of a matrix's figures that a document shows, and the figures' names."""
+    text = _text(document)
+    links = {name: f"figures/{matrix}-{name}.svg" for name in names}
+    return {document.parent / link: name for name, link in links.items() if f"({link})" in text}
 
 
 def matrices_in(folder: Path) -> list[Path]:

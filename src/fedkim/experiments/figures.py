@@ -1,6 +1,7 @@
 """Figures of a matrix as SVG: claims on one scale, the ρ-curve, bytes against score, routes. Each opens by itself."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import fmean
 
 from markupsafe import Markup, escape
@@ -17,7 +18,9 @@ COMPARED = ("fedplug", "fedplug-lora", "fedplug-lora-matched", "fedkim")
 """Methods of the learning curves."""
 
 _NAME_SPACE = "http://www.w3.org/2000/svg"
-_ROW, _NAMES, _WIDTH, _EDGE = 22, 330, 720, 24
+_ROW, _NAMES, _WIDTH, _EDGE = 22, 350, 720, 24
+_FAR = 15.0
+"""Points from which on a difference isn't drawn to scale."""
 
 
 def all_figures(scores: Scores, decided: Sequence[Decided]) -> dict[str, tuple[str, Markup]]:
@@ -50,12 +53,13 @@ def claims(decided: Sequence[Decided]) -> Markup:
     rows = [(one, one.verdict.paired) for one in decided if one.verdict.paired is not None]
     if not rows:
         return Markup("")
-    reach = max(max(abs(paired.low), abs(paired.high), MEASURABLE) for _, paired in rows if paired)
+    near = [paired for _, paired in rows if paired and abs(paired.mean) <= _FAR]
+    reach = max(max(abs(paired.low), abs(paired.high), MEASURABLE) for paired in near or [rows[0][1]] if paired)
     marks = ticks(-reach, reach, about=6)
     low, high = marks[0], marks[-1]
 
     def at(value: float) -> float:
-        return _NAMES + (value - low) / (high - low) * (_WIDTH - _NAMES - 20)
+        return _NAMES + (value - low) / (high - low) * (_WIDTH - _NAMES - 60)
 
     height = _EDGE + _ROW * len(rows) + 20
     parts = [f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="claims">']
@@ -66,7 +70,7 @@ def claims(decided: Sequence[Decided]) -> Markup:
     parts.append(_upright(at(0.0), height - 24, "interval"))
     for index, (one, paired) in enumerate(rows):
         assert paired is not None
-        parts.append(_claim(one, paired, at, _EDGE + _ROW * index))
+        parts.append(_claim(one, paired, at, _EDGE + _ROW * index, beyond=paired.mean > high))
     return Markup("".join(parts) + "</svg>")
 
 
@@ -86,7 +90,7 @@ def rho(scores: Scores) -> Markup:
     ]
     if max((len(line.points) for line in lines), default=0) < 2:
         return Markup("")
-    return line_chart(lines, x_label="ρ", y_label="AUROC, points", baseline=50.0, y_range=(40.0, 100.0))
+    return _chart(lines, x_label="ρ", y_label="AUROC, points", baseline=50.0, y_range=(40.0, 100.0), whole=False)
 
 
 def learning(scores: Scores) -> Markup:
@@ -101,7 +105,7 @@ def learning(scores: Scores) -> Markup:
                 (number, fmean(by_round[number] for by_round in losses)) for number in rounds
             ]
             series.append(Series(name=title_of(method), points=points, colour=len(series)))
-    return line_chart(series, x_label="round", y_label="loss") if series else Markup("")
+    return _chart(series, x_label="round", y_label="nats a token") if series else Markup("")
 
 
 def sent(scores: Scores) -> Markup:
@@ -115,7 +119,7 @@ def sent(scores: Scores) -> Markup:
         mebibytes = fmean(cell.bytes_sent for cell in cells) / 2**20
         name = f"{title_of(method)}, {backbone}"
         series.append(Series(name=name, points=[(mebibytes, fmean(values.values()))], colour=len(series)))
-    return line_chart(series, x_label="MiB sent", y_label="AUROC, points") if series else Markup("")
+    return _chart(series, x_label="MiB sent", y_label="AUROC, points") if series else Markup("")
 
 
 def routes(scores: Scores) -> Markup:
@@ -142,17 +146,26 @@ def routes(scores: Scores) -> Markup:
     return Markup("".join(parts) + "</svg>")
 
 
+_chart = partial(line_chart, width=600, height=280, legend=True)
+"""Figures stand alone, so they name what they show."""
+
+
 def _upright(x: float, bottom: float, kind: str) -> str:
     return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="8" y2="{bottom}"/>'
 
 
-def _claim(one: Decided, paired: PairedSeeds, at: Callable[[float], float], y: float) -> str:
+def _claim(one: Decided, paired: PairedSeeds, at: Callable[[float], float], y: float, *, beyond: bool) -> str:
     colour = {"holds": "c2", "doesn't hold": "c6"}.get(one.verdict.word, "c4")
     title = escape(
         f"{one.claim.sentence}: {one.verdict.word}, {paired.mean:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}]"
     )
+    name = f'<text x="{_NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(_short(f"{one.claim.number}. {one.claim.sentence}"))}</text>'
+    if beyond:  # one that is far off would leave no room for the others
+        return (
+            f'{name}<text x="{_WIDTH}" y="{y + 4}" text-anchor="end">{paired.mean:+.1f} →<title>{title}</title></text>'
+        )
     return (
-        f'<text x="{_NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(_short(one.claim.sentence))}</text>'
+        f"{name}"
         f'<line class="{colour}" stroke-width="3" x1="{at(paired.low):.1f}" x2="{at(paired.high):.1f}" y1="{y}" y2="{y}">'
         f"<title>{title}</title></line>"
         f'<circle class="dot {colour}" cx="{at(paired.mean):.1f}" cy="{y}" r="4"><title>{title}</title></circle>'
@@ -160,4 +173,4 @@ def _claim(one: Decided, paired: PairedSeeds, at: Callable[[float], float], y: f
 
 
 def _short(sentence: str) -> str:
-    return sentence if len(sentence) <= 52 else sentence[:51] + "…"
+    return sentence if len(sentence) <= 60 else sentence[:59] + "…"

@@ -14,6 +14,7 @@ COLOURS = 8
 
 WIDTH = 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 8, 10, 34
+_LEGEND_ROW, _LEGEND_COLUMNS = 18, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,22 @@ def line_chart(
     height: int = 230,
     y_range: tuple[float, float] | None = None,
     baseline: float | None = None,
+    whole: bool = True,
+    legend: bool = False,
 ) -> Markup:
-    """Lines over a common x, with rounded ticks; ``baseline`` draws a dotted level such as 0.5."""
+    """Lines over a common x, with rounded ticks.
+
+    Args:
+        series: what is drawn.
+        x_label: stands beneath.
+        y_label: is read aloud, and stands above where there is a legend.
+        width: of everything, in units of the drawing.
+        height: likewise, without the legend.
+        y_range: None: what the values need.
+        baseline: a level to dot, such as 0.5.
+        whole: whether x counts something.
+        legend: name the axis and, beneath, every series, for a drawing that stands alone.
+    """
     xs = [x for line in series for x, y in line.points if y is not None]
     ys = [y for line in series for _, y in line.points if y is not None]
     if not ys:
@@ -47,20 +62,24 @@ def line_chart(
         x_low, x_high = x_low - 0.5, x_high + 0.5
     y_ticks = ticks(*(y_range or _padded(ys)))
     y_low, y_high = y_range or (y_ticks[0], y_ticks[-1])
-    bottom = height - _BOTTOM
+    bottom, top = height - _BOTTOM, _TOP + (18 if legend else 0)
 
     def px(x: float) -> float:
         return _LEFT + (x - x_low) / (x_high - x_low) * (width - _LEFT - _RIGHT)
 
     def py(y: float) -> float:
-        return bottom - (min(max(y, y_low), y_high) - y_low) / (y_high - y_low) * (bottom - _TOP)
+        return bottom - (min(max(y, y_low), y_high) - y_low) / (y_high - y_low) * (bottom - top)
 
-    parts = [_open(width, height, f"{y_label} by {x_label}")]
+    rows = -(-len(series) // _LEGEND_COLUMNS) if legend else 0
+    parts = [_open(width, height + rows * _LEGEND_ROW, f"{y_label} by {x_label}")]
+    if legend:
+        parts.append(_text(0, 12, y_label, "start", "axis"))
+        parts += [_named(line, place, width, height) for place, line in enumerate(series)]
     for y in y_ticks:
         if y_low <= y <= y_high:
             parts.append(_line(_LEFT, py(y), width - _RIGHT, py(y), "grid"))
             parts.append(_text(_LEFT - 6, py(y) + 4, number(y), "end"))
-    for x in ticks(x_low, x_high, whole=True, about=max(2, width // 80)):
+    for x in ticks(x_low, x_high, whole=whole, about=max(2, width // 80)):
         if x_low <= x <= x_high:
             parts.append(_text(px(x), bottom + 16, number(x), "middle"))
     if baseline is not None:
@@ -186,6 +205,14 @@ def _path(line: Series, px: Callable[[float], float], py: Callable[[float], floa
         if y is not None
     )
     return drawn + "".join(dots)
+
+
+def _named(line: Series, place: int, width: int, below: float) -> str:
+    """One series of a legend beneath a drawing: a stroke as in the drawing, and its name."""
+    row, column = divmod(place, _LEGEND_COLUMNS)
+    x, y = _LEFT + column * (width - _LEFT) / _LEGEND_COLUMNS, below + (row + 0.5) * _LEGEND_ROW
+    kind = f"line c{line.colour % COLOURS} {line.style}".strip()
+    return f'<path class="{kind}" d="M{x:.1f},{y:.1f}h16"/>{_text(x + 22, y + 4, line.name, "start")}'
 
 
 def _open(width: int, height: int, label: str) -> str:
