@@ -74,6 +74,13 @@ def test_how_a_run_stands_is_read_without_torch(stored_run):
     assert without(["torch", "transformers", "pandas"], "status", stored_run).startswith("stopped (in-process)")
 
 
+def test_a_stored_result_is_shown_without_torch(stored_run):
+    with RunStore.open(stored_run, load(SMOKE)) as store:
+        store.write_result(make_result())
+    told = without(["torch", "transformers", "pandas"], "run", SMOKE, "--out", stored_run)
+    assert "this is the stored result" in told
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["tasks"], ["status", "{run}"]], ids=" ".join)
 def test_a_reader_who_has_seen_enough_ends_the_command_as_it_ends_others(arguments, stored_run):
     reader, writer = os.pipe()

@@ -11,6 +11,7 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
 from fedkim.coordinator.federation_file import load_federation_file
 from fedkim.coordinator.registering import register
+from fedkim.coordinator.standing import read_standing
 from fedkim.coordinator.starting import CONNECTION, _superlink, _write_connection, start
 from fedkim.engines.flower.processes import Child, flower_environment, program, run_to_end, wait_for_port
 from fedkim.errors import FedkimError
@@ -73,6 +74,20 @@ def test_a_port_of_another_program_is_told_before_anything_starts(tmp_path):
         with pytest.raises(FedkimError, match=rf"port {file.network.port} of 127.0.0.1, found another program"):
             start(file, print)
     assert file.state.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_start_that_fails_early_says_so_and_lets_the_next_one_begin(tmp_path, monkeypatch):
+    Federation(tmp_path, small("federation.sites=2"))
+    file = load_federation_file(tmp_path / "federation.toml")
+
+    def missing(name):
+        raise FedkimError(f"program {name}", found="none of that name")
+
+    monkeypatch.setattr("fedkim.coordinator.starting.program", missing)
+    for _ in range(2):  # the lock of the first isn't in the second one's way
+        with pytest.raises(FedkimError, match="program flower-superlink, found none"):
+            start(file, print)
+        assert read_standing(file.state)["state"] == "failed"
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,18 @@ def test_a_change_that_leaves_size_and_time_alone_is_seen(root):
     assert contents.hashes([str(path)])[str(path)] == hashlib.sha256(other).hexdigest()
 
 
+def test_an_index_that_cannot_be_written_leaves_nothing_of_itself(root, monkeypatch):
+    contents._save(str(root), {})
+    before = sorted(path.name for path in contents._index(str(root)).parent.iterdir())
+
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(contents.json, "dump", full)
+    contents._save(str(root), {})
+    assert sorted(path.name for path in contents._index(str(root)).parent.iterdir()) == before
+
+
 def test_an_unchanged_file_is_not_read_again(root, monkeypatch):
     monkeypatch.setattr(contents, "SETTLED", -1)
     decoding.decode(records(root))

@@ -12,9 +12,11 @@ import wfdb
 from PIL import Image
 from tiny_pack import NUM_STAYS, at_the_sites, edit_csv, write_pack
 
+from fedkim.data.registry import SOURCES
 from fedkim.data.sources import folds, mitbih, nih, nih_vqa, pack, pack_questions, pack_stays, pubmedqa
 from fedkim.errors import FedkimError
 from fedkim.modalities import image, series, signal
+from fedkim.recipe import from_dict
 from fedkim.tasks import TASKS
 from fedkim.tasks.pack import PACK_SEEN, PACK_UNSEEN
 
@@ -55,6 +57,14 @@ def test_every_task_of_the_pack_is_registered_and_asked_somewhere(loaded):
     asked = {task for dataset in loaded for sample in dataset for task in sample.labels}
     assert asked <= {*PACK_SEEN, *PACK_UNSEEN}
     assert set(PACK_SEEN) <= asked
+
+
+def test_the_runs_workers_read_the_pack(written, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pack, "load", asked.append)
+    for workers in (1, 3):
+        SOURCES["pack"](from_dict({}, f"data.root={written}", f"run.workers={workers}"))
+    assert [settings.workers for settings in asked] == [1, 3]
 
 
 def test_no_patient_is_in_two_splits_and_no_patient_is_tested_in_two_folds(loaded):

@@ -1,5 +1,6 @@
 """The registry: the same split for everyone from rule and seed, a hospital's own under its key, both without a list of patients."""
 
+import errno
 import json
 import os
 import stat
@@ -90,6 +91,16 @@ def test_the_key_is_made_once_and_is_its_owners_alone(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
     assert keyed(first, "split", "p") != keyed(first, "other purpose", "p")
+
+
+def test_a_key_that_cannot_be_written_leaves_nothing_of_itself(tmp_path, monkeypatch):
+    def refused(source, target):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr("fedkim.data.split_registry.os.link", refused)
+    with pytest.raises(FedkimError, match="can't be made"):
+        site_secret(tmp_path / "site.key")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["readable", "cut", "link", "nowhere"])

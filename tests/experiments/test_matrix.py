@@ -240,6 +240,14 @@ def test_braces_of_a_setting_are_its_own(tmp_path):
     assert tokens == [4, Recipe().extraction.tokens.get("image")]
 
 
+def test_a_setting_with_braces_of_its_own_is_still_the_methods(tmp_path, monkeypatch):
+    mine = replace(METHODS["fedkim"], name="mine", title="Mine", settings=("extraction.tokens={image=4}",))
+    monkeypatch.setitem(METHODS, "mine", mine)
+    text = BLOCK.replace("fedkim", "mine") + 'variation = "x"\nset = ["extraction.tokens={image=8}"]'
+    with pytest.raises(FedkimError, match="the method would win"):
+        load_matrix(write(tmp_path, text))
+
+
 def test_a_method_cannot_bring_an_algorithm_that_the_backbone_would_overwrite(tmp_path, monkeypatch):
     mine = replace(METHODS["fedkim"], name="mine", title="Mine", settings=("federation.algorithm=median",))
     monkeypatch.setitem(METHODS, "mine", mine)

@@ -85,6 +85,16 @@ def test_the_first_loss_is_the_cross_entropy_of_answer_and_eos_computed_by_hand(
     assert report.losses[0] == pytest.approx(total / 4, abs=1e-4)
 
 
+def test_a_pass_is_over_what_a_step_may_draw():
+    """Labels alone without a teacher; with one, inputs that nobody has labelled too."""
+    people = patients(40)
+    public = Dataset(one if number < 16 else replace(one, labels={}) for number, one in enumerate(people))
+    given = {"public": public, "seen": ("bright",), "steps_per_round": 0}
+    assert make_trainer(make_injector(), **given).steps_per_round == 2
+    assert make_trainer(make_injector(), **given, teacher="decoder").steps_per_round == 5
+    assert make_trainer(make_injector(), **given, teacher="decoder", unlabelled=False).steps_per_round == 2
+
+
 def test_encoders_stay_unless_they_are_to_be_trained():
     for train_encoders in (True, False):
         injector = make_injector()

@@ -74,7 +74,7 @@ def test_memory_is_weights_and_four_numbers_for_each_that_is_trained():
 def test_encoders_that_the_server_leaves_alone_cost_it_no_moments():
     whole, frozen = check_recipe(small()), check_recipe(small("injection.train_encoders=false"))
     encoders = sum(number for name, number in whole.parameters.items() if name.startswith("encoder."))
-    assert whole.server_memory_bytes - frozen.server_memory_bytes == 16 * encoders > 0
+    assert whole.server_memory_bytes - frozen.server_memory_bytes == 12 * encoders > 0
 
 
 def test_natural_sites_are_as_many_as_the_data_name():

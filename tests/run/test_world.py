@@ -85,6 +85,8 @@ def test_a_patient_in_two_splits_is_refused_whatever_the_source(monkeypatch):
     with pytest.raises(FedkimError, match="one patient in two splits") as caught:
         build_world(moved())
     assert one not in str(caught.value)
+    with pytest.raises(FedkimError, match="one patient in two splits"):
+        build_world(moved("data.split=paper"))  # which is for the public sets to read
 
 
 def test_a_site_without_a_usable_row_is_named(monkeypatch):

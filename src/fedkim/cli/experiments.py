@@ -110,13 +110,13 @@ def forgetting(
         texts: At most so many abstracts; all 500 if not given.
         results: Also keep the figures (aggregates) in this folder, as RUN.json.
     """
+    for option, most in (("--questions", questions), ("--texts", texts)):
+        if most < 0:
+            raise FedkimError(option, found=str(most), expected="a number of at least 0; 0 for all")
     from fedkim.progress import progress_on
     from fedkim.run.forgetting import measure_forgetting
     from fedkim.store.files import pretty, write_text
 
-    for option, most in (("--questions", questions), ("--texts", texts)):
-        if most < 0:
-            raise FedkimError(option, found=str(most), expected="a number of at least 0; 0 for all")
     for run in runs:
         with progress_on(sys.stderr) as progress:
             found = measure_forgetting(run, root=str(data or ""), questions=questions, texts=texts, progress=progress)

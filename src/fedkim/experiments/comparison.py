@@ -161,7 +161,7 @@ def source(scores: Scores) -> str:
     versions = "one build" if len(made) == 1 else f"{len(made)} builds"
     processors = Counter(processor(info) for info in infos)
     if len(processors) > 1:
-        versions += f" on two kinds of processor ({', '.join(f'{name} {n}' for name, n in processors.most_common())})"
+        versions += f" on {len(processors)} kinds of processor ({', '.join(f'{name} {n}' for name, n in processors.most_common())})"
     seeds_named = f"seed{'s'[: len(seeds) != 1]} {', '.join(map(str, seeds))}"
     spread = "; ± is half of a 95 % t-interval over seeds" if len(seeds) > 1 else ""
     return (

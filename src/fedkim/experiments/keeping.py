@@ -97,7 +97,7 @@ def rescored(
         named = rows.get(task)
         if not named:
             continue
-        shuffled = shuffled_over_patients(named["injected"], seed)
+        shuffled = shuffled_over_patients(named["injected"], seed) if "shuffled" in entry["rows"] else None
         named = {**named, "shuffled": shuffled} if shuffled else named
         unseen = not entry["seen"] and entry["kind"] == "classification"
         asked = {other: _by_patient(rows[other]["injected"]) for other in entry.get("blindness", {})} if unseen else {}

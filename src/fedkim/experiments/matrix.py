@@ -39,6 +39,10 @@ _CHOOSING = ("evaluation.reveal_test=false", "evaluation.unseen=false", "evaluat
 """Settings are chosen by seen tasks on all development patients."""
 
 
+FIGURES = ("{matched_rank}", "{last_but_one}", "{half_of_all_steps}")
+"""What a method's settings may name of the base; other braces are a setting's own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One run of the matrix."""
@@ -125,12 +129,12 @@ class Matrix:
 
 
 def _figures(base: Recipe) -> dict[str, int]:
-    """What methods' settings may name, of the base with a cell's variation."""
+    """What :data:`FIGURES` stand for, of the base with a cell's variation."""
     rounds = base.federation.rounds
     return {
-        "matched_rank": base.m3oe.experts * base.m3oe.rank,
-        "last_but_one": max(1, rounds - 1),
-        "half_of_all_steps": -(-rounds * base.injection.steps_per_round // 2),
+        "{matched_rank}": base.m3oe.experts * base.m3oe.rank,
+        "{last_but_one}": max(1, rounds - 1),
+        "{half_of_all_steps}": -(-rounds * base.injection.steps_per_round // 2),
     }
 
 
@@ -149,15 +153,15 @@ def _applicable(configuration: Sequence[str], own: Recipe) -> list[str]:
 
 
 def _filled(text: str, figures: Mapping[str, int], cell: Cell) -> str:
-    if "{half_of_all_steps}" in text and not figures["half_of_all_steps"]:
+    if "{half_of_all_steps}" in text and not figures["{half_of_all_steps}"]:
         raise FedkimError(
             f"cell {cell.name}",
-            found="a method with half of all steps, and injection.steps_per_round = 0 (one pass over the public set)",
+            found="a method with half of all steps, and injection.steps_per_round = 0 (one pass over the public samples)",
             expected="a number of steps",
             remedy="set injection.steps_per_round in the matrix's base",
         )
     for name, figure in figures.items():  # no str.format: a setting may have braces of its own
-        text = text.replace(f"{{{name}}}", str(figure))
+        text = text.replace(name, str(figure))
     return text
 
 

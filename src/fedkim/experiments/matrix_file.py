@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkim.errors import FedkimError
-from fedkim.experiments.matrix import Cell, Matrix, choice_method
+from fedkim.experiments.matrix import FIGURES, Cell, Matrix, choice_method
 from fedkim.experiments.methods import METHODS, find_method
 from fedkim.recipe import from_dict, import_plugins
 from fedkim.toml_files import read_toml
@@ -114,7 +114,7 @@ def _choice(where: str, table: Any) -> tuple[tuple[tuple[str, ...], ...], list[C
         tuple(_strings(f"{where}: configurations", settings))  # an empty one keeps the base's settings
         for settings in _list(where, table, "configurations", list)
     ]
-    backbone = _word(f"{where}: backbone", table.get("backbone", "fedavg"))
+    (backbone,) = _strings(f"{where}: backbone", [table.get("backbone", "fedavg")])
     cells = [
         Cell(method=find_method(method).name, backbone=backbone, seed=seed, configuration=number)
         for seed in seeds
@@ -138,8 +138,8 @@ def _check(matrix: Matrix) -> None:
         )
     _refuse_the_runners_own(matrix)
     for cell in matrix.cells:
-        fixed = {s.partition("=")[0] for s in find_method(cell.method).settings if "{" not in s}
-        lost = sorted(fixed & {override.partition("=")[0] for override in cell.overrides})
+        own = [s for s in find_method(cell.method).settings if not any(figure in s for figure in FIGURES)]
+        lost = sorted(_keys(own) & _keys(cell.overrides))
         if lost:
             raise FedkimError(
                 f"matrix {matrix.name}: cell {cell.name}",

@@ -26,7 +26,7 @@ SUMMARIES = {
 
 
 def processor(run_info: Mapping[str, Any]) -> str:
-    """The kind of processor of a run by its widest instructions, such as ``AVX2``: sums of other kinds have other last bits."""
+    """The kind of processor of a run as torch names it, such as ``AVX2``: sums of other kinds have other last bits."""
     return str(run_info.get("environment", {}).get("instructions", "another"))
 
 

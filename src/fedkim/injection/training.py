@@ -90,7 +90,8 @@ class InjectionTrainer:
                     remedy="add public data or take the task from tasks.seen",
                 )
         self.unlabelled = {name: usable(public, injector.tasks[name], labelled=False) for name in seen}
-        self.steps_per_round = settings.steps_per_round or steps_in_pass(self.pools, settings.batch_size)
+        taught = self.unlabelled if settings.teacher != "none" and settings.unlabelled else self.pools
+        self.steps_per_round = settings.steps_per_round or steps_in_pass(taught, settings.batch_size)
         self.total_steps = (rounds - settings.first_round + 1) * self.steps_per_round
         self.optimizer = ServerOptimizer(injector, settings, total_steps=self.total_steps)
 

@@ -8,7 +8,7 @@ C.7.6.3 (Image Pixel) and C.11.1 (Modality LUT). The reader is pydicom, from the
 Errors carry a code: ``E-DCM-UNREADABLE`` no DICOM, or damaged · ``E-DCM-NO-PIXELS`` · ``E-DCM-WAVEFORM`` · ``E-DCM-HEADER`` an
 element that lacks or can't be · ``E-DCM-TOO-LARGE`` · ``E-DCM-LENGTH`` more or fewer bytes than rows × columns ·
 ``E-DCM-FRAMES`` several frames and no choice declared · ``E-DCM-SYNTAX`` a compression without a decoder here.
-Notes aren't errors: ``I-DCM-INVERTED``.
+What a check may tell besides, and is no error: ``I-DCM-INVERTED``.
 """
 
 import math

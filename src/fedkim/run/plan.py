@@ -52,9 +52,10 @@ class Plan:
     @property
     def server_memory_bytes(self) -> int:
         """Weights, and for what is trained the gradient and Adam's two moments in float32; activations come on top."""
-        still = ("LLM", "decoder.", *(() if self.train_encoders else ("encoder.",)))
-        trained = sum(n for name, n in self.parameters.items() if not name.startswith(still))
-        return self.parameters["LLM"] * (2 if self.dtype == "bfloat16" else 4) + 16 * trained
+        llm = self.parameters["LLM"] * (2 if self.dtype == "bfloat16" else 4)
+        encoders = sum(n for name, n in self.parameters.items() if name.startswith("encoder."))
+        others = sum(n for name, n in self.parameters.items() if not name.startswith(("LLM", "decoder.", "encoder.")))
+        return llm + (16 if self.train_encoders else 4) * encoders + 16 * others
 
     def __str__(self) -> str:
         width = max(map(len, (*self.parameters, *self.unknown)))

@@ -272,9 +272,11 @@ def _write(items: Sequence[Item], root: Path, out: Path) -> Path:
             with open(out / name, "x", encoding="utf-8") as file:
                 made.append(out / name)
                 file.write(text)
-    except OSError as error:
+    except BaseException as error:
         for path in made:  # half of the two would be in the way of the next try
             path.unlink()
+        if not isinstance(error, OSError):
+            raise
         there = isinstance(error, FileExistsError)
         found = "files of that name" if there else error.strerror or "not writable"
         raise FedkimError(

@@ -44,12 +44,10 @@ def convert_gguf(source: Path, folder: Path) -> Path:
 
 
 def _fingerprint(source: Path) -> str:
-    """Content, and what reads it: the first megabytes of a GGUF file are its tokenizer, so that all of it counts."""
-    from transformers import __version__
-
+    """Of the whole content: the first megabytes of a GGUF file are its tokenizer, so that weights need looking at."""
     with source.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(f"{content} {__version__} {_RULES}".encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{content} {_RULES}".encode()).hexdigest()[:12]
 
 
 @contextmanager
