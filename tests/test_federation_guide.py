@@ -57,7 +57,7 @@ def test_a_hospital_joins_by_the_guides_commands(tmp_path):
         coordinator = federation.launch("coordinator", *command("coordinator start").split()[1:])
         for name in ("site-1", "site-2"):
             federation.launch(name, *command("site join").replace("site-1", name).split()[1:])
-        federation.wait_for(lambda: coordinator.poll() is not None, 240)
+        federation.wait_for(lambda: coordinator.poll() is not None, 900)
         assert coordinator.returncode == 0, federation.logs()
     assert "finished (flower): round 1 of 1 committed" in run(command("status"))
     head = json.loads(run(command("status") + " --json"))["sites"]["site-1"]["audit"]

@@ -25,7 +25,7 @@ def test_flower_digest_parity(sites, tmp_path):
     with Federation(tmp_path, recipe) as federation:
         assert len({tuple(owned) for owned in federation.world.owned.values()}) > 1, "no modality is missing"
         coordinator = federation.start()
-        federation.wait_for(lambda: coordinator.poll() is not None, 240)
+        federation.wait_for(lambda: coordinator.poll() is not None, 900)
         assert coordinator.returncode == 0, federation.logs()
         standing, events = federation.standing(), federation.events()
         assert standing["state"] == "finished"

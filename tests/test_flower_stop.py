@@ -22,7 +22,7 @@ def test_a_stopped_federation_says_so_and_the_same_start_resumes_to_the_same_bit
     with Federation(tmp_path, recipe) as federation:
         coordinator = federation.start()
         rounds = tmp_path / "run" / "rounds"
-        federation.wait_for(lambda: (rounds / "round-0001.json").exists(), 240)
+        federation.wait_for(lambda: (rounds / "round-0001.json").exists(), 900)
         assert "asked process" in federation.fedkim("stop", "federation.toml")
         federation.wait_for(lambda: coordinator.poll() is not None, 30)
         assert coordinator.returncode == 143
@@ -30,7 +30,7 @@ def test_a_stopped_federation_says_so_and_the_same_start_resumes_to_the_same_bit
         assert "stopped (flower): round" in federation.fedkim("status", "federation.toml")
         assert all(federation.processes[site].poll() is None for site in recipe_sites(federation)), "sites wait for it"
         again = federation.launch("coordinator", "coordinator", "start", "federation.toml")
-        federation.wait_for(lambda: again.poll() is not None, 240)
+        federation.wait_for(lambda: again.poll() is not None, 900)
         assert again.returncode == 0, federation.logs()
         assert federation.standing()["digest"] == alone
 
