@@ -114,7 +114,7 @@ def _choice(where: str, table: Any) -> tuple[tuple[tuple[str, ...], ...], list[C
         tuple(_strings(f"{where}: configurations", settings))  # an empty one keeps the base's settings
         for settings in _list(where, table, "configurations", list)
     ]
-    (backbone,) = _strings(f"{where}: backbone", [table.get("backbone", "fedavg")])
+    (backbone,) = _list(where, {"backbone": [table.get("backbone", "fedavg")]}, "backbone", str)
     cells = [
         Cell(method=find_method(method).name, backbone=backbone, seed=seed, configuration=number)
         for seed in seeds
