@@ -1,6 +1,7 @@
 """The numbers in README and on the results page are those of the committed results, word for word."""
 
 import json
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -16,7 +17,7 @@ from fedkim.experiments.figures import all_figures, standalone
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.experiments.methods import title_of
-from fedkim.experiments.scores import processor, read_scores
+from fedkim.experiments.scores import Scores, processor, read_scores
 from fedkim.report.markdown import results_table
 
 ROOT = Path(__file__).parents[1]
@@ -24,6 +25,12 @@ MATRICES = ("paper-matrix", "fedprox-development", "fedkim-plus-development", "r
 RUN = [name for name in MATRICES if list((ROOT / "results" / name).glob("*--seed*.json"))]
 PAGES = {"demo": "README.md", "real-pack": "docs/results.md"}
 COMMITTED = sorted(path for path in (ROOT / "results").glob("*/*--seed0*.json") if path.parent.name not in MATRICES)
+
+
+@cache
+def from_predictions(name: str) -> Scores:
+    """The scores of a matrix's cells, computed from their predictions once for all tests."""
+    return read_scores(ROOT / "results" / name, from_predictions=True)
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.parent.name)
@@ -34,7 +41,7 @@ def test_a_page_shows_the_committed_result(path):
 
 
 def test_readme_shows_a_row_per_method_of_the_committed_predictions():
-    scores = read_scores(ROOT / "results" / "paper-matrix", from_predictions=True)
+    scores = from_predictions("paper-matrix")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert block(readme, "paper-matrix:summary")[1].strip() == summary_block(scores).strip()
 
@@ -49,9 +56,7 @@ def test_committed_results_are_aggregates(path):
 
 def test_the_table_of_two_processors_is_of_the_committed_cells():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    kinds = [
-        read_scores(ROOT / "results" / name, from_predictions=True) for name in ("paper-matrix", "paper-matrix-avx2")
-    ]
+    kinds = [from_predictions(name) for name in ("paper-matrix", "paper-matrix-avx2")]
     (processors,) = {processor(cell.record["run_info"]) for cell in kinds[1].cells}
     assert processors == "AVX2"
     for method in ("fedkim", "fedplug-lora-matched"):
@@ -74,7 +79,7 @@ def test_figures_on_the_results_page_are_those_of_the_committed_cells():
 @pytest.mark.parametrize("name", RUN)
 def test_results_page_shows_what_the_committed_predictions_give(name):
     folder = ROOT / "results" / name
-    scores = read_scores(folder, from_predictions=True)
+    scores = from_predictions(name)
     decided = decide(scores)
     tables = tables_of(folder, scores, decided)
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")

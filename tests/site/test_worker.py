@@ -77,6 +77,23 @@ def test_nonsense_closes_the_connection_and_the_worker_lives_on(worker):
     assert ask(worker, {}, b"", timeout=10)[0] == {"length": 0}
 
 
+def test_a_bare_question_may_be_answered_before_it_is_fully_sent():
+    one, two = socket.socketpair()
+
+    class Answered:
+        """A connection whose other end answers and hangs up as soon as it has read the header."""
+
+        def sendall(self, data):
+            one.sendall(data)
+            receive(two)
+            send(two, {"heard": True})
+            two.close()
+
+    with one:
+        send(Answered(), {"a": 1})
+        assert receive(one) == ({"heard": True}, b"")
+
+
 def test_lengths_are_checked_before_anything_is_allocated():
     one, two = socket.socketpair()
     with one, two:

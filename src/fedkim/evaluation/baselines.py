@@ -59,6 +59,7 @@ def _commonest(truths: tuple[str, ...]) -> str:
     """The commonest answer, answers that normalise alike counted together; of equals the alphabetically first."""
     if not truths:
         raise FedkimError("the majority answer", found="no samples to count", expected="at least one")
-    counts = Counter(normalise(truth) for truth in truths)
+    plain = {truth: normalise(truth) for truth in set(truths)}
+    counts = Counter(plain[truth] for truth in truths)
     best = min(counts, key=lambda key: (-counts[key], key))
-    return min(truth for truth in truths if normalise(truth) == best)
+    return min(truth for truth in plain if plain[truth] == best)

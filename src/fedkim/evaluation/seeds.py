@@ -7,6 +7,7 @@ bootstrap over patients (``statistics``) belongs to one run's scores alone.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -89,11 +90,15 @@ def detectable(spread: float, num_seeds: int) -> float:
     """
     if num_seeds < 2:
         return math.inf
+    return _detectable_shift(num_seeds - 1) * spread / math.sqrt(num_seeds)
+
+
+@cache
+def _detectable_shift(degrees: int) -> float:
+    """In standard errors. Tables ask for hundreds of differences and two or three numbers of seeds."""
     from scipy.optimize import brentq
 
-    degrees = num_seeds - 1
-    shift = brentq(lambda delta: power(delta, degrees) - POWER, 1e-6, 200.0)
-    return float(shift) * spread / math.sqrt(num_seeds)
+    return float(brentq(lambda shift: power(shift, degrees) - POWER, 1e-6, 200.0))
 
 
 def power(shift: float, degrees: int) -> float:

@@ -1,6 +1,6 @@
 """One method's scores on free text: by word, by phrase, and on the questions that ask for a yes or a no."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 
 import numpy as np
@@ -23,18 +23,17 @@ _TEXT_METRICS: Mapping[str, Callable[[str, str], float]] = {
 def text_row(p: Predictions, draws: int, seed: int) -> RowResult:
     """Every text score over all questions, then closed and open ones apart."""
     assert p.generated is not None
-    closed = np.array([text.is_closed(truth) for truth in p.truth], dtype=bool)
-    parsed = [text.parse_yes_no(answer) for answer in p.generated]
-    right = np.array([got is not None and got == text.normalise(truth) for got, truth in zip(parsed, p.truth)])
-    empty = np.array([text.is_empty(answer) for answer in p.generated])
-    lost = np.array([got is None for got in parsed])
+    pairs = list(zip(p.generated, p.truth))
+    closed = _column(lambda answer, truth: text.is_closed(truth), pairs).astype(bool)
+    right = _column(lambda answer, truth: text.parse_yes_no(answer) == text.normalise(truth), pairs)
+    lost = _column(lambda answer, truth: text.parse_yes_no(answer) is None, pairs)
     columns: dict[str, np.ndarray | str] = {}
     for name, function in _TEXT_METRICS.items():
         try:
-            columns[name] = np.array([function(answer, truth) for answer, truth in zip(p.generated, p.truth)])
+            columns[name] = _column(function, pairs)
         except FedkimError as error:  # an extra that isn't installed: told beside the score, the others stand
             columns[name] = str(error)
-    columns["empty_rate"] = empty
+    columns["empty_rate"] = _column(lambda answer, truth: text.is_empty(answer), pairs)
 
     def mean(column: np.ndarray | str, keep: np.ndarray) -> ScoreResult:
         if isinstance(column, str):
@@ -62,3 +61,9 @@ def text_row(p: Predictions, draws: int, seed: int) -> RowResult:
             "metrics": {name: mean(columns[name], ~closed) for name in ("exact_match", "token_f1")},
         },
     }
+
+
+def _column(function: Callable[[str, str], float], pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    """``[n]``: the function of each answer and its truth. Most answers are the same few words, so each pair is scored once."""
+    known = {pair: float(function(*pair)) for pair in set(pairs)}
+    return np.array([known[pair] for pair in pairs])

@@ -45,7 +45,8 @@ def send(connection: socket.socket, header: Mapping[str, Any], body: bytes = b""
     """Write one frame."""
     text = json.dumps(header, allow_nan=False).encode()
     connection.sendall(_LENGTHS.pack(len(text), len(body)) + text)
-    connection.sendall(body)
+    if body:  # to a bare header the other end may have answered and hung up by now
+        connection.sendall(body)
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], bytes]:
