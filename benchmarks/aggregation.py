@@ -44,7 +44,8 @@ def mean(settings: Settings, report: Report) -> None:
     arrays = [([t.numpy() for t in u.state.values()], u.num_examples[NAME]) for u in updates]
     replies = [Reply(update, NAME) for update in updates]
     with tempfile.TemporaryDirectory() as folder:
-        spooled = list(Spool(Path(folder)).through(updates))
+        arriving = Spool(Path(folder)).through(updates)
+        spooled = [update for update in arriving if isinstance(update, Update)]
         seconds = take_turns(
             {
                 "ours": lambda: _aggregate(fedavg(), before, updates),

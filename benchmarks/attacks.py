@@ -211,11 +211,11 @@ class Reply:
     """An update with the one component ``name`` as Flower's strategies read it; a real message wants a running SuperLink."""
 
     def __init__(self, update: Update, name: str):
-        from flwr.app import Array
+        from flwr.app import Array, RecordDict
 
         self.arrays = {key: Array(tensor.numpy()) for key, tensor in update.state.items()}
         self.count = update.num_examples[name]
-        self.content = self.again().content
+        self.content: RecordDict = self.again().content
 
     def again(self) -> "Reply":
         """The same reply afresh: some strategies take the arrays out of what they are given."""

@@ -13,11 +13,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from fedkim.aggregation import Rejection
 from fedkim.engines import InProcess
+from fedkim.recipe import Recipe
 from fedkim.run import run_recipe
 from fedkim.run.network import Network
+from fedkim.state import State, Update
 from fedkim.store.run_store import RunStore
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -39,7 +43,7 @@ class Row:
     ok: bool
 
 
-def recipe(rounds: int, sites: int = 3):
+def recipe(rounds: int, sites: int = 3) -> Recipe:
     """The smallest recipe, with missing modalities."""
     return small(
         f"federation.sites={sites}",
@@ -56,8 +60,12 @@ def kill_sites(folder: Path, kills: int) -> Row:
     with Federation(folder, chosen, network=NETWORK) as federation:
         coordinator = federation.start()
         names = list(federation.world.owned)
+
+        def begun_or_over(number: int) -> bool:
+            return begun(federation, number) or coordinator.poll() is not None
+
         for number in range(1, kills + 1):
-            federation.wait_for(lambda n=number: begun(federation, n) or coordinator.poll() is not None, 400)
+            federation.wait_for(partial(begun_or_over, number), 400)
             time.sleep(random_site.uniform(0, 4))
             site = random_site.choice(names)
             federation.kill(site)
@@ -156,15 +164,16 @@ def longest_round(federation: Federation) -> float:
     return max(entry["seconds"] for entry in result.manifest["history"]) if result else float("nan")
 
 
-def replayed(folder: Path, chosen) -> str:
+def replayed(folder: Path, chosen: Recipe) -> str:
     """The digest of one process in which the same sites take part in each round."""
     latest = RunStore(folder / "run").latest()
+    assert latest is not None, "no round was committed"
     took_part = {entry["round"]: list(entry["sites"]) for entry in latest.manifest["history"]}
     from fedkim.run.world import build_world
 
     world = build_world(chosen)
 
-    def exchange(round, state):
+    def exchange(round: int, state: State) -> Iterator[Update | Rejection]:
         engine = InProcess(
             {site: world.sites[site] for site in took_part[round]},
             owned=world.owned,

@@ -74,16 +74,12 @@ def projections(llm: str) -> dict[str, tuple[int, int]]:
 
 def one_projection(name: str, inner: int, outer: int, settings: Settings, report: Report) -> None:
     """One frozen projection ``[inner] -> [outer]`` and everything that may sit on it, on the same tokens."""
-    P, r, share, place = (
-        settings.experts,
-        settings.rank,
-        settings.dropout,
-        {"device": settings.device, "dtype": settings.torch_dtype},
-    )
+    P, r, share = settings.experts, settings.rank, settings.dropout
+    device, dtype = settings.device, settings.torch_dtype
     tokens = settings.tokens or 256
-    linear = nn.Linear(inner, outer, bias=False, **place).requires_grad_(False)
-    x = torch.randn(settings.batch, tokens, inner, requires_grad=True, **place)
-    upstream = torch.randn(settings.batch, tokens, outer, **place)
+    linear = nn.Linear(inner, outer, bias=False, device=device, dtype=dtype).requires_grad_(False)
+    x = torch.randn(settings.batch, tokens, inner, device=device, dtype=dtype, requires_grad=True)
+    upstream = torch.randn(settings.batch, tokens, outer, device=device, dtype=dtype)
     weights = torch.rand(settings.batch, P, device=settings.device).softmax(-1).requires_grad_()
     einsum = peers.EinsumExperts(linear, P, r, share)
     einsum.weights = weights

@@ -5,7 +5,6 @@ turns; only the named size changes, the others stay at the middle of their range
 """
 
 import statistics
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,8 +40,7 @@ def run(settings: Settings, report: Report) -> None:
     for axis, values in AXES.items():
         points[axis] = {}
         for value in values:
-            point = replace(settings, **{**START, axis: value})
-            points[axis][value] = _point(point)
+            points[axis][value] = _point(settings, **{**START, axis: value})
             row = "  ".join(f"{name} {number:.2f}" for name, number in points[axis][value].items())
             print(f"{LABELS[axis]:<22} {value:>5}  {row}", flush=True)
             report.times[f"{axis} {value}, over frozen"] = points[axis][value]
@@ -50,13 +48,12 @@ def run(settings: Settings, report: Report) -> None:
         draw(points, Path(settings.plot))
 
 
-def _point(settings: Settings) -> dict[str, float]:
+def _point(settings: Settings, *, experts: int, rank: int, dim: int, batch: int, tokens: int) -> dict[str, float]:
     torch.manual_seed(0)
-    dim, P, r, share = settings.dim or 1024, settings.experts, settings.rank, settings.dropout
-    place = {"device": settings.device, "dtype": settings.torch_dtype}
-    x = torch.randn(settings.batch, settings.tokens or 64, dim, requires_grad=True, **place)
+    P, r, share = experts, rank, settings.dropout
+    x = torch.randn(batch, tokens, dim, device=settings.device, dtype=settings.torch_dtype, requires_grad=True)
     upstream = torch.randn_like(x)
-    weights = torch.rand(settings.batch, P, device=settings.device).softmax(-1).requires_grad_()
+    weights = torch.rand(batch, P, device=settings.device).softmax(-1).requires_grad_()
     base = peers.frozen(dim, settings.device, settings.torch_dtype)
     linear = base.proj
     assert isinstance(linear, nn.Linear)

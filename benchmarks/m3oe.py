@@ -119,9 +119,9 @@ def _call(module: nn.Module, x: Tensor) -> Callable[[], Tensor]:
     return lambda: module(x)
 
 
-def _routed(model: nn.Module, weights: Tensor, x: Tensor) -> Callable[[], Tensor]:
+def _routed(model: PeftModel, weights: Tensor, x: Tensor) -> Callable[[], Tensor]:
     def call() -> Tensor:
-        with model.using(weights):  # type: ignore[operator]
+        with model.using(weights):
             return model(x)
 
     return call

@@ -27,7 +27,9 @@ def measure(sites: int, rounds: int, folder: Path) -> list[tuple[str, str]]:
         coordinator = federation.start()
         federation.wait_for(lambda: coordinator.poll() is not None, 600)
         events = [event for event in federation.events() if event["event"] == "reply"]
-        history = RunStore(folder / "run").latest().manifest["history"]
+        latest = RunStore(folder / "run").latest()
+        assert latest is not None, federation.logs()
+        history = latest.manifest["history"]
     walls, own, transport, sent, received = [], [], [], [], []
     for entry in history[1:]:  # the first round reads data and connects
         mine = [event for event in events if event["round"] == entry["round"]]

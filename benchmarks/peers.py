@@ -4,9 +4,11 @@
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear
 
@@ -49,9 +51,9 @@ class LoopExperts(nn.Module):
     def __init__(self, base: nn.Linear, experts: int, rank: int, share: float):
         super().__init__()
         self.base, self.share = base, share
-        like = {"bias": False, "device": base.weight.device, "dtype": base.weight.dtype}
-        self.down = nn.ModuleList(nn.Linear(base.in_features, rank, **like) for _ in range(experts))
-        self.up = nn.ModuleList(nn.Linear(rank, base.out_features, **like) for _ in range(experts))
+        like_base = partial(nn.Linear, bias=False, device=base.weight.device, dtype=base.weight.dtype)
+        self.down = nn.ModuleList(like_base(base.in_features, rank) for _ in range(experts))
+        self.up = nn.ModuleList(like_base(rank, base.out_features) for _ in range(experts))
         self.weights: Tensor  # [B, P]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,7 +90,7 @@ def _kaiming(rank: int, base: nn.Linear) -> Tensor:
     return down
 
 
-def replace_linears(model: nn.Module, targets: set[str], make: object) -> None:
+def replace_linears(model: nn.Module, targets: set[str], make: Callable[[nn.Linear], nn.Module]) -> None:
     """Put ``make(linear)`` in the place of each linear layer of one of these names; everything else is frozen."""
     model.requires_grad_(False)
     for module in list(model.modules()):
@@ -97,13 +99,13 @@ def replace_linears(model: nn.Module, targets: set[str], make: object) -> None:
                 setattr(module, name, make(child))
 
 
-def peft_lora(model: nn.Module, rank: int, share: float, targets: list[str]) -> nn.Module:
+def peft_lora(model: nn.Module, rank: int, share: float, targets: list[str]) -> PeftModel:
     """PEFT's LoRA in the base's own dtype (no casts between dtypes)."""
     config = LoraConfig(r=rank, lora_alpha=rank, lora_dropout=share, target_modules=targets)
     return get_peft_model(model, config, autocast_adapter_dtype=False)
 
 
-def m3oe(model: nn.Module, experts: int, rank: int, share: float, targets: list[str], width: int) -> nn.Module:
+def m3oe(model: nn.Module, experts: int, rank: int, share: float, targets: list[str], width: int) -> PeftModel:
     """Ours."""
     config = M3OEConfig(num_experts=experts, r=rank, lora_dropout=share, target_modules=targets, router_embed_dim=width)
     return get_peft_model(model, config)

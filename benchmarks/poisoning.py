@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.measure import Report, Settings, exact
+from fedkim.aggregation import Rejection
 from fedkim.data.sample import Dataset
 from fedkim.engines import InProcess
 from fedkim.evaluation.metrics import one_versus_rest
@@ -91,9 +92,9 @@ def trained(world: World, *, liars: int) -> State:
     )
     bad = sorted(world.sites)[:liars]
 
-    def exchange(round: int, state: State) -> Iterator[Update]:
+    def exchange(round: int, state: State) -> Iterator[Update | Rejection]:
         for update in engine(round, state):
-            yield flipped(update, state) if update.site in bad else update
+            yield flipped(update, state) if isinstance(update, Update) and update.site in bad else update
 
     state = world.initial
     for finished in federate(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from benchmarks.measure import Report, Settings, exact
@@ -68,6 +69,7 @@ def measured(sites: int) -> dict[str, list[float]]:
             next(rounds)
             seconds.append(time.process_time() - began)
             resident.append(_resident())
+        assert isinstance(rounds, Generator)
         rounds.close()
     return {"bytes": resident, "seconds": seconds}
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fedkim.cli import main
@@ -23,7 +24,8 @@ class Federation:
     """A manifest and a site.toml for each site of a recipe's own partition, in one folder."""
 
     def __init__(self, folder: Path, recipe: Recipe, *, network: str = "", policy: dict | None = None):
-        self.folder, self.recipe, self.processes = folder, recipe, {}
+        self.folder, self.recipe = folder, recipe
+        self.processes: dict[str, subprocess.Popen] = {}
         self.manifest = folder / "federation.toml"
         (folder / "recipe.toml").write_text(recipe.to_toml())
         self.port = free_port()
@@ -100,7 +102,7 @@ class Federation:
         path = self.folder / "run-network" / "network.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
-    def wait_for(self, met, seconds: float) -> None:
+    def wait_for(self, met: Callable[[], bool], seconds: float) -> None:
         end = time.monotonic() + seconds
         while not met():
             assert time.monotonic() < end, f"not in {seconds} s: {self.standing()}; {self.events()[-5:]}; {self.logs()}"
@@ -115,7 +117,7 @@ class Federation:
     def __enter__(self) -> "Federation":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in self.processes.values():
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()

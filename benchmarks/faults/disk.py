@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest import mock
 
 from benchmarks.faults.subject import Subject, child, everything, spread
 from fedkim.failpoints import POINTS
@@ -140,11 +141,8 @@ def _noted(notes: list[tuple[Any, ...]], before_each: Any) -> Iterator[None]:
         real[2](path, **more)
         notes.append(("delete", str(path)))
 
-    os.fsync, os.replace, os.unlink = fsync, replace, unlink
-    try:
+    with mock.patch.multiple(os, fsync=fsync, replace=replace, unlink=unlink):
         yield
-    finally:
-        os.fsync, os.replace, os.unlink = real
 
 
 def _lay_out(notes: list[tuple[Any, ...]], run: Path, target: Path, draw: random.Random) -> None:

@@ -119,6 +119,10 @@ class Predictions:
         return self.take([self.within in group for group in self.groups] if self.groups else [False] * len(self))
 
 
+Rows = dict[str, dict[str, Predictions]]
+"""Predictions by task and row name."""
+
+
 def pool(parts: Iterable[tuple[str, Predictions]]) -> Predictions:
     """Out-of-fold predictions of several folds as one, each sample tagged with its fold's name.
 

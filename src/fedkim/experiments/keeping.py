@@ -19,7 +19,7 @@ import numpy as np
 
 from fedkim.errors import FedkimError
 from fedkim.evaluation.blindness import question_blindness
-from fedkim.evaluation.predictions import Predictions
+from fedkim.evaluation.predictions import Predictions, Rows
 from fedkim.evaluation.scoring import primary_draws, score_at, score_rows
 from fedkim.evaluation.statistics import MIN_PATIENTS
 from fedkim.evaluation.suppression import suppressed_result
@@ -84,9 +84,7 @@ def keep_cell(
     return keep_result(path.parent.parent, recipe, record, name=cell.name)
 
 
-def rescored(
-    rows: Mapping[str, Mapping[str, Predictions]], before: Mapping[str, Any], draws: int, seed: int
-) -> dict[str, Any]:
+def rescored(rows: Rows, before: Mapping[str, Any], draws: int, seed: int) -> dict[str, Any]:
     """The metrics of a result, computed from kept predictions alone.
 
     ``before`` says which tasks were seen, and which threshold development patients gave. Question-blindness is how an unseen

@@ -19,11 +19,8 @@ from typing import Any
 import numpy as np
 
 from fedkim.errors import FedkimError
-from fedkim.evaluation.predictions import Predictions
+from fedkim.evaluation.predictions import Predictions, Rows
 from fedkim.store.files import write_atomically
-
-Rows = Mapping[str, Mapping[str, Predictions]]
-"""Predictions by task and row name."""
 
 LARGEST = 60_000
 """Bytes a file may have."""
@@ -37,7 +34,7 @@ _LEFT_OUT = ("shuffled", "majority", "majority_per_template")
 """Rows that follow from the others."""
 
 
-def quantised(rows: Rows) -> dict[str, dict[str, Predictions]]:
+def quantised(rows: Rows) -> Rows:
     """The rows as the file will give them back: hashed patients, probabilities on 16-bit steps of log-odds."""
     return _unpacked(_packed(rows))
 
@@ -74,7 +71,7 @@ def write_table(path: Path, rows: Rows) -> int:
     return size
 
 
-def read_table(path: Path) -> dict[str, dict[str, Predictions]]:
+def read_table(path: Path) -> Rows:
     """The inverse of :func:`write_table`.
 
     Raises:
@@ -123,13 +120,13 @@ def _packed(rows: Rows) -> dict[str, list[Any]]:
     }
 
 
-def _unpacked(columns: Mapping[str, list[Any]]) -> dict[str, dict[str, Predictions]]:
+def _unpacked(columns: Mapping[str, list[Any]]) -> Rows:
     fixed = ("task", "split", "patient", "sample", "template", "truth")
     names = [name for name in columns if name not in fixed and not name.endswith("_text")]
     places: dict[str, list[int]] = {}
     for index, task in enumerate(columns["task"]):
         places.setdefault(task, []).append(index)
-    rows: dict[str, dict[str, Predictions]] = {}
+    rows: Rows = {}
     for task, kept in places.items():
         found = {name: _row(columns, name, task, kept) for name in names}
         rows[task] = {name: row for name in _order(found) if (row := found[name]) is not None}

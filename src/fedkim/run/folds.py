@@ -12,12 +12,12 @@ import numpy as np
 
 from fedkim.data.registry import FOLDED
 from fedkim.errors import FedkimError
-from fedkim.evaluation.predictions import Predictions, pool
+from fedkim.evaluation.predictions import Predictions, Rows, pool
 from fedkim.evaluation.scoring import score_rows
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins
 from fedkim.report import write_report
-from fedkim.run.predictions_file import Rows, read_predictions
+from fedkim.run.predictions_file import read_predictions
 from fedkim.run.processes import Processes
 from fedkim.run.scores import shuffled_over_patients
 from fedkim.store.files import plain, pretty, write_text

@@ -8,11 +8,8 @@ from typing import Any
 import numpy as np
 
 from fedkim.errors import FedkimError
-from fedkim.evaluation.predictions import PER_SAMPLE, Predictions
+from fedkim.evaluation.predictions import PER_SAMPLE, Predictions, Rows
 from fedkim.store.files import write_text
-
-Rows = dict[str, dict[str, Predictions]]
-"""Predictions by task and row name."""
 
 
 def write_predictions(path: Path, rows: Rows, *, keep_ids: bool = True) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from fedkim.data.sample import Dataset, Sample
 from fedkim.evaluation.answers import generate, score
 from fedkim.evaluation.baselines import choose_proxy
-from fedkim.evaluation.predictions import Predictions
+from fedkim.evaluation.predictions import Predictions, Rows
 from fedkim.evaluation.scoring import score_rows
 from fedkim.evaluation.simple import simple
 from fedkim.extraction import Extractor, predict_proba
@@ -20,9 +20,6 @@ from fedkim.recipe import Recipe
 from fedkim.run.world import World, samples_asked
 from fedkim.state import State
 from fedkim.tasks import Task
-
-Rows = dict[str, dict[str, Predictions]]
-"""Predictions by task and row name."""
 
 
 class Scorer:
