@@ -1,10 +1,13 @@
-"""Every key of a recipe with its docstring and its values in both presets: ``python scripts/recipe_keys.py > docs/recipe.md``."""
+"""Every key of a recipe with its docstring, its values in both presets and those allowed.
+
+``python scripts/recipe_keys.py > docs/recipe.md``
+"""
 
 import ast
 import inspect
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import fedkim.recipe
 from fedkim.recipe import Recipe, from_dict
@@ -33,9 +36,11 @@ def page() -> str:
         parts.append(
             f"\n## [{table.name}]\n\n{' '.join(first.split())}\n\n| key | fast | paper | what |\n|---|---|---|---|\n"
         )
+        types = get_type_hints(type(own))
         for field in fields(own):
             here, there = _shown(getattr(own, field.name)), _shown(getattr(other, field.name))
             said = documented[type(own).__name__, field.name].replace("``", "`").replace("|", "\\|")
+            said += _allowed(types[field.name])
             parts.append(f"| `{field.name}` | {here} | {'same' if here == there else there} | {said} |\n")
     return "".join(parts)
 
@@ -51,6 +56,12 @@ def _docstrings() -> dict[tuple[str, str], str]:
                 if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr):
                     found[table.name, ast.unparse(field.target)] = str(ast.literal_eval(after.value))
     return found
+
+
+def _allowed(kind: Any) -> str:
+    """The values of a key that has only some, in words; empty for any other."""
+    values = get_args(kind) if get_origin(kind) is Literal else ()
+    return f" One of: {', '.join(f'`{value}`' for value in values)}." if values else ""
 
 
 def _shown(value: Any) -> str:

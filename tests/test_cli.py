@@ -165,6 +165,9 @@ def test_limits_below_zero_and_options_without_effect_are_refused(told, tmp_path
     (tmp_path / "site.toml").write_text("")
     assert mistake(told, "forgetting", tmp_path, "--questions", "-5").startswith("--questions, found -5")
     assert mistake(told, "forgetting", tmp_path, "--texts", "-1").startswith("--texts, found -1")
+    twins = [tmp_path / "a" / "fold-0", tmp_path / "b" / "fold-0"]
+    said = mistake(told, "forgetting", *twins, "--results", tmp_path)
+    assert said.startswith("--results, found two runs named 'fold-0'")  # the second would have replaced the first
     assert "found --contents beside a site.toml" in mistake(told, "data", "check", tmp_path / "site.toml", "--contents")
 
 

@@ -7,7 +7,9 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from PIL import Image
 import fedkim
 from fedkim.cli.app import app
 from fedkim.cli.recipes import find_recipe
-from fedkim.recipe import load
+from fedkim.recipe import Recipe, load
 from fedkim.report.wording import NOT_A_DEVICE, PRIVACY
 
 ROOT = Path(__file__).parents[1]
@@ -173,6 +175,28 @@ def test_the_tree_in_the_readme_names_what_exists():
 def test_a_page_is_the_one_that_its_script_makes(page, script):
     made = subprocess.run([sys.executable, ROOT / "scripts" / script], capture_output=True, text=True, check=True)
     assert text_of(f"docs/{page}.md") == made.stdout, f"python scripts/{script} > docs/{page}.md"
+
+
+def test_the_page_of_keys_names_the_values_that_a_key_allows():
+    page = text_of("docs/recipe.md")
+    for table in fields(Recipe):
+        for key, kind in get_type_hints(type(getattr(Recipe(), table.name))).items():
+            if get_origin(kind) is Literal:
+                (row,) = re.findall(
+                    rf"^\| `{key}` \|.*$", page.split(f"## [{table.name}]")[1].split("\n## ")[0], re.MULTILINE
+                )
+                assert [value for value in get_args(kind) if f"`{value}`" not in row.split("One of:")[1]] == []
+
+
+def test_a_worked_diff_changes_lines_that_stand_in_the_code():
+    ((_, code),) = blocks("docs/experiments.md", "diff")
+    lines = code.splitlines()
+    assert len(lines) > 20
+    for line in lines:
+        if line.startswith("--- "):
+            text = (ROOT / line[4:].split(":")[0]).read_text(encoding="utf-8")
+        elif not line.startswith("+"):
+            assert line[1:] in text
 
 
 def test_the_readme_says_word_for_word_what_it_must():

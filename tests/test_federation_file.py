@@ -16,16 +16,19 @@ pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 from cryptography import x509
 
 from fedkim.coordinator.app import write_app
-from fedkim.coordinator.certificates import make_certificates
+from fedkim.coordinator.certificates import make_certificates, require_certificate
 from fedkim.coordinator.federation_file import load_federation_file, require_sites
 from fedkim.coordinator.manifest import add_site, remove_site
+from fedkim.coordinator.starting import start
 from fedkim.coordinator.status import status_of, status_text
 from fedkim.engines.flower.processes import flower_environment, program
 from fedkim.errors import FedkimError
 from fedkim.run import federate
+from fedkim.site.address import joined_address, split_address
 from fedkim.site.keys import make_site_keys
 from fedkim.site.participant import load_participant
 from fedkim.store.declared import remember_declared
+from fedkim.store.events import Events
 from fedkim.store.lock import lives
 from fedkim.store.run_store import RunStore
 from fedkim.tasks import TASKS
@@ -83,6 +86,86 @@ def test_a_key_that_was_mistyped_or_stands_twice_is_told_by_its_sites_name(manif
     manifest.write_text(whole.replace(first, first[:60]))
     with pytest.raises(FedkimError, match=r"\[sites.site-1\] public_key, found something else.*fedkim site keys"):
         require_sites(load_federation_file(manifest))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fedkim.example.org", "Link.Ward.example.org", "10.0.0.5"])
+def test_a_certificate_for_the_address_in_use_is_taken(host, tmp_path):
+    make_certificates(tmp_path, ["fedkim.example.org", "*.ward.example.org", "10.0.0.5"])
+    require_certificate(tmp_path / "server.pem", host, "[tls] certificate")
+
+
+@pytest.mark.parametrize("host", ["10.0.0.6", "example.org", "a.fedkim.example.org", "ward.example.org"])
+def test_a_certificate_for_other_addresses_is_told_before_anything_starts(host, manifest):
+    sealed(manifest)
+    make_certificates(manifest.parent / "ours", ["fedkim.example.org", "*.ward.example.org", "10.0.0.5"])
+    text = manifest.read_text().replace("tls/", "ours/") + f'[network]\nhost = "{host}"\n'
+    manifest.write_text(text)
+    with pytest.raises(
+        FedkimError, match=rf"\[tls\] certificate, found one that doesn't name {host}.*coordinator keys"
+    ):
+        start(load_federation_file(manifest), print)
+
+
+def test_a_certificate_that_has_ended_or_is_none_is_told_before_anything_starts(manifest, monkeypatch):
+    monkeypatch.setattr("fedkim.coordinator.certificates.DAYS", 0)
+    sealed(manifest)
+    with pytest.raises(FedkimError, match=r"\[tls\] certificate, found one that holds from .*Operations"):
+        start(load_federation_file(manifest), print)
+    (manifest.parent / "tls" / "server.pem").write_text("none")
+    with pytest.raises(FedkimError, match=r"\[tls\] certificate, found no certificate in .*server.pem"):
+        start(load_federation_file(manifest), print)
+
+
+COUNTS = '{ "encoder.image" = 5, "decoder.lung_opacity" = 9 }'
+
+
+def test_counts_by_component_are_those_of_the_sites_components(manifest):
+    text = manifest.read_text()
+    manifest.write_text(text.replace("max_examples = 9", f"max_examples = {COUNTS}", 1))
+    assert load_federation_file(manifest).declared()["site-1"] == {"decoder.lung_opacity": 9, "encoder.image": 5}
+    for wrong, message in [
+        (COUNTS.replace("lung_opacity", "lung_opacty"), "'decoder.lung_opacty'; did you mean 'decoder.lung_opacity'"),
+        (
+            COUNTS.replace("}", ', "encoder.signal" = 5 }'),
+            r"\[sites.site-1\] max_examples: unknown component 'encoder.signal'",
+        ),
+        ('{ "encoder.image" = 5 }', r"max_examples, found nothing for decoder.lung_opacity"),
+    ]:
+        manifest.write_text(text.replace("max_examples = 9", f"max_examples = {wrong}", 1))
+        with pytest.raises(FedkimError, match=message):
+            load_federation_file(manifest)
+
+
+def test_this_machines_folders_may_differ_from_the_recipes_and_nothing_else(tmp_path):
+    recipe = small("data.source=public", 'data.roots={rsna="rsna", ptbxl="ptbxl"}')
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    path = tmp_path / "federation.toml"
+
+    def read(more):
+        path.write_text(f'[recipe]\nfile = "recipe.toml"\n{more}')
+        return load_federation_file(path)
+
+    roots = '[public]\nroots = { rsna = "/data/rsna", ptbxl = "/data/ptbxl" }\n'
+    file = read(f'[llm]\nname = "/models/m"\n{roots}')
+    assert file.recipe.digest() == recipe.digest()
+    assert (file.run_recipe.llm.name, file.run_recipe.data.roots["ptbxl"]) == ("/models/m", "/data/ptbxl")
+    assert read(roots).run_recipe.digest() == recipe.digest()
+    assert read('[public]\nroot = "/data/pack"\n').run_recipe.data.root == "/data/pack"
+    for key in (
+        "image_size = 32",
+        "rho = 0.5",
+        'source = "phantom"',
+        'labels = "paper"',
+        'split = "paper"',
+        "typo = 1",
+    ):
+        with pytest.raises(FedkimError, match=rf"\[public\], found the key '{key.split()[0]}'.*have the sites approve"):
+            read(f"[public]\n{key}\n")
+    with pytest.raises(FedkimError, match=r"\[llm\], found the key 'micro_batch', expected nothing but name"):
+        read("[llm]\nmicro_batch = 2\n")
+    for sets in ('{ rsna = "a" }', '{ ptbxl = "a", rsna = "b" }', '{ rsna = "a", ptbxl = "b", covid = "c" }'):
+        with pytest.raises(FedkimError, match=r"\[public\] roots, found .*, expected the recipe's sets.*rsna, ptbxl"):
+            read(f"[public]\nroots = {sets}\n")
 
 
 def test_adding_and_removing_leave_the_rest_as_it_was(manifest):
@@ -158,6 +241,8 @@ def test_two_sites_never_share_a_key(manifest):
         ('[recipe]\nfile = "recipe.toml"\n[network]\nquorm = 2\n', "did you mean 'quorum'"),
         ('[recipe]\nfile = "recipe.toml"\n[network]\nport = 0\n', "1 to 65535"),
         ('[recipe]\nfile = "recipe.toml"\n[network]\nuploads = "int8"\n', "bfloat16"),
+        (f'[recipe]\nfile = "recipe.toml"\n[network]\ndeadline = 1{"0" * 400}\n', r"\[network\] deadline, found 1000"),
+        (f'[recipe]\nfile = "recipe.toml"\n[network]\nport = 1{"0" * 400}\n', r"\[network\] port, found 1000"),
         ('[recipe]\nfile = "recipe.toml"\n[tls]\nkey = "x"\n', "fedkim coordinator keys"),
         ('[recipe]\nfile = "recipe.toml"\n[sites.a]\ntasks = []\n', "no public_key"),
         ("not toml", "broken TOML"),
@@ -192,6 +277,10 @@ def test_a_recipe_that_changed_after_its_approval_is_refused(tmp_path):
     [
         ('[coordinator]\naddress = "hospital.example.org:8000"\nkey = "recipe.toml"\n', "there is no plain mode"),
         ('[coordinator]\naddress = "127.0.0.1"\n', "host:port"),
+        ('[coordinator]\naddress = "hospital.example.org:²"\n', "host:port"),
+        (f'[coordinator]\naddress = "hospital.example.org:{"9" * 5000}"\n', "host:port"),
+        ('[coordinator]\naddress = "::1"\n', "an IPv6 address in brackets"),
+        ('[coordinator]\naddress = "[]:8000"\n', "host:port"),
         ('[coordinator]\naddress = "127.0.0.1:1"\nkey = "none"\ncertificate = "none"\n', "no such file"),
         ("[polcy]\n", "did you mean 'policy'"),
     ],
@@ -202,6 +291,16 @@ def test_mistakes_in_a_sites_file_are_told(more, message, tmp_path):
     path.write_text(SITE.format(digest="x") + more)
     with pytest.raises(FedkimError, match=message):
         load_participant(path)
+
+
+def test_an_address_is_taken_apart_as_it_was_joined():
+    for host in ("fedkim.example.org", "10.0.0.5", "::1", "2001:db8::7"):
+        assert split_address(joined_address(host, 8000), "address") == (host, 8000)
+
+
+def test_a_path_that_the_system_takes_for_none_is_told():
+    with pytest.raises(FedkimError, match=r"federation file, found the path 'a\\x00b.toml'"):
+        load_federation_file("a\0b.toml")
 
 
 def test_private_keys_are_their_owners_alone_and_never_overwritten(tmp_path):
@@ -230,8 +329,9 @@ def test_certificates_name_the_hosts_and_chain_to_the_authority(tmp_path):
 
 @pytest.mark.parametrize("host", ["", "klinik-köln.example", "a b", "x" * 64])
 def test_a_host_that_no_certificate_can_name_is_refused(tmp_path, host):
-    with pytest.raises(FedkimError, match=r"--host.*a host's name or address"):
+    with pytest.raises(FedkimError, match=r"--host.*a host's name or address") as refused:
         make_certificates(tmp_path / "tls", [host])
+    assert ("beyond ASCII" in str(refused.value)) == (not host.isascii())
     make_certificates(tmp_path / "long", [".".join(["part"] * 20)])  # longer than a certificate's common name may be
 
 
@@ -259,6 +359,16 @@ def test_a_federation_that_never_began_has_a_status(manifest):
     found = status_of(manifest)
     assert (found["state"], found["round"], found["rounds"]) == ("not-started", 0, RECIPE.federation.rounds)
     assert "site-1: 0 rounds" in status_text(found)
+
+
+def test_a_round_that_was_answered_twice_is_one_round_whose_bytes_went_twice(manifest):
+    events = Events(load_federation_file(manifest).state / "network.jsonl")
+    events.path.parent.mkdir()
+    for number in (1, 2, 2):
+        events.append("reply", round=number, site="site-1", sent=100, received=10, seconds=1.0)
+    assert {key: status_of(manifest)["sites"]["site-1"][key] for key in ("rounds", "sent", "received")} == {
+        "rounds": 2, "sent": 300, "received": 30,
+    }  # fmt: skip
 
 
 def test_a_process_that_ended_lives_no_more_even_before_it_is_collected():

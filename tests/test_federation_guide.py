@@ -49,7 +49,7 @@ def test_a_hospital_joins_by_the_guides_commands(tmp_path):
         for name in ("site-1", "site-2"):
             (tmp_path / f"{name}.toml").write_text(site.replace("RECIPE_DIGEST", digest).replace("site-1", name))
             assert run(command("site keys").replace("site-1", name)).startswith("ecdsa-sha2-nistp384")
-            run(command("coordinator add-site").replace("site-1", name))
+            run(command(f"coordinator add-site federation.toml --name {name}"))
         rehearsal = run(command("site dry-run"))
         assert "encoder.image" in rehearsal
         assert "nothing was sent (synthetic data)" in rehearsal

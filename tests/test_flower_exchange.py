@@ -168,6 +168,38 @@ def test_the_same_sites_are_drawn_as_in_one_process(world, federation):
     assert len({tuple(sites) for sites in drawn}) > 1
 
 
+def test_the_contributors_that_are_told_are_those_of_the_round_less_whom_the_quorum_can_do_without(world, federation):
+    make, grid, _ = federation
+    owners = {
+        name: sum(name in owned for owned in world.owned.values()) for owned in world.owned.values() for name in owned
+    }
+    assert set(owners.values()) == {2, 3}
+
+    def told_by(exchange):
+        grid.pushed.clear()
+        list(exchange(1, world.initial))
+        return {name: number for _, header, _ in grid.pushed for name, number in header["contributors"].items()}
+
+    assert told_by(make()) == owners
+    assert told_by(make(quorum=2)) == {name: number - 1 for name, number in owners.items()}
+    assert set(told_by(make(quorum=1)).values()) == {1}, "whoever answers is one of them"
+    few = make()
+    few.participation = 0.3
+    (alone,) = participants(list(world.owned), share=0.3, seed=RECIPE.run.seed, round=1)
+    assert told_by(few) == dict.fromkeys(world.owned[alone], 1)
+
+
+def test_a_site_that_would_be_alone_in_the_average_gives_nothing(world, federation, hospitals, monkeypatch):
+    make, *_ = federation
+    for hospital in hospitals.values():
+        policy = replace(hospital.site.policy, min_contributors_per_component=2)
+        monkeypatch.setattr(hospital, "site", replace(hospital.site, policy=policy))
+    alone = make(attempts=1)
+    alone.participation = 0.3
+    with pytest.raises(FedkimError, match=r"\(E-POLICY-CONTRIBUTORS\)"):
+        list(alone(1, world.initial))
+
+
 def test_flowers_numpy_codec_is_never_called(world, federation, monkeypatch):
     def refuse(*_):
         raise AssertionError("decoded")

@@ -15,8 +15,8 @@ import fedkim
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
 from fedkim.coordinator import server_app
-from fedkim.coordinator.federation_file import TLS, FederationFile, Member, Network
-from fedkim.coordinator.standing import read_standing, write_standing
+from fedkim.coordinator.federation_file import TLS, FederationFile, Listening, Member
+from fedkim.coordinator.standing import MANIFEST, read_standing, write_standing
 from fedkim.data.hospital.site_file import HospitalData
 from fedkim.engines.flower import exchange as module
 from fedkim.errors import FedkimError
@@ -32,6 +32,7 @@ from fedkim.site.policy import Policy
 from fedkim.store.files import file_digest
 from fedkim.store.lock import Lock
 from flower_grid import Clock, Grid
+from network import Federation
 from small_recipe import small
 
 RECIPE = small("federation.sites=2", "federation.rounds=2", "evaluation.blind=false")
@@ -61,7 +62,7 @@ def federation(tmp_path, monkeypatch):
     (tmp_path / "run-network").mkdir()
     file = FederationFile(
         path=tmp_path / "federation.toml", recipe=RECIPE, run_recipe=RECIPE, out=tmp_path / "run",
-        network=Network(start_wait=5.0), tls=TLS(authority=tmp_path, certificate=tmp_path, key=tmp_path),
+        network=Listening(start_wait=5.0), tls=TLS(authority=tmp_path, certificate=tmp_path, key=tmp_path),
         sites=members,
     )  # fmt: skip
     return file, grid
@@ -128,6 +129,47 @@ def test_another_run_folder_is_another_run_to_the_sites_and_a_resumed_one_the_sa
     assert name == server_app.run_name(file)
     file.out.rename(file.out.with_name("moved-away"))
     assert server_app.run_name(file) != name
+
+
+def test_another_run_begins_other_events_and_those_before_are_kept(federation):
+    file, grid = federation
+    start(file, grid)
+    name, events = server_app.run_name(file), file.state / "network.jsonl"
+    before = events.read_text()
+    start(file, grid)
+    assert events.read_text() == before
+    file.out.rename(file.out.with_name("moved-away"))
+    start(file, grid)
+    assert (file.state / f"network-{name}.jsonl").read_text() == before
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    assert [event["round"] for event in told if event["event"] == "reply"] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(13, "Permission denied", "/data/run"), "/data/run: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (ValueError("Jane Canary Doe"), "ValueError"),
+    ],
+)
+def test_an_error_that_nobody_thought_of_names_what_the_system_names(error, reason, tmp_path, monkeypatch):
+    Federation(tmp_path, small("federation.sites=2"))
+    (tmp_path / "run-network").mkdir()
+    lock = Lock(tmp_path / "run-network" / "coordinator.lock", "a coordinator", remedy="wait")
+    lock.acquire()
+    monkeypatch.setenv(MANIFEST, str(tmp_path / "federation.toml"))
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(server_app, "run", fails)
+    with pytest.raises(type(error)):
+        server_app.main(None, None)
+    lock.release()
+    told = read_standing(tmp_path / "run-network")
+    assert (told["state"], told["round"]) == ("failed", 0)
+    assert told["reason"] == f"an error of the program: {reason}; see superlink.log; the same command resumes"
 
 
 def test_remedies_are_those_of_a_coordinator():

@@ -80,12 +80,12 @@ def test_a_start_that_fails_early_says_so_and_lets_the_next_one_begin(tmp_path, 
     Federation(tmp_path, small("federation.sites=2"))
     file = load_federation_file(tmp_path / "federation.toml")
 
-    def missing(name):
-        raise FedkimError(f"program {name}", found="none of that name")
+    def missing():
+        raise FedkimError("Flower", found="not installed")
 
-    monkeypatch.setattr("fedkim.coordinator.starting.program", missing)
+    monkeypatch.setattr("fedkim.coordinator.starting.require_flower", missing)
     for _ in range(2):  # the lock of the first isn't in the second one's way
-        with pytest.raises(FedkimError, match="program flower-superlink, found none"):
+        with pytest.raises(FedkimError, match="Flower, found not installed"):
             start(file, print)
         assert read_standing(file.state)["state"] == "failed"
 

@@ -56,14 +56,16 @@ def test_committed_results_are_aggregates(path):
 
 def test_the_table_of_two_processors_is_of_the_committed_cells():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-    kinds = [from_predictions(name) for name in ("paper-matrix", "paper-matrix-avx2")]
-    (processors,) = {processor(cell.record["run_info"]) for cell in kinds[1].cells}
-    assert processors == "AVX2"
-    for method in ("fedkim", "fedplug-lora-matched"):
-        columns = [(which, "injected") for which in ("seen", "unseen", "generation")] + [("seen", "small_before")]
-        pairs = [[kind.by_seed(method, which, row=row)[10] for kind in kinds] for which, row in columns]
-        shown = " | ".join(f"{first:.1f} / {second:.1f}" for first, second in pairs)
-        assert f"| {title_of(method)}, AVX512 / AVX2 | {shown} |" in page
+    first, avx2, avx512 = (from_predictions(f"paper-matrix{kind}") for kind in ("", "-avx2", "-avx512"))
+    columns = [(which, "injected") for which in ("seen", "unseen", "generation")] + [("seen", "small_before")]
+    for again, pair in ((avx2, (first, avx2)), (avx512, (avx512, first))):
+        for cell in again.cells:
+            for one, kind in zip(pair, ("AVX512", "AVX2")):
+                (found,) = one.group(cell.method)[cell.seed]
+                assert processor(found.record["run_info"]) == kind
+            pairs = [[one.by_seed(cell.method, which, row=row)[cell.seed] for one in pair] for which, row in columns]
+            shown = " | ".join(f"{left:.1f} / {right:.1f}" for left, right in pairs)
+            assert f"| {title_of(cell.method)}, seed {cell.seed} | {shown} |" in page
 
 
 def test_figures_on_the_results_page_are_those_of_the_committed_cells():
@@ -117,7 +119,7 @@ def test_the_choice_was_made_from_the_committed_cells():
     for cell in matrix.choice:
         kept = read_kept(ROOT / "results" / "choice" / "paper-matrix" / f"{cell.name}.json")
         assert kept["run_info"]["split"] == "development"
-        values.setdefault((cell.method, str(cell.configuration)), []).append(seen_score(kept))
+        values.setdefault((cell.method, str(cell.configuration)), []).append(seen_score(kept, path))
     for (method, number), scores in values.items():
         assert record["scores"][method][number] == pytest.approx(fmean(scores), abs=1e-6)
     for method, scores in record["scores"].items():

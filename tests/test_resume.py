@@ -136,6 +136,25 @@ def test_other_bits_are_refused_for_a_round_and_for_half_of_one(folder, environm
             assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize("changed", [{"device": "cuda"}, {"dtype": "bfloat16"}, {"language_model": "other"}])
+def test_where_no_key_gives_the_same_bits_back_nobody_is_told_to_delete_the_run(folder, changed):
+    """The recipe fixes device and type as it fixes the rest, and ``fedkim evaluate`` has neither ``--set`` nor ``--force``."""
+    here = {**HERE, "language_model": "one"}
+    with RunStore.open(folder, RECIPE, environment=here) as store:
+        store.commit(1, State({"state.a": torch.zeros(1)}))
+    with RunStore.open(folder, RECIPE, environment={**here, **changed}) as store:
+        with pytest.raises(FedkimError, match="run the recipe into another folder") as caught:
+            store.latest()
+        assert "--force" not in str(caught.value)
+        assert "set run." not in str(caught.value)
+
+
+def test_rounds_that_dont_know_their_language_model_are_resumed(folder):
+    begin(folder)
+    with RunStore.open(folder, RECIPE, environment={**HERE, "language_model": "one"}) as store:
+        assert store.latest().round == 2
+
+
 def test_where_everything_is_damaged_the_message_says_so(folder):
     for path in begin(folder).glob("round-*.safetensors"):
         damaged(path)

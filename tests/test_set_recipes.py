@@ -9,11 +9,12 @@ import pytest
 from fedkim.data.public_sets import known_sets
 from fedkim.data.splits import check_disjoint
 from fedkim.recipe import load
-from fedkim.run import run_recipe
+from fedkim.run import check_recipe, run_recipe
 from fedkim.run.world import build_world
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes" / "sets").glob("*.toml"))
+PAPER = ROOT / "recipes" / "paper-public.toml"
 WRITERS = sorted(path.stem for path in (ROOT / "tests" / "fixtures" / "writers").glob("*.py") if path.stem[0] != "_")
 
 
@@ -34,7 +35,7 @@ def test_every_set_that_has_a_writer_has_a_recipe_and_is_known():
     assert set(WRITERS) <= set(known_sets())
 
 
-@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*RECIPES, PAPER], ids=lambda file: file.stem)
 def test_a_sets_recipe_finds_its_tasks_in_every_split_that_should_have_them(file, tmp_path):
     recipe = written(file, tmp_path)
     world = build_world(recipe)
@@ -44,6 +45,17 @@ def test_a_sets_recipe_finds_its_tasks_in_every_split_that_should_have_them(file
         assert set(splits) == {"private", "public", "development", "test"}, task
     for task in recipe.tasks.unseen:
         assert {sample.split for sample in world.data.labelled(task)} == {"development", "test"}, task
+
+
+def test_the_papers_recipe_on_public_sets_reads_all_of_them_and_passes_its_check():
+    recipe = load(PAPER)
+    assert set(recipe.data.roots) == set(WRITERS)
+    assert (recipe.tasks, recipe.m3oe) == (
+        load(ROOT / "recipes" / "paper.toml").tasks,
+        load(ROOT / "recipes" / "paper.toml").m3oe,
+    )
+    plan = check_recipe(recipe)
+    assert {f"decoder.{task}" for task in recipe.tasks.seen} <= set(plan.parameters)
 
 
 @pytest.mark.slow

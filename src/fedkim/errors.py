@@ -32,3 +32,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> FedkimError:
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     remedy = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(names)}"
     return FedkimError(f"unknown {kind} {name!r}", remedy=remedy)
+
+
+def install_extra(extra: str) -> str:
+    """The remedy where the packages of an optional extra are missing, such as ``flower``; fedkim is installed from its folder."""
+    return f"install fedkim's extra {extra!r}: pip install '.[{extra}]' in your copy of its folder"

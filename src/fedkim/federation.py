@@ -192,5 +192,5 @@ def _without_quorum(number: int, gathered: Gathered, quorum: int, in_a_row: int)
         f"round {number}",
         found=f"{accepted} usable updates ({reasons}){row}",
         expected=f"at least {quorum}",
-        remedy="mend the sites, or lower federation.quorum; the same command resumes",
+        remedy="mend the sites, then the same command resumes; a lower federation.quorum begins anew, with --force",
     )

@@ -5,8 +5,9 @@ releases the interpreter lock inside its kernels). Results come back in the orde
 over them happens in that order, so the number of workers changes the speed and never a bit.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -14,9 +15,22 @@ Result = TypeVar("Result")
 
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], workers: int = 1) -> Iterator[Result]:
-    """Yield ``function(item)`` for each item in order, computed by ``workers`` threads (1: in the caller's own)."""
+    """Yield ``function(item)`` for each item in order, computed by ``workers`` threads (1: in the caller's own).
+
+    At most ``workers + 1`` results are under way or wait to be taken, however many items there are: a result may be a model.
+    """
     if workers <= 1:
         yield from map(function, items)
         return
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="fedkim") as pool:
-        yield from pool.map(function, items)
+        begun: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                begun.append(pool.submit(function, item))
+                if len(begun) > workers:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for future in begun:
+                future.cancel()

@@ -1,13 +1,16 @@
 """State: the named tensors that travel between sites and server, and Update: what a site sends."""
 
+import errno
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors import torch as safetensors_torch
 from torch import Tensor
 
@@ -16,8 +19,8 @@ from fedkim.errors import FedkimError
 _tensors_of = safetensors_torch.load
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}")
 
-
-_LONGEST_HEADER = 1 << 20
+LONGEST_HEADER = 1 << 20
+"""Bytes that names, shapes and types of a message may take."""
 _NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -161,10 +164,24 @@ class State(Mapping[str, Tensor]):
         return self._digest
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write tensors to ``path``, the inverse of :meth:`State.from_file`.
+
+    Raises:
+        OSError: no room on the disk, with the system's error number.
+    """
+    try:
+        safetensors_torch.save_file(dict(tensors), path, metadata=metadata)
+    except SafetensorError as error:  # hides the system's error number in its text
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code)) from None
+
+
 def _announced(data: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape by name, as a safetensors header says; nothing else of the data is looked at."""
     length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(_LONGEST_HEADER, len(data) - 8):
+    if len(data) < 8 or length > min(LONGEST_HEADER, len(data) - 8):
         raise _no_safetensors()
     try:
         header = json.loads(data[8 : 8 + length])

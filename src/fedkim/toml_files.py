@@ -24,6 +24,8 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise FedkimError(name, found=error.strerror or "unreadable", expected="a TOML file") from None
     except UnicodeDecodeError as error:
         raise FedkimError(name, found=f"a byte that isn't UTF-8 at {error.start}") from None
+    except ValueError:  # the system takes no such path
+        raise FedkimError(what, found=f"the path {str(path)!r}", expected="one without a NUL character") from None
     return parse_toml(text, name)
 
 

@@ -40,6 +40,11 @@ def test_the_recipes_settings_reach_the_rule_with_and_without_the_penalty():
             "selected, found 3 with algorithm 'krum'; leave it out, or choose multi-krum",
         ),
         ({"algorithm": "fedprox-median", "clip_factor": 3.0}, "leave it out, or choose clipped-mean"),
+        (
+            {"algorithm": "fedavg", "proximal_mu": 0.5},
+            "proximal_mu, found 0.5 with algorithm 'fedavg'; leave it out, or choose fedprox, fedprox-median",
+        ),
+        ({"algorithm": "krum", "proximal_mu": 0.5}, "fedprox-krum"),
     ],
 )
 def test_a_setting_that_the_algorithm_would_ignore_is_refused(settings, message):

@@ -1,3 +1,5 @@
+import resource
+
 import pytest
 import torch
 from rounds_of_updates import row_of, state_of, update, updates_of
@@ -55,16 +57,24 @@ def test_a_name_that_leads_elsewhere_is_refused(name, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["spool"]
 
 
-def test_a_full_disk_is_told_in_one_line_and_leaves_nothing_half_written(tmp_path, monkeypatch):
-    def full(tensors, path):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("fedkim.aggregation.spool.save_file", full)
-    spool = Spool(tmp_path)
-    with pytest.raises(FedkimError, match=r"can't be written \(OSError\); free 8 bytes"):
-        spool.put(update("a", {"encoder.image.w": torch.zeros(2)}))
+def test_a_disk_without_room_is_told_in_one_line_and_leaves_nothing_half_written(tmp_path):
+    spool, sent = Spool(tmp_path), update("a", {"encoder.image.w": torch.zeros(50_000)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(FedkimError, match=r"can't be written \(File too large\); free 200,000 bytes a site there"):
+            spool.put(sent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_gone_is_no_lack_of_room(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    (tmp_path / "spool").rmdir()
+    with pytest.raises(FedkimError, match="No such file or directory") as caught:
+        spool.put(update("a", {"encoder.image.w": torch.zeros(2)}))
+    assert str(caught.value).endswith("; check the folder; the same command resumes")
 
 
 def test_after_its_round_nothing_of_a_site_is_left_on_the_disk(tmp_path):

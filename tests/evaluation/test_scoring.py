@@ -284,3 +284,23 @@ def test_importing_evaluation_loads_neither_matplotlib_nor_scikit_learn():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_over_folds_the_proxy_is_compared_within_each():
+    """Scores that know nothing but a fold's prevalence gain over ranks within folds when pooled; that is no transfer."""
+    random = np.random.default_rng(3)
+    folds = ("fold-0",) * 200 + ("fold-1",) * 200
+    positive = np.concatenate([random.random(200) < 0.2, random.random(200) < 0.8])
+    noise = random.random(400)
+    known = np.concatenate([0.2 * noise[:200], 0.8 + 0.2 * noise[200:]])
+    ranks = np.concatenate([noise[:200].argsort().argsort(), noise[200:].argsort().argsort()]) / 200
+    rows = {
+        "injected": classification(known, positive, folds=folds),
+        "proxy": classification(ranks, positive, folds=folds),
+    }
+    entry = score_rows(rows, seen=False, draws=200)
+    pooled = {name: row["primary"]["value"] for name, row in entry["rows"].items()}
+    assert pooled["injected"] - pooled["proxy"] > 0.2
+    assert entry["differences"]["proxy"]["value"] == pytest.approx(0, abs=1e-9)
+    alone = score_rows({name: replace(row, folds=()) for name, row in rows.items()}, seen=False, draws=200)
+    assert alone["differences"]["proxy"]["value"] == pytest.approx(pooled["injected"] - pooled["proxy"])

@@ -99,5 +99,5 @@ def test_meteor_knows_stems_but_no_synonyms():
 
 def test_without_nltk_meteor_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "nltk.translate.meteor_score", None)
-    with pytest.raises(FedkimError, match=r"pip install 'fedkim\[paper-metrics\]'"):
+    with pytest.raises(FedkimError, match=r"pip install '\.\[paper-metrics\]'"):
         text.meteor_no_synonyms("left", "left")

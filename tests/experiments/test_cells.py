@@ -10,9 +10,9 @@ import pytest
 from fedkim.cli.experiments import compare
 from fedkim.errors import FedkimError
 from fedkim.experiments import cells as cells_module
-from fedkim.experiments.cells import run_cell, run_matrix
+from fedkim.experiments.cells import run_cell, run_matrix, standing
 from fedkim.experiments.choice_table import choice_tables
-from fedkim.experiments.choosing import read_chosen, write_chosen
+from fedkim.experiments.choosing import made_with, read_chosen, write_chosen
 from fedkim.experiments.claims import decide
 from fedkim.experiments.comparison import markdown, matrices_in, write_comparison
 from fedkim.experiments.keeping import SUFFIX, cell_record, read_kept, recomputed
@@ -47,6 +47,7 @@ def done(tmp_path_factory):
         "chosen": {"fedkim": 1, "fedplug": 0},
         "scores": {"fedkim": {"0": 0.5, "1": 0.6}, "fedplug": {"0": 0.55, "1": 0.5}},
         "configurations": [list(one) for one in matrix.configurations],
+        "made_with": made_with(matrix),
     }
     (root / "results" / matrix.name).mkdir(parents=True)
     (root / "results" / matrix.name / "chosen.json").write_text(json.dumps(chosen))
@@ -251,11 +252,11 @@ def test_forgetting_stands_beside_the_scores_where_it_was_measured(done, tmp_pat
     part = {"value": 0.5, "low": 0.4, "high": 0.6}
     for low, word in ((-0.02, "reached"), (-0.04, "missed")):
         change = {"value": 0.0, "low": low, "high": 0.04}
-        record = {"llm": "tiny", "pubmedqa": {"base": part, "injected": part, "difference": change}}
+        record = {"llm": "tiny", "pubmedqa": {"majority": 0.552, "base": part, "injected": part, "difference": change}}
         (folder / "forgetting" / "fedkim--fedavg--seed10.json").write_text(json.dumps(record))
         (table,) = forgetting_tables(folder)
         scored = [*["0.500 [0.400, 0.600]"] * 2, f"0.000 [−{-low:.3f}, 0.040]"]
-        assert table.rows == [["fedkim--fedavg--seed10", "tiny", *scored, *["–"] * 3, word]]
+        assert table.rows == [["fedkim--fedavg--seed10", "tiny", "0.552", *scored, *["–"] * 3, word]]
     for damaged in ("[", "[]", "{}", '{"llm": "tiny", "pubmedqa": 5}'):
         (folder / "forgetting" / "fedkim--fedavg--seed10.json").write_text(damaged)
         with pytest.raises(FedkimError, match=r"seed10\.json, found unreadable"):
@@ -284,6 +285,17 @@ def test_the_choice_takes_the_better_configuration_and_dies_with_other_ones(done
     assert choice_tables(tmp_path) == []
     with pytest.raises(FedkimError, match="choose again"):
         read_chosen(small_matrix(tmp_path, CELLS.replace("1e-3", "2e-3")), tmp_path)
+    unseen = '["pleural_effusion", "slake"]'
+    for change in (
+        CELLS.replace("seeds = [0]", "seeds = [1]"),
+        CELLS + "[settings]\nfedkim = ['injection.warmup=0.2']\n",
+    ):
+        with pytest.raises(
+            FedkimError, match=r"made with other (methods or seeds|\[settings\]) than the matrix has now"
+        ):
+            read_chosen(small_matrix(tmp_path, change, unseen=unseen), tmp_path)
+    with pytest.raises(FedkimError, match="made with another base than the matrix has now"):
+        read_chosen(small_matrix(tmp_path, CELLS), tmp_path)
 
 
 def test_nothing_runs_before_its_settings_are_chosen_nor_beside_results_of_other_settings(done, tmp_path):
@@ -298,6 +310,53 @@ def test_nothing_runs_before_its_settings_are_chosen_nor_beside_results_of_other
     path.write_text(path.read_text().replace('"fedplug": 0', '"fedkim-plus": 0'))
     with pytest.raises(FedkimError, match="no choice for fedplug"):
         run_matrix(root / "small.toml", runs=tmp_path, results=tmp_path / "results")
+
+
+def test_a_cell_of_other_settings_is_refused_whatever_is_selected(done, tmp_path):
+    root, matrix = done
+    shutil.copytree(root / "results", tmp_path / "results")
+    path = tmp_path / "results" / matrix.name / "fedplug--fedavg--seed10.json"
+    path.write_text(path.read_text().replace("local_epochs = 1", "local_epochs = 2"))
+    (cell,) = (cell for cell in matrix.cells if cell.name == path.stem)
+    assert standing(root / "results", matrix, cell) == "done"
+    assert standing(tmp_path / "results", matrix, cell) == "unlike"
+    with pytest.raises(FedkimError, match=r"fedplug--fedavg--seed10\.json, found made with other settings"):
+        run_matrix(root / "small.toml", runs=tmp_path, results=tmp_path / "results", only="fedkim--*")
+
+
+def test_a_result_that_was_deleted_is_computed_again_and_not_taken_from_the_folder(done, tmp_path):
+    root, matrix = done
+    (cell,) = (cell for cell in matrix.cells if cell.name == "fedplug--fedavg--seed10")
+    shutil.copytree(root / "results", tmp_path / "results")
+    shutil.copytree(root / "runs", tmp_path / "runs")
+    kept = tmp_path / "results" / matrix.name / f"{cell.name}.json"
+    before = read_kept(kept)
+    kept.unlink()
+    folder = tmp_path / "runs" / matrix.name / cell.name
+    assert not (folder / "rounds").exists()
+    stale = json.loads((folder / "result.json").read_text())
+    stale["metrics"]["covid"]["rows"]["injected"]["primary"]["value"] = 0.123
+    (folder / "result.json").write_text(json.dumps(stale))
+    run_cell(matrix, cell, runs=tmp_path / "runs", results=tmp_path / "results")
+    again = read_kept(kept)
+    assert again["metrics"] == before["metrics"]
+    assert again["train_info"]["digest"] == before["train_info"]["digest"]
+
+
+def test_a_folder_of_other_settings_is_begun_anew_unless_its_weights_were_kept(done, tmp_path):
+    root, matrix = done
+    (cell,) = (cell for cell in matrix.cells if cell.name == "fedplug--fedavg--seed10")
+    shutil.copytree(root / "runs" / matrix.name / cell.name, tmp_path / "runs" / matrix.name / cell.name)
+    (tmp_path / "results" / matrix.name).mkdir(parents=True)
+    chosen = json.loads((root / "results" / matrix.name / "chosen.json").read_text())
+    chosen["chosen"]["fedplug"] = 1
+    (tmp_path / "results" / matrix.name / "chosen.json").write_text(json.dumps(chosen))
+    (tmp_path / "runs" / matrix.name / cell.name / "kept").touch()
+    with pytest.raises(FedkimError, match="kept weights of other settings; move it, or delete it"):
+        run_cell(matrix, cell, runs=tmp_path / "runs", results=tmp_path / "results")
+    (tmp_path / "runs" / matrix.name / cell.name / "kept").unlink()
+    record = read_kept(run_cell(matrix, cell, runs=tmp_path / "runs", results=tmp_path / "results"))
+    assert "alignment_learning_rate = 0.008" in record["run_info"]["config"]
 
 
 def test_thresholds_of_development_patients_and_open_questions_are_kept(done):

@@ -458,6 +458,18 @@ def test_a_teacher_needs_answers_of_one_token():
         trainer.fit(encoders_of(injector), round=1, teacher=three)
 
 
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [({"teacher": "decoder"}, 'injection.teacher = "none"'), ({"mixup": "always"}, 'injection.mixup = "taught"')],
+)
+def test_answers_of_several_tokens_are_refused_before_any_site_trains(settings, remedy):
+    settings = {"train_encoders": False, "seen": ("grade",), **settings}
+    with pytest.raises(FedkimError, match="answers of several tokens") as caught:
+        make_trainer(make_injector(), **settings)
+    assert str(caught.value).endswith(f"set {remedy}")
+    assert make_trainer(make_injector(blind=True), **settings).pools  # which learns the labels word for word
+
+
 def test_a_guide_sets_the_alignments_constants_from_the_public_features():
     injector = make_injector()
     trainer = make_trainer(injector, guidance=2.0, train_encoders=False, seen=("bright",), steps_per_round=1)

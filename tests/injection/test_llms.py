@@ -1,11 +1,13 @@
+import json
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fedkim.errors import FedkimError
 from fedkim.injection import LLM, LLMS, load_llm
-from fedkim.injection.llms import cache_folder, choose_device, choose_dtype
+from fedkim.injection.llms import cache_folder, choose_device, choose_dtype, model_digest
 from toy_server import tiny
 
 
@@ -97,6 +99,25 @@ def test_a_local_folder_and_a_registered_record_load_the_same_weights(tmp_path):
     for a, b, c in zip(llm.model.parameters(), from_folder.model.parameters(), registered.model.parameters()):
         assert torch.equal(a, b)
         assert torch.equal(a, c)
+
+
+def test_a_folder_is_known_by_its_architecture_and_weights(tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(cache_folder() / "llm" / "tiny", own)
+    known = model_digest(str(own))
+    assert load_llm(str(own), device="cpu", dtype="float32").digest == known == model_digest(str(own))
+    assert model_digest("tiny") == tiny().digest == model_digest("somebody/model") == ""
+
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps({**config, "transformers_version": "0"}))
+    assert model_digest(str(own)) == known
+    (own / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1.0}))
+    assert model_digest(str(own)) != known
+    (own / "config.json").write_text(json.dumps(config))
+    weights = load_file(own / "model.safetensors")
+    name = max(weights, key=lambda name: weights[name].numel())
+    save_file({**weights, name: weights[name] * 1.001}, own / "model.safetensors", metadata={"format": "pt"})
+    assert model_digest(str(own)) != known
 
 
 def test_bfloat16_is_chosen_only_where_the_processor_computes_in_it(monkeypatch):

@@ -94,7 +94,7 @@ def test_bad_records_are_named(tmp_path):
 
 def test_without_wfdb_the_remedy_is_told(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wfdb", None)
-    with pytest.raises(FedkimError, match=r"pip install 'fedkim\[ecg\]'"):
+    with pytest.raises(FedkimError, match=r"pip install '\.\[ecg\]'"):
         signal.read_record(tmp_path / "r")
 
 

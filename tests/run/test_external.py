@@ -1,15 +1,20 @@
 """A run's model on a hospital's own patients: read as in training, scored as test, nothing small shown, nothing named."""
 
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import fedkim
 from fedkim.cli.app import main
 from fedkim.data import hospital
 from fedkim.errors import FedkimError
+from fedkim.evaluation.predictions import Predictions
+from fedkim.evaluation.scoring import score_at
 from fedkim.evaluation.suppression import suppressed
+from fedkim.evaluation.tables import decisions_line
 from fedkim.modalities.signal_files import STANDARD_LEADS as LEADS
 from fedkim.run import keep_result, run_recipe
 from hospital_files import PATIENT, edit, write_hospital
@@ -110,9 +115,32 @@ def test_the_verb_prints_tables_and_nothing_of_a_patient(run, site, capsys):
     printed = capsys.readouterr()
     assert "covid" in printed.out
     assert "ecg_abnormal: fewer than 10 patients" in printed.out
+    assert re.search(
+        r"^covid at the threshold 0\.\d\d \(the run's, .+\): sensitivity \d\.\d\d \[.+\], specificity \d\.\d\d, precision ",
+        printed.out,
+        re.MULTILINE,
+    )
     assert PATIENT not in printed.out + printed.err
     assert main(["evaluate", str(run.folder), "--data", str(site), "--json"]) == 0
     assert PATIENT not in json.dumps(json.loads(capsys.readouterr().out))
+
+
+def test_the_line_of_decisions_has_the_specificity_that_a_count_gives():
+    names = tuple(map(str, range(10)))
+    said = np.array([0.9, 0.8, 0.7, 0.2, 0.6, 0.1, 0.1, 0.2, 0.3, 0.4])
+    answered = Predictions(
+        task="covid",
+        split="test",
+        samples=names,
+        patients=names,
+        truth=("Yes",) * 4 + ("No",) * 6,
+        answers=("No", "Yes"),
+        probabilities=np.stack([1 - said, said], axis=1),
+    )
+    tuned = {"threshold": 0.5, "source": "the run's, 0.5, not tuned", "metrics": score_at(answered, 0.5, draws=100)}
+    line = decisions_line({"task": "covid", "rows": {"injected": {"tuned": tuned}}})
+    assert re.sub(r" \[.*?\]", "", line).endswith("sensitivity 0.75, specificity 0.83, precision 0.75")
+    assert decisions_line({"task": "covid", "rows": {"injected": {}}}) is None
 
 
 def entry(counts, patients):

@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 import weakref
 
@@ -11,6 +12,7 @@ from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.evaluation.answers import score
 from fedkim.extraction import predict_proba
+from fedkim.injection import LLMS
 from fedkim.progress import Silent
 from fedkim.run import federate, keep_result, pipeline, run_recipe
 from fedkim.run.predictions_file import read_predictions, write_predictions
@@ -215,6 +217,41 @@ def test_a_run_that_stopped_early_is_finished_to_the_same_result(scored, tmp_pat
     assert resumed["train_info"]["digest"] == result["train_info"]["digest"]
     assert resumed["metrics"] == result["metrics"]
     assert resumed["routes"] == result["routes"]
+
+
+def test_the_optimisers_moments_are_read_only_where_rounds_are_left(scored, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(scored[0], folder)
+    for left in (False, True):
+        if left:
+            (folder / "rounds" / "round-0002.json").unlink()
+        with RunStore.open(folder, RECIPE) as store:
+            rounds = pipeline._begun_or_resumed(store, RECIPE, progress=Silent())
+        assert (rounds.done, len(rounds.trainer.optimizer.tensors()) > 0) == (1 if left else 2, left)
+
+
+def test_another_model_in_the_folder_of_the_language_model_is_told(tmp_path):
+    model, folder = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(LLMS["tiny"].prepare(), model)
+    recipe = small(f"llm.name={model}", "federation.rounds=1", "evaluation.blind=false", "evaluation.draws=100")
+    result = run_recipe(recipe, out=folder)
+    image = torch.zeros(1, 32, 32)
+    before = fedkim.load(folder).answer(task="lung_opacity", image=image)
+    (file,) = model.glob("*.safetensors")
+    weights = file.read_bytes()
+    file.write_bytes(weights[:-20000] + bytes(20000))
+    uses = (
+        lambda: run_recipe(recipe, out=folder),
+        lambda: fedkim.load(folder).evaluate(),
+        lambda: fedkim.load(folder).answer(task="lung_opacity", image=image),
+        lambda: fedkim.load(folder).export(task="lung_opacity", to=tmp_path / "export"),
+    )
+    for use in uses:
+        with pytest.raises(FedkimError, match=r"made with another language model than llm\.name holds now"):
+            use()
+    file.write_bytes(weights)
+    assert run_recipe(recipe, out=folder) == result
+    assert fedkim.load(folder).answer(task="lung_opacity", image=image) == before
 
 
 def test_scores_of_a_stopped_run_are_given_but_dont_make_it_complete(tmp_path):

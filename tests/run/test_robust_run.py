@@ -18,12 +18,12 @@ ONE_TASK = (
 
 def test_a_run_with_a_rule_and_the_penalty_differs_from_one_without_either(tmp_path):
     digests = {}
-    for name in ("fedavg", "median", "fedprox-median"):
+    for name, settings in {"fedavg": [], "median": [], "fedprox-median": ["federation.proximal_mu=1.0"]}.items():
         recipe = small(
             *ONE_TASK,
             "federation.sites=3",
             f"federation.algorithm={name}",
-            "federation.proximal_mu=1.0",
+            *settings,
             "extraction.local_epochs=3",
         )
         (finished,) = federate(recipe, out=tmp_path / name)

@@ -373,6 +373,18 @@ def test_an_unfinished_run_is_refused(tmp_path):
     assert not (tmp_path / "export").exists()
 
 
+def test_a_result_of_other_weights_is_not_put_on_the_card(run, tmp_path):
+    """As if the last round had been damaged and made anew, and the process had died before it was scored."""
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    result = json.loads((folder / "result.json").read_text())
+    result["train_info"]["digest"] = "0" * 64
+    (folder / "result.json").write_text(json.dumps(result))
+    with pytest.raises(FedkimError, match="found a result of other weights than those of its last round"):
+        fedkim.load(folder).export(task=TASK, to=tmp_path / "export")
+    assert not (tmp_path / "export").exists()
+
+
 def test_the_shell_exports_and_says_where_or_why_not(run, tmp_path, capsys):
     assert main(["export", str(run.folder), "--task", TASK, "--modalities", "image", "--to", str(tmp_path / "x")]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "x")

@@ -66,6 +66,15 @@ def test_a_table_gives_each_site_its_wards():
     assert wards == {"site-1": {"ward-0", "ward-2"}, "site-2": {"ward-1"}}
 
 
+@pytest.mark.parametrize(("participation", "quorum"), [(1.0, 3), (0.5, 2)])
+def test_no_round_needs_more_updates_than_it_asks_sites(participation, quorum):
+    """Three sites that the data name, where the recipe counts on five."""
+    recipe = on_squares("federation.sites=5", f"federation.participation={participation}", "federation.quorum=3")
+    counts = {"encoder.image": 9, "decoder.square": 9}
+    world = build_world(recipe, declared={f"site-{number}": counts for number in (1, 2, 3)})
+    assert world.quorum == quorum
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [

@@ -4,7 +4,8 @@ import random
 import pytest
 
 from fedkim.errors import FedkimError
-from fedkim.site.audit import AuditLog, verify
+from fedkim.site.audit import START, AuditLog, _hash, verify
+from fedkim.store.files import canonical
 
 
 @pytest.fixture
@@ -96,6 +97,29 @@ def test_rounds_are_counted_by_run(log):
     assert audit.answered("run") == {*((number, "") for number in range(1, 21)), (20, "abc")}
     assert audit.answered("another") == set()
     audit.close()
+
+
+def test_the_name_of_a_new_log_is_on_the_disk_before_anything_leaves(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("fedkim.site.audit.sync_folder", synced.append)
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    audit.append("need", run="run", round=1)
+    assert synced == [tmp_path]
+    audit.append("need", run="run", round=1)
+    audit.close()
+    assert synced == [tmp_path]
+
+
+@pytest.mark.parametrize("odd", [{}, {"event": "sent"}, {"event": "resent", "bytes": "many"}])
+def test_a_line_of_another_form_is_a_broken_chain_however_well_it_is_chained(odd, tmp_path):
+    entry = {"seq": 1, "previous": START, **odd}
+    path = tmp_path / "audit.jsonl"
+    path.write_text(canonical({**entry, "hash": _hash(entry)}) + "\n")
+    with pytest.raises(FedkimError, match="line 1, found a broken chain"):
+        verify(path)
+    whole = {**entry, "event": "need"}
+    path.write_text(canonical({**whole, "hash": _hash(whole)}) + "\n")
+    assert verify(path).entries == 1
 
 
 def test_a_full_disk_leaves_the_chain_whole_and_nothing_is_told_as_written(log, monkeypatch):

@@ -17,7 +17,7 @@ REQUEST = Request(
     recipe="abc",
     base="",
     components={"encoder.image": "1", "decoder.covid": "2"},
-    owners={"encoder.image": 2, "decoder.covid": 3},
+    contributors={"encoder.image": 2, "decoder.covid": 3},
 )
 COHORTS = {"encoder.image": 20, "decoder.covid": 20}
 
@@ -41,8 +41,8 @@ def test_what_the_policy_allows_is_answered():
         ({"components": {"encoder.image": "1"}}, "E-POLICY-COMPONENT"),
         ({"components": {**REQUEST.components, "encoder.signal": "3"}}, "E-POLICY-COMPONENT"),
         ({"components": {}}, "E-POLICY-COMPONENT"),
-        ({"owners": {"encoder.image": 1, "decoder.covid": 3}}, "E-POLICY-CONTRIBUTORS"),
-        ({"owners": {}}, "E-POLICY-CONTRIBUTORS"),
+        ({"contributors": {"encoder.image": 1, "decoder.covid": 3}}, "E-POLICY-CONTRIBUTORS"),
+        ({"contributors": {}}, "E-POLICY-CONTRIBUTORS"),
     ],
 )
 def test_each_limit_refuses(change, expected):

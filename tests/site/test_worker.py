@@ -1,5 +1,6 @@
 """The resident worker and the process of one message: bytes in, bytes out, and no exception's text."""
 
+import json
 import os
 import socket
 import stat
@@ -12,7 +13,7 @@ import pytest
 
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,14 +21,21 @@ import flower_grid
 from fedkim.engines.flower.channel import SOCKET, ChannelError, ask, receive, send
 from fedkim.engines.flower.client_app import train
 from fedkim.engines.flower.content import pack, unpack
-from fedkim.engines.flower.messages import Request, request_from, to_header
+from fedkim.engines.flower.messages import Request, request_from, to_header, unanswered
 from fedkim.errors import FedkimError
 from fedkim.site.worker import serve
 
 assert flower_grid
 
 REQUEST = Request(
-    run="run", round=1, site="ward", nonce="0", recipe="abc", base="", components={"encoder.image": "1"}, owners={}
+    run="run",
+    round=1,
+    site="ward",
+    nonce="0",
+    recipe="abc",
+    base="",
+    components={"encoder.image": "1"},
+    contributors={},
 )
 
 
@@ -121,6 +129,17 @@ def test_without_a_worker_a_code_goes_back_and_no_text(header, tmp_path, monkeyp
     answer, body = unpack(reply.content)
     assert (answer["status"], answer["code"], body) == ("failed", "E-WORKER", b"")
     assert "4711" not in str(answer)
+
+
+ODD = '{"run": "r", "round": NaN, "site": 1e999, "nonce": ["Jane Canary Doe"], "seconds": 1.0}'
+
+
+def test_a_question_that_cannot_be_repeated_is_answered_without_what_is_odd(tmp_path, monkeypatch):
+    monkeypatch.setenv(SOCKET, str(tmp_path / "nobody"))
+    content = RecordDict({"header": ConfigRecord({"json": ODD})})
+    answer, _ = unpack(train(Message(content, 1, "train"), None).content)
+    assert answer == {"run": "r", "round": 0, "site": "", "nonce": "", "status": "failed", "code": "E-WORKER"}
+    assert unanswered(json.loads(ODD), "refused", "E-REQUEST") == {**answer, "status": "refused", "code": "E-REQUEST"}
 
 
 def test_the_process_of_a_message_loads_no_torch():

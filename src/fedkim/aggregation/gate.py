@@ -128,7 +128,7 @@ def objection(
             return reject("E-SHAPE", f"{key} has shape {tuple(tensor.shape)}, not {tuple(broadcast[key].shape)}")
         if tensor.dtype != broadcast[key].dtype:
             return reject("E-DTYPE", f"{key} has type {_type(tensor.dtype)}, not {_type(broadcast[key].dtype)}")
-        if tensor.is_floating_point() and not _finite(tensor):
+        if not is_finite(tensor):
             return reject("E-FINITE", f"{key} holds NaN or infinity")
     for name in broadcast.components():
         count = update.num_examples.get(name)
@@ -139,9 +139,11 @@ def objection(
     return None
 
 
-def _finite(tensor: torch.Tensor) -> bool:
+def is_finite(tensor: torch.Tensor) -> bool:
     """Whether every value is: the extremes of a tensor are, and NaN is its own extreme (fifteen times as fast as looking at each)."""
-    return not tensor.numel() or all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(extreme.isfinite()) for extreme in tensor.aminmax())
 
 
 def _registered(update: Update, owned: Mapping[str, Sequence[str]]) -> Rejection | None:

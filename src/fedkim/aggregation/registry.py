@@ -53,23 +53,28 @@ def make_algorithm(settings: Federation) -> Algorithm:
     """The recipe's algorithm with the recipe's settings.
 
     Raises:
-        FedkimError: an unknown name; a setting of a robust rule that differs from its default and that the algorithm
-            doesn't have (it would be ignored in silence).
+        FedkimError: an unknown name; a setting of other algorithms that differs from its default (it would be ignored
+            in silence).
     """
     if settings.algorithm not in ALGORITHMS:
         raise unknown("algorithm", settings.algorithm, ALGORITHMS)
     maker = ALGORITHMS[settings.algorithm]
-    names = set(inspect.signature(maker).parameters)
+    names = _settings(maker)
     for field in fields(settings):
         value = getattr(settings, field.name)
         if field.name in _SETTINGS and field.name not in names and value != field.default:
-            users = [name for name, other in ROBUST.items() if field.name in inspect.signature(other).parameters]
+            users = [name for name, other in ALGORITHMS.items() if field.name in _settings(other)]
             raise FedkimError(
                 f"[federation] {field.name}",
                 found=f"{value} with algorithm {settings.algorithm!r}",
-                remedy=f"leave it out, or choose {' or '.join(users)}",
+                remedy=f"leave it out, or choose {', '.join(users)}",
             )
     return maker(**{field.name: getattr(settings, field.name) for field in fields(settings) if field.name in names})
 
 
-_SETTINGS = {name for maker in ROBUST.values() for name in inspect.signature(maker).parameters}
+def _settings(maker: Maker) -> set[str]:
+    return set(inspect.signature(maker).parameters)
+
+
+_SETTINGS = {name for maker in ALGORITHMS.values() for name in _settings(maker)}
+"""Keys that belong to algorithms; those of a plug-in, which may name any key of the table, aren't among them."""

@@ -13,17 +13,16 @@ Nothing here outlives its round, so nothing is flushed: after a crash the sites 
 last update has arrived; what is mapped stays readable until the round is averaged.
 """
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from fedkim.aggregation.gate import Rejection
 from fedkim.data.site_names import SITE_NAME
 from fedkim.errors import FedkimError
-from fedkim.state import State, Update
+from fedkim.state import State, Update, save_tensors
 
 
 class Spool:
@@ -52,26 +51,28 @@ class Spool:
         A site's second update in a round replaces the file's name, not what the first one is mapped from.
 
         Raises:
-            FedkimError: a site's name that is no file name, or no room on the disk.
+            FedkimError: a site's name that is no file name, no room on the disk, or a folder that is gone or closed.
         """
         if not SITE_NAME.fullmatch(update.site):
             raise FedkimError("a site's name", expected="a letter, then letters, digits, '_', '-' and '.', at most 64")
         path = self.folder / f"{update.site}.safetensors"
         waiting = path.with_suffix(".part")
         try:
-            save_file(dict(update.state), waiting)
+            save_tensors(update.state, waiting)
             os.replace(waiting, path)
-        except Exception as error:  # safetensors tells a full disk in an exception of its own
+        except OSError as error:
             waiting.unlink(missing_ok=True)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            room = f"free {update.state.num_bytes:,} bytes a site there"
             raise FedkimError(
                 f"spool {self.folder}",
-                found=f"an update that can't be written ({type(error).__name__})",
-                remedy=f"free {update.state.num_bytes:,} bytes a site there",
+                found=f"an update that can't be written ({error.strerror or type(error).__name__})",
+                remedy=f"{room if full else 'check the folder'}; the same command resumes",
             ) from None
         return replace(update, state=State.from_file(path))
 
     def through(self, updates: Iterable[Update | Rejection]) -> Iterator[Update | Rejection]:
-        """Each update as it arrives, put down; of those in memory only the one at hand stays. Afterwards the folder is empty."""
+        """Each update as it arrives, put down: beside what the engine is at work on only one is in memory. Afterwards the folder is empty."""
         try:
             for update in updates:
                 yield update if isinstance(update, Rejection) else self.put(update)

@@ -32,20 +32,20 @@ def experiment(
         keep: Cells whose weights stay on disk, as a pattern; the others' are deleted once their result is kept.
         runs: Folder of the runs.
         results: Folder of the results.
-        list_: Only print the cells, and which are done.
+        list_: Only print the cells: done, waiting, or unlike, where a result was made with other settings.
     """
     for name, value in (("--jobs", jobs), ("--cells", cells)):
         if value is not None and value < 1:
             raise FedkimError(name, found=str(value), expected="1 or more")
     from fedkim.cli.recipes import find_matrix
-    from fedkim.experiments.cells import result_file, run_matrix, select
+    from fedkim.experiments.cells import run_matrix, select, standing
     from fedkim.experiments.matrix_file import load_matrix
     from fedkim.progress import progress_on
 
     if list_:
         loaded = load_matrix(find_matrix(matrix), smoke=smoke)
         for cell in select(loaded, choose=choose, only=only):
-            print(f"{'done   ' if result_file(results, loaded.name, cell).exists() else 'waiting'}  {cell.name}")
+            print(f"{standing(results, loaded, cell):<7}  {cell.name}")
         return
     with progress_on(sys.stderr) as progress:
         outcome = run_matrix(
@@ -113,16 +113,25 @@ def forgetting(
     for option, most in (("--questions", questions), ("--texts", texts)):
         if most < 0:
             raise FedkimError(option, found=str(most), expected="a number of at least 0; 0 for all")
+    names = [run.resolve().name for run in runs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if results and twice:
+        raise FedkimError(
+            "--results",
+            found=f"two runs named {twice[0]!r}",
+            expected="names that differ: each is a file",
+            remedy="one at a time, each with a --results of its own",
+        )
     from fedkim.progress import progress_on
     from fedkim.run.forgetting import measure_forgetting
     from fedkim.store.files import pretty, write_text
 
-    for run in runs:
+    for run, own in zip(runs, names):
         with progress_on(sys.stderr) as progress:
             found = measure_forgetting(run, root=str(data or ""), questions=questions, texts=texts, progress=progress)
         if results:
             results.mkdir(parents=True, exist_ok=True)
-            write_text(results / f"{run.name}.json", pretty(found))
+            write_text(results / f"{own}.json", pretty(found))
         print(f"{run}: {found['method']} into {found['llm']}, seed {found['seed']}")
         for name, change in (("pubmedqa", "difference"), ("perplexity", "ratio")):
             if name in found:

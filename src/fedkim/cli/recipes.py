@@ -44,10 +44,13 @@ def find_matrix(name: str) -> Path:
 
 
 def _shipped() -> dict[str, Path]:
-    """Recipes and matrices that come along, by name."""
+    """Recipes and matrices that come along, by name.
+
+    Never the current folder's, which may be anybody's: a recipe names plug-ins, whose code is run. One's own are given by path.
+    """
     package = Path(fedkim.__file__).parent
     found: dict[str, Path] = {}
-    for folder in (package / "recipes", package.parents[1] / "recipes", Path("recipes")):
+    for folder in (package / "recipes", package.parents[1] / "recipes"):  # installed, or a checkout
         found.update({file.stem: file for file in sorted(folder.glob("*.toml"))})
     return found
 

@@ -167,8 +167,8 @@ def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None
         return None
     from fedkim.store.run_folder import RunFolder
 
-    if recipe.data.source == "hospital" or recipe.run.plugins:
-        return None  # whether its tables, or a plug-in's code, are the same shows once they are read
+    if recipe.data.source == "hospital" or recipe.run.plugins or Path(recipe.llm.name).is_dir():
+        return None  # whether its tables, a plug-in's code or a model's weights are the same shows once they are read
     store = RunFolder(folder)
     same = store.recipe().digest() == recipe.digest() and recipe.same_folders(store.recipe())
     result = store.result() if same else None
@@ -183,9 +183,11 @@ def _keep(results: Path | None, recipe: "Recipe", result: dict[str, Any]) -> Non
 
 
 def _show_external(result: dict[str, Any]) -> None:
-    from fedkim.evaluation.tables import render_table
+    from fedkim.evaluation.tables import decisions_line, render_table
 
     render_table(result, console())
+    for line in filter(None, map(decisions_line, result["metrics"].values())):
+        print(line)
     told, hidden = result["meta_info"], result["meta_info"]["suppressed"]
     print(f"patients of {told['data']}; nothing below {hidden['smallest_cell']} patients is shown")
     for task in hidden["tasks"]:

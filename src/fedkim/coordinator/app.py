@@ -29,7 +29,7 @@ _FILES = {
 
 
 def write_app(folder: Path) -> Path:
-    """Write the app; always the same bytes, so that a site can know them by their hash."""
+    """Write the app; always the same bytes."""
     for name, text in _FILES.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

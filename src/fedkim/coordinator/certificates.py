@@ -98,13 +98,47 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
     )
 
 
-def _general_name(host: str) -> "x509.GeneralName":
+def require_certificate(path: Path, host: str, where: str) -> None:
+    """Refuse a server's certificate that no program would take: Flower's would say no more than that they can't connect.
+
+    Args:
+        path: the certificate's file.
+        host: the name or address by which this machine's own programs connect.
+        where: what errors call the certificate.
+
+    Raises:
+        FedkimError: it can't be read, doesn't hold now, or doesn't name the host.
+    """
+    key_formats()
+    from cryptography import x509
+
+    again = "move the folder of certificates away, make new ones with `fedkim coordinator keys` (docs/federation.md, Operations)"
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError):
+        raise FedkimError(where, found=f"no certificate in {path}", expected="one in PEM", remedy=again) from None
+    begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begins <= datetime.datetime.now(datetime.UTC) <= ends:
+        found = f"one that holds from {begins:%d %B %Y} to {ends:%d %B %Y}"
+        raise FedkimError(where, found=found, remedy=f"compare this machine's clock, or {again}")
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
+    wanted = _general_name(host.lower(), where)
+    above = x509.DNSName("*." + host.lower().partition(".")[2])
+    if wanted not in names and (isinstance(wanted, x509.IPAddress) or above not in names):
+        found, expected = f"one that doesn't name {host}", "the address by which the coordinator's own programs connect"
+        raise FedkimError(where, found=found, expected=expected, remedy=again)
+
+
+def _general_name(host: str, where: str = "--host") -> "x509.GeneralName":
     from cryptography import x509
 
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         if not _HOST.fullmatch(host):
-            remedy = "a name beyond ASCII has another spelling for machines (xn--…)"
-            raise FedkimError("--host", found=repr(host), expected="a host's name or address", remedy=remedy) from None
+            remedy = "" if host.isascii() else "a name beyond ASCII has another spelling for machines (xn--…)"
+            raise FedkimError(where, found=repr(host), expected="a host's name or address", remedy=remedy) from None
         return x509.DNSName(host)

@@ -9,7 +9,7 @@
     [llm]                           # where this machine has the language model, if not under the recipe's name
     name = "/models/mmedlm2"
 
-    [public]                        # where this machine has the public data; keys of a recipe's [data]
+    [public]                        # where this machine has the public data: root or roots of the recipe's [data]
     root = "/data/pack"
 
     [network]
@@ -30,7 +30,7 @@
     max_examples = 5000             # of any component, or { "encoder.image" = 5000, … }
 """
 
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -47,10 +47,12 @@ from fedkim.tasks import TASKS
 from fedkim.toml_files import read_toml
 
 TABLES = ("recipe", "llm", "public", "network", "tls", "sites")
+_OWN = {"llm": ("name",), "public": ("root", "roots")}
+"""What may differ from the recipe: where this machine keeps things. All else is what the sites approved."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network(Waiting):
+class Listening(Waiting):
     """The table ``[network]``: where to listen, and how long to wait."""
 
     host: str = "127.0.0.1"
@@ -99,7 +101,7 @@ class FederationFile:
     run_recipe: Recipe
     """The same with this machine's folders in it."""
     out: Path
-    network: Network
+    network: Listening
     tls: TLS | None
     sites: Mapping[str, Member]
 
@@ -139,11 +141,13 @@ def federation_file_from(tables: Mapping[str, Any], path: Path) -> FederationFil
     network = _network(tables.get("network", {}), path)
     tls = _tls(tables["tls"], path) if "tls" in tables else None
     members = {name: _member(name, table, path) for name, table in tables.get("sites", {}).items()}
+    for member in members.values():
+        _require_counts(member, recipe, path)
     out = here / str(recipe_table.get("out", f"runs/{recipe.run.name}"))
     return FederationFile(
         path=path.resolve(),
         recipe=recipe,
-        run_recipe=_here(recipe, tables, str(path)),
+        run_recipe=_here(recipe, tables, path),
         out=out,
         network=network,
         tls=tls,
@@ -176,7 +180,7 @@ def require_sites(file: FederationFile) -> None:
             )
     _require_own_keys(file)
     if file.network.quorum > len(file.sites):
-        found, expected = str(file.network.quorum), f"at most {len(file.sites)}, the number of sites"
+        found, expected = str(file.network.quorum)[:40], f"at most {len(file.sites)}, the number of sites"
         raise FedkimError(f"{file.path}: [network] quorum", found=found, expected=expected)
 
 
@@ -193,13 +197,26 @@ def _require_own_keys(file: FederationFile) -> None:
             raise FedkimError(where, found=f"the key of site {owner!r}", expected="one of its own", remedy=remedy)
 
 
-def _here(recipe: Recipe, tables: Mapping[str, Any], source: str) -> Recipe:
-    """The recipe with ``[llm]`` and ``[public]`` on top; what it computes stays the sites' business too."""
-    own = {name: dict(tables[key]) for name, key in (("llm", "llm"), ("data", "public")) if tables.get(key)}
-    if not own:
+def _here(recipe: Recipe, tables: Mapping[str, Any], path: Path) -> Recipe:
+    """The recipe with ``[llm]`` and ``[public]`` on top; what is computed stays as the sites approved it."""
+    own = {name: tables.get(name, {}) for name in _OWN}
+    for name, keys in own.items():
+        for key in keys:
+            if key not in _OWN[name]:
+                expected = f"nothing but {' and '.join(_OWN[name])}, which say where this machine keeps things"
+                remedy = "set it in the recipe, and have the sites approve that"
+                raise FedkimError(f"{path}: [{name}]", found=f"the key {key!r}", expected=expected, remedy=remedy)
+    if not any(own.values()):
         return recipe
     whole = recipe.to_dict()
-    return from_dict({name: {**whole[name], **own.get(name, {})} for name in whole}, source=source)
+    whole["llm"].update(own["llm"])
+    whole["data"].update(own["public"])
+    here = from_dict(whole, source=str(path))
+    approved, found = (", ".join(each.data.roots) or "no set" for each in (recipe, here))
+    if found != approved:
+        expected = f"the recipe's sets in its order: {approved}"
+        raise FedkimError(f"{path}: [public] roots", found=found, expected=expected)
+    return here
 
 
 def _member(name: str, table: object, path: Path) -> Member:
@@ -234,12 +251,28 @@ def _member(name: str, table: object, path: Path) -> Member:
     )
 
 
-def _network(table: Mapping[str, Any], path: Path) -> Network:
+def _require_counts(member: Member, recipe: Recipe, path: Path) -> None:
+    """Refuse counts by component that miss one of the site's, or name another."""
+    if isinstance(member.max_examples, int):
+        return
+    where, owned = f"{path}: [sites.{member.name}] max_examples", member.declared(recipe)
+    for name in member.max_examples:
+        if name not in owned:
+            hint = unknown("component", name, owned).remedy if owned else "no seen task of the recipe is its own"
+            raise FedkimError(f"{where}: unknown component {name!r}", remedy=hint)
+    missing = [name for name in owned if name not in member.max_examples]
+    if missing:
+        raise FedkimError(where, found=f"nothing for {', '.join(missing)}", expected="a number for each component")
+
+
+def _network(table: Mapping[str, Any], path: Path) -> Listening:
     where = f"{path}: [network]"
-    values = dict(_keys(table, [item.name for item in fields(Network)], where))
+    values = dict(_keys(table, [item.name for item in fields(Listening)], where))
     for name, value in values.items():
-        default = getattr(Network, name)
-        number = type(value) in (int, float) and 0 <= value < math.inf
+        default = getattr(Listening, name)
+        number = (
+            type(value) in (int, float) and 0 <= value <= sys.float_info.max
+        )  # a whole number may be too long for a float
         if not (number if isinstance(default, int | float) else isinstance(value, str)):
             expected = "a number of at least 0" if isinstance(default, int | float) else "text in quotes"
             raise FedkimError(f"{where} {name}", found=repr(value)[:40], expected=expected)
@@ -247,9 +280,9 @@ def _network(table: Mapping[str, Any], path: Path) -> Network:
             values[name] = float(value)
         elif isinstance(default, int) and type(value) is not int:
             raise FedkimError(f"{where} {name}", found=repr(value), expected="a whole number")
-    network = replace(Network(), **values)
+    network = replace(Listening(), **values)
     if not 0 < network.port < 65536:
-        raise FedkimError(f"{where} port", found=str(network.port), expected="1 to 65535")
+        raise FedkimError(f"{where} port", found=str(network.port)[:40], expected="1 to 65535")
     if network.uploads not in UPLOADS:
         raise FedkimError(f"{where} uploads", found=repr(network.uploads), expected=" or ".join(UPLOADS))
     if network.attempts < 1:

@@ -46,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
             write_standing(file.state, "failed", reason=str(error), round=_round(file))
             print(f"fedkim: error: {error}", file=sys.stderr)
         except Exception as error:
-            write_standing(file.state, "failed", reason=f"an error of the program: {type(error).__name__}")
+            write_standing(file.state, "failed", reason=_unforeseen(error), round=_round(file))
             raise
         else:
             write_standing(file.state, "finished", round=_round(file), digest=result["train_info"]["digest"])
@@ -66,6 +66,7 @@ def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
 
     require_sites(file)
     write_standing(file.state, "running", round=_round(file))
+    name = run_name(file)
     events = Events(file.state / "network.jsonl")
     events.mend()
     exchange = FlowerExchange(
@@ -74,7 +75,7 @@ def run(file: FederationFile, grid: Grid, progress: Plain) -> dict[str, Any]:
             name: Registered(name=name, public_key=file.sites[name].public_key, declared=declared)
             for name, declared in file.declared().items()
         },
-        run=run_name(file),
+        run=name,
         recipe=file.recipe.digest(),
         waiting=file.network,
         uploads=file.network.uploads,
@@ -122,10 +123,24 @@ def _networked(error: FedkimError) -> FedkimError:
     return FedkimError(error.what, found=error.found, expected=error.expected, remedy=remedy, code=error.code)
 
 
+def _unforeseen(error: Exception) -> str:
+    """An error that nobody thought of, in a line: the system's with its file, any other by its type alone."""
+    told = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        told = ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    return f"an error of the program: {told}; see superlink.log; the same command resumes"
+
+
 def run_name(file: FederationFile) -> str:
-    """The run's name to the sites, which count its rounds: made once for a run's folder, kept beside it."""
+    """The run's name to the sites, which count its rounds: made once for a run's folder, kept beside it.
+
+    With another name other events begin: those of the run before are kept as ``network-NAME.jsonl``.
+    """
     path = file.state / "run-name"
     if not path.exists() or not (file.out / "recipe.json").is_file():
+        events = file.state / "network.jsonl"
+        if path.exists() and events.exists():
+            events.rename(file.state / f"network-{path.read_text(encoding='utf-8').strip()}.jsonl")
         write_text(path, f"{file.recipe.run.name[:32]}-{secrets.token_hex(8)}")
     return path.read_text(encoding="utf-8").strip()
 

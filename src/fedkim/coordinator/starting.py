@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fedkim.coordinator.app import write_app
+from fedkim.coordinator.certificates import require_certificate
 from fedkim.coordinator.federation_file import FederationFile, require_sites
 from fedkim.coordinator.registering import register
 from fedkim.coordinator.standing import (
@@ -21,6 +23,7 @@ from fedkim.engines.flower.processes import (
     Child,
     flower_environment,
     program,
+    require_flower,
     require_free_port,
     run_to_end,
     wait_for_port,
@@ -41,9 +44,12 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
     """Run a federation until it ends; gives how it stands then.
 
     Raises:
-        FedkimError: Flower isn't there, another coordinator is, or a program died as it started.
+        FedkimError: Flower isn't there, another coordinator is, its certificate isn't for this machine or not for this day, or a
+            program died as it started.
     """
     require_sites(file)
+    assert file.tls is not None  # so require_sites saw to it
+    require_certificate(file.tls.certificate, _reached(file), f"{file.path}: [tls] certificate")
     make_private(file.state)  # Flower's database holds every site's updates
     lock = Lock(
         file.state / "coordinator.lock", f"coordinator of {file.path}", remedy=f"`fedkim stop {file.path.name}` ends it"
@@ -97,11 +103,13 @@ def stop(file: FederationFile) -> int | None:
 
 
 def _superlink(file: FederationFile) -> list[str]:
-    command = [program("flower-superlink"), "--host", file.network.host, "--port", str(file.network.port)]
-    command += ["--database", str(file.state / "flower.db"), "--disable-runtime-dependency-installation"]
+    require_flower()
     assert file.tls is not None
     return [
-        *command,
+        *(sys.executable, "-m", "fedkim.coordinator.superlink"),
+        *("--host", file.network.host, "--port", str(file.network.port)),
+        *("--database", str(file.state / "flower.db")),
+        "--disable-runtime-dependency-installation",
         "--enable-supernode-auth",
         *("--ssl-ca-certfile", str(file.tls.authority)),
         *("--ssl-certfile", str(file.tls.certificate)),

@@ -67,6 +67,7 @@ def _nothing(rounds: int) -> dict[str, Any]:
 
 def _sites(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     sites: dict[str, dict[str, Any]] = {name: {"rounds": 0, "sent": 0, "received": 0} for name in names}
+    answered: dict[str, set[int]] = {name: set() for name in names}  # a round may be asked for again, after a crash
     for event in json_lines(path):
         site = sites.get(event.get("site", ""))
         if site is None:
@@ -75,7 +76,8 @@ def _sites(path: Path, names: list[str]) -> dict[str, dict[str, Any]]:
         if "reason" in event:
             site["last"] += f" ({event['reason']})"
         if event["event"] == "reply":
-            site["rounds"] += 1
+            answered[event["site"]].add(event["round"])
+            site["rounds"] = len(answered[event["site"]])
             site["sent"] += event["sent"]
             site["received"] += event["received"]
             site["seconds"] = event["seconds"]

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, install_extra
 from fedkim.randomness import numpy_generator_for, seed_for
 
 KINDS = ("inner-dirichlet", "pathological", "shard", "linear", "square", "exponential")
@@ -45,9 +45,7 @@ def deal(
         import datasets
         from flwr_datasets import partitioner
     except ImportError:
-        raise FedkimError(
-            f"partition {kind!r} needs flwr-datasets", remedy="pip install 'fedkim[partitions]'"
-        ) from None
+        raise FedkimError(f"partition {kind!r} needs flwr-datasets", remedy=install_extra("partitions")) from None
     datasets.disable_progress_bars()
     number = len(names)
     drawn = numpy_generator_for(seed, "partition", kind)

@@ -39,9 +39,7 @@ def class_row(p: Predictions, draws: int, seed: int) -> RowResult:
 
 def _within_folds(p: Predictions, draws: int, seed: int) -> ScoreResult:
     """Mean over folds of the AUROC inside each, told when some folds lack a class."""
-    assert p.probabilities is not None
-    labels, table = p.labels, p.probabilities
-    inside = mean_within(lambda kept: area(labels[kept], table[kept], "auroc"), p.folds)
+    inside = area_within_folds(p)
     absent = "no fold has a sample of every answer"
     found = score_json(score(inside, p.patients, draws=draws, seed=seed, absent=absent))
     answers_by_fold: dict[str, set[str]] = {fold: set() for fold in p.folds}
@@ -99,6 +97,13 @@ def at_tuned_threshold(p: Predictions, development: Predictions, draws: int, see
 def area(labels: np.ndarray, table: np.ndarray, name: str) -> Metric:
     """``auroc`` or ``auprc``, one answer against the rest, as a function of the samples' weights."""
     return lambda weights: metrics.one_versus_rest(labels, table, weights, name)
+
+
+def area_within_folds(p: Predictions) -> Metric:
+    """AUROC inside each fold, their mean, as a function of the samples' weights."""
+    assert p.probabilities is not None
+    labels, table = p.labels, p.probabilities
+    return mean_within(lambda kept: area(labels[kept], table[kept], "auroc"), p.folds)
 
 
 def missing_answers(p: Predictions) -> str:

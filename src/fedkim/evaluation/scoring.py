@@ -9,7 +9,14 @@ from fedkim.errors import FedkimError
 from fedkim.evaluation import text
 from fedkim.evaluation.baselines import majority, majority_per_template
 from fedkim.evaluation.blindness import Scores, question_blindness
-from fedkim.evaluation.class_rows import area, at_tuned_threshold, class_row, decisions, missing_answers
+from fedkim.evaluation.class_rows import (
+    area,
+    area_within_folds,
+    at_tuned_threshold,
+    class_row,
+    decisions,
+    missing_answers,
+)
 from fedkim.evaluation.predictions import Predictions
 from fedkim.evaluation.result import RowResult, ScoreResult, TaskResult
 from fedkim.evaluation.statistics import Metric, average, difference, patient_draws, require_same, score, score_json
@@ -112,9 +119,7 @@ def score_rows(
         "within": main.within,
         "rows": scored,
         "differences": {
-            name: score_json(
-                difference(_primary_metric(part), _primary_metric(p.primary()), part.patients, draws=draws, seed=seed)
-            )
+            name: score_json(difference(*_compared(name, part, p.primary()), part.patients, draws=draws, seed=seed))
             for name, p in rows.items()
             if p is not main and len(part)
         },
@@ -159,6 +164,17 @@ def _primary_metric(p: Predictions) -> Metric:
         return average(np.array([text.exact_match(answer, truth) for answer, truth in zip(p.generated, p.truth)]))
     assert p.probabilities is not None
     return area(p.labels, p.probabilities, "auroc")
+
+
+def _compared(name: str, injected: Predictions, other: Predictions) -> tuple[Metric, Metric]:
+    """The primary scores of a difference.
+
+    The proxy is another head in every fold, so between folds its scores say nothing: over folds both are means of what they
+    are within each. Raw scores of the injected model would gain from a fold's prevalence alone.
+    """
+    if name == "proxy" and injected.folds and injected.kind == "classification":
+        return area_within_folds(injected), area_within_folds(other)
+    return _primary_metric(injected), _primary_metric(other)
 
 
 def _scores_by_sample(p: Predictions) -> dict[str, float]:

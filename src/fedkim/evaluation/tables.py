@@ -50,6 +50,24 @@ def cell(score: Mapping[str, Any] | None, *, interval: bool = True) -> str:
     return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
 
 
+def decisions_line(entry: Mapping[str, Any]) -> str | None:
+    """What the injected model's yes or no is worth at its threshold, as one line; None where the entry has no such scores.
+
+    ``recall`` of two answers is that of the positive one, the sensitivity; ``balanced_accuracy`` is the mean of it and the specificity.
+    """
+    tuned = entry["rows"].get("injected", {}).get("tuned") or {}
+    scores = tuned.get("metrics", {})
+    values = [scores.get(name, {}).get("value") for name in ("recall", "balanced_accuracy")]
+    if None in values:
+        return None
+    sensitivity, balanced = values
+    return (
+        f"{task_label(entry)} at the threshold {tuned['threshold']:.2f} ({tuned['source']}): "
+        f"sensitivity {cell(scores['recall'])}, specificity {2 * balanced - sensitivity:.2f}, "
+        f"precision {cell(scores.get('precision'))}"
+    )
+
+
 def task_label(entry: Mapping[str, Any]) -> str:
     """The task's name with the group its primary score is computed in: ``effusion (within pneumonia)``."""
     return f"{entry['task']} (within {entry['within']})" if entry.get("within") else str(entry["task"])

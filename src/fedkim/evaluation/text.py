@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, install_extra
 
 _ARTICLES = {"a", "an", "the"}
 _NUMBERS = {
@@ -85,9 +85,7 @@ def meteor_no_synonyms(answer: str, truth: str) -> float:
     try:
         from nltk.translate.meteor_score import single_meteor_score
     except ImportError:
-        raise FedkimError(
-            "METEOR", found="nltk is not installed", remedy="pip install 'fedkim[paper-metrics]'"
-        ) from None
+        raise FedkimError("METEOR", found="nltk is not installed", remedy=install_extra("paper-metrics")) from None
     given = _plain_words(answer)
     return float(single_meteor_score(_plain_words(truth), given, wordnet=_NoSynonyms())) if given else 0.0
 

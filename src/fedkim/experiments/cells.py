@@ -23,9 +23,11 @@ from fedkim.experiments.keeping import keep_cell, read_kept
 from fedkim.experiments.matrix import Cell, Matrix, choice_method, result_file
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.progress import Progress, Silent
-from fedkim.recipe import from_dict, plugin_digests
+from fedkim.recipe import Recipe, from_dict, plugin_digests
 from fedkim.run.processes import Processes
 from fedkim.store.environment import require_same_plugins
+from fedkim.store.run_folder import RunFolder
+from fedkim.store.run_store import RunStore
 
 _AGAIN = "delete it, and it is run again"
 KEPT = "kept"
@@ -82,7 +84,9 @@ def run_matrix(
     matrix = load_matrix(path, smoke=smoke)
     selected = select(matrix, choose=choose, only=only)
     chosen = {} if choose else read_chosen(matrix, results)
-    waiting = [cell for cell in selected if not is_done(results, matrix, cell, chosen)]
+    # all of them, whatever is selected: no cell is run beside results of other settings, for they would be compared
+    finished = {cell for cell in (matrix.choice if choose else matrix.cells) if is_done(results, matrix, cell, chosen)}
+    waiting = [cell for cell in selected if cell not in finished]
     now = waiting[:at_most]
     batches = _batches(matrix, now)
     processes, done, failed = Processes(), [], []
@@ -90,7 +94,7 @@ def run_matrix(
 
         def work(batch: Sequence[Cell]) -> None:
             began = time.perf_counter()
-            message = _run(processes, _command(path, runs, results, smoke, keep, batch))
+            errors = _run(processes, _command(path, runs, results, smoke, keep, batch))
             for cell in batch:
                 if result_file(results, matrix.name, cell).exists():
                     done.append(cell.name)
@@ -98,7 +102,9 @@ def run_matrix(
                     progress.line(f"{cell.name}: {seconds:.0f} s")
                 else:
                     failed.append(cell.name)
-                    progress.line(f"{cell.name}: failed; {message or 'no result'}")
+                    own = [line for line in errors if line.startswith(f"{cell.name}: ")]
+                    message = (own or errors or ["no result"])[-1].removeprefix(f"{cell.name}: ")
+                    progress.line(f"{cell.name}: failed; {message}")
                 stage.advance()
 
         try:
@@ -134,6 +140,9 @@ def run_cell(matrix: Matrix, cell: Cell, *, runs: Path, results: Path, keep: str
     recipe = matrix.recipe(cell, chosen)
     folder = runs / matrix.name / cell.name
     donor = donor_of(matrix, cell, chosen)
+    if _outlived(folder, recipe):
+        with RunStore.open(folder, recipe, force=True):
+            pass
     if donor:
         adopt(recipe, folder, runs / matrix.name / donor.name)
     result = run_recipe(recipe, out=folder)
@@ -179,7 +188,11 @@ def is_done(results: Path, matrix: Matrix, cell: Cell, chosen: Mapping[str, int]
     if not path.exists():
         return False
     about = read_kept(path)["run_info"]
-    made, recipe = from_dict(tomllib.loads(about["config"]), source=str(path)), matrix.recipe(cell, chosen)
+    recipe = matrix.recipe(cell, chosen)
+    try:
+        made = from_dict(tomllib.loads(about["config"]), source=str(path))
+    except FedkimError:  # a key that this version doesn't have: no advice about the recipe helps
+        raise FedkimError(f"result {path}", found="a recipe of another version of fedkim", remedy=_AGAIN) from None
     if made.digest() != recipe.digest():
         raise FedkimError(
             f"result {path}",
@@ -191,20 +204,51 @@ def is_done(results: Path, matrix: Matrix, cell: Cell, chosen: Mapping[str, int]
     return True
 
 
+def standing(results: Path, matrix: Matrix, cell: Cell) -> str:
+    """``done``, ``waiting``, or ``unlike`` where the cell has a result that the matrix refuses."""
+    if not result_file(results, matrix.name, cell).exists():
+        return "waiting"
+    try:
+        chosen = read_chosen(matrix, results) if cell.configuration is None else {}
+        return "done" if is_done(results, matrix, cell, chosen) else "waiting"
+    except FedkimError:
+        return "unlike"
+
+
+def _outlived(folder: Path, recipe: Recipe) -> bool:
+    """Whether a cell's folder is of no use to it: of other settings, or finished and asked again, its rounds deleted since.
+
+    Raises:
+        FedkimError: other settings, and weights that ``keep`` named.
+    """
+    if not (folder / "recipe.json").is_file():
+        return False
+    stored = RunFolder(folder)
+    try:
+        same = stored.recipe().digest() == recipe.digest()
+    except FedkimError:  # of another version
+        same = False
+    if not same and (folder / KEPT).exists():
+        raise FedkimError(
+            f"run folder {folder}", found="kept weights of other settings", remedy="move it, or delete it"
+        )
+    return not same or ((folder / "result.json").exists() and not stored.committed_rounds())
+
+
 def _command(path: Path, runs: Path, results: Path, smoke: bool, keep: str, batch: Sequence[Cell]) -> list[str]:
     size = "smoke" if smoke else "full"
     names = [cell.name for cell in batch]
     return [sys.executable, "-m", "fedkim.experiments", str(path), str(runs), str(results), size, keep, *names]
 
 
-def _run(processes: Processes, command: Sequence[str]) -> str:
-    """The last line that the process wrote about an error; empty if it ended well."""
+def _run(processes: Processes, command: Sequence[str]) -> list[str]:
+    """What the process wrote about errors; nothing if it ended well."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     process = processes.start(command, environment=environment, keep_errors=True)
     if process is None:
-        return "stopped"
+        return ["stopped"]
     _, errors = process.communicate()
     lines = errors.decode(errors="replace").strip().splitlines()
     if process.returncode == 0:
-        return ""
-    return lines[-1] if lines else f"exit status {process.returncode}"
+        return []
+    return lines or [f"exit status {process.returncode}"]

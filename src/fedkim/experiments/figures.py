@@ -70,24 +70,26 @@ def claims(decided: Sequence[Decided]) -> Markup:
     parts.append(_upright(at(0.0), height - 24, "interval"))
     for index, (one, paired) in enumerate(rows):
         assert paired is not None
-        parts.append(_claim(one, paired, at, _EDGE + _ROW * index, beyond=paired.mean > high))
+        beyond = "→" if paired.mean > high else "←" if paired.mean < low else ""
+        parts.append(_claim(one, paired, at, _EDGE + _ROW * index, beyond=beyond))
     return Markup("".join(parts) + "</svg>")
 
 
 def rho(scores: Scores) -> Markup:
-    """Mean unseen AUROC over ρ by method, and the proxy head's."""
+    """Mean unseen AUROC over ρ by method, and the proxy head's; a curve is of the seeds that all of its points have."""
     curves = [(title_of(method), rho_points(scores, method), "") for method in LINKED]
     curves.append(("best seen head (proxy)", rho_points(scores, "fedkim", row="proxy"), "dashed"))
-    lines = [
-        Series(
-            name=name,
-            points=[(value, fmean(by_seed.values())) for value, by_seed in points.items()],
-            colour=index,
-            style=style,
-        )
-        for index, (name, points, style) in enumerate(curves)
-        if points
-    ]
+    most = max((len(by_seed) for _, points, _ in curves for by_seed in points.values()), default=0)
+    lines = []
+    for index, (name, points, stroke) in enumerate(curves):
+        seeds = set.intersection(*(set(by_seed) for by_seed in points.values())) if points else set()
+        if not seeds:
+            continue
+        drawn: list[tuple[float, float | None]] = [
+            (value, fmean(by_seed[seed] for seed in sorted(seeds))) for value, by_seed in points.items()
+        ]
+        named = name if len(seeds) == most else f"{name}, {len(seeds)} of {most} seeds"
+        lines.append(Series(name=named, points=drawn, colour=index, style=stroke))
     if max((len(line.points) for line in lines), default=0) < 2:
         return Markup("")
     return _chart(lines, x_label="ρ", y_label="AUROC, points", baseline=50.0, y_range=(40.0, 100.0), whole=False)
@@ -154,16 +156,14 @@ def _upright(x: float, bottom: float, kind: str) -> str:
     return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="8" y2="{bottom}"/>'
 
 
-def _claim(one: Decided, paired: PairedSeeds, at: Callable[[float], float], y: float, *, beyond: bool) -> str:
+def _claim(one: Decided, paired: PairedSeeds, at: Callable[[float], float], y: float, *, beyond: str) -> str:
     colour = {"holds": "c2", "doesn't hold": "c6"}.get(one.verdict.word, "c4")
     title = escape(
         f"{one.claim.sentence}: {one.verdict.word}, {paired.mean:+.2f} [{paired.low:+.2f}, {paired.high:+.2f}]"
     )
     name = f'<text x="{_NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(_short(f"{one.claim.number}. {one.claim.sentence}"))}</text>'
     if beyond:  # one that is far off would leave no room for the others
-        return (
-            f'{name}<text x="{_WIDTH}" y="{y + 4}" text-anchor="end">{paired.mean:+.1f} →<title>{title}</title></text>'
-        )
+        return f'{name}<text x="{_WIDTH}" y="{y + 4}" text-anchor="end">{paired.mean:+.1f} {beyond}<title>{title}</title></text>'
     return (
         f"{name}"
         f'<line class="{colour}" stroke-width="3" x1="{at(paired.low):.1f}" x2="{at(paired.high):.1f}" y1="{y}" y2="{y}">'

@@ -146,8 +146,8 @@ def _applicable(configuration: Sequence[str], own: Recipe) -> list[str]:
     if not own.m3oe.experts:
         lacking += ("m3oe.",)
         told = [setting for setting in configuration if setting.startswith("injection.alignment_learning_rate=")]
-        alignment = float(told[-1].partition("=")[2]) if told else own.injection.alignment_learning_rate
-        if alignment > 0:  # 0 is the adapters' rate
+        alignment = from_dict({}, *told).injection if told else own.injection
+        if alignment.alignment_learning_rate > 0:  # 0 is the adapters' rate
             lacking += ("injection.learning_rate=",)
     return [setting for setting in configuration if not setting.startswith(lacking)]
 
@@ -173,4 +173,5 @@ def result_file(results: Path, matrix: str, cell: Cell) -> Path:
 
 def choice_method(method: str) -> str:
     """The method whose choice a method shares: a reference or an ablation takes what was chosen for what it is compared with."""
-    return method if find_method(method).chooses else "fedkim"
+    found = find_method(method)
+    return method if found.chooses else found.compared_with

@@ -27,7 +27,8 @@ class Method:
     ours: bool = False
     """Not in the paper."""
     chooses: bool = False
-    """Its settings are chosen for it alone; otherwise it takes FEDKIM's, which it is compared with."""
+    """Its settings are chosen for it alone; otherwise it takes those of the method that it is compared with."""
+    compared_with: str = FEDKIM
 
 
 _FROZEN = "injection.train_encoders=false"
@@ -78,20 +79,32 @@ _METHODS = (
     Method(name="spread", title="FEDKIM, router spread at the start", settings=(_SPREAD,), ours=True),
     Method(name="without-balance", title="FEDKIM, no balance term", settings=("m3oe.entropy_weight=0.0",), ours=True),
     Method(
-        name="plus-without-evidence", title="FEDKIM+ without decoders' tokens", settings=(*_TAUGHT, *_LATE), ours=True
+        name="plus-without-evidence",
+        title="FEDKIM+ without decoders' tokens",
+        settings=(*_TAUGHT, *_LATE),
+        ours=True,
+        compared_with=PLUS,
     ),
     Method(
         name="plus-straight",
         title="FEDKIM+ with mix-ups along lines",
         settings=(*_TAUGHT, *_LATE, _EVIDENCE, "injection.mixup=taught"),
         ours=True,
+        compared_with=PLUS,
     ),
-    Method(name="plus-early", title="FEDKIM+ in every round", settings=(*_TAUGHT, _EVIDENCE), ours=True),
+    Method(
+        name="plus-early",
+        title="FEDKIM+ in every round",
+        settings=(*_TAUGHT, _EVIDENCE),
+        ours=True,
+        compared_with=PLUS,
+    ),
     Method(
         name="plus-spread",
         title="FEDKIM+, router spread at the start",
         settings=(*_TAUGHT, *_LATE, _EVIDENCE, _SPREAD),
         ours=True,
+        compared_with=PLUS,
     ),
 )
 

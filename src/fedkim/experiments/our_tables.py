@@ -10,7 +10,7 @@ from fedkim.errors import FedkimError
 from fedkim.experiments.methods import FEDKIM, MATCHED, PLUS, title_of
 from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, common, less, mean_of, processor
 from fedkim.experiments.table import DASH, Table, shown
-from fedkim.report.words import interval
+from fedkim.report.words import figure, interval
 
 LINKED = (FEDKIM, MATCHED, PLUS)
 """Methods of the ρ-curve."""
@@ -53,7 +53,12 @@ def rho_table(scores: Scores) -> Table:
     curves = [(title_of(method), rho_points(scores, method)) for method in LINKED]
     curves.append(("best seen head (proxy)", rho_points(scores, "fedkim", row="proxy")))
     rhos = sorted({rho for _, points in curves for rho in points})
-    rows = [[name, *(shown(points.get(rho, {})) for rho in rhos)] for name, points in curves if points]
+    most = max((len(by_seed) for _, points in curves for by_seed in points.values()), default=0)
+
+    def mean(by_seed: Mapping[int, float]) -> str:
+        return shown(by_seed) + (f" (seeds: {len(by_seed)})" if 0 < len(by_seed) < most else "")
+
+    rows = [[name, *(mean(points.get(rho, {})) for rho in rhos)] for name, points in curves if points]
     return Table(
         title="Transfer: unseen tasks by ρ",
         note="Mean AUROC of unseen classification. "
@@ -117,7 +122,7 @@ def communication(scores: Scores) -> Table:
         title="Bytes against score",
         note=(
             "MiB that all sites send in all rounds, none where another stands in for them; updates that the gate refused in all cells; "
-            "processor minutes of a run on one thread, by kind of processor where there are several."
+            "processor minutes of a run on one thread, by kind of processor where there are several, of runs that were not cut off."
         ),
         header=["method", "backbone", "seeds", "MiB sent", "refused", "seen, AUROC", "minutes"],
         rows=rows,
@@ -129,8 +134,10 @@ def _minutes(cells: Sequence[CellScores]) -> str:
     by_kind: dict[str, list[float]] = {}
     for cell in cells:
         info = cell.record["run_info"]
+        if "rounds before resuming" in info.get("seconds_by_part", {}):
+            continue  # the time of its last process alone is known
         by_kind.setdefault(processor(info), []).append(info.get("processor_seconds", 0.0) / 60)
-    return ", ".join(f"{fmean(minutes):.1f} ({kind})" for kind, minutes in sorted(by_kind.items()))
+    return ", ".join(f"{fmean(minutes):.1f} ({kind})" for kind, minutes in sorted(by_kind.items())) or DASH
 
 
 def forgetting_tables(folder: Path) -> list[Table]:
@@ -142,12 +149,13 @@ def forgetting_tables(folder: Path) -> list[Table]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             found, expected = "unreadable", "what `fedkim forgetting --results` wrote"
             raise FedkimError(f"file {path}", found=found, expected=expected) from None
-    header = ["run", "language model", "PubMedQA, before", "after", "difference"]
+    header = ["run", "language model", "PubMedQA: majority", "before", "after", "difference"]
     table = Table(
         title="Does it forget?",
         note=(
             "Accuracy on PubMedQA's official test questions and perplexity on the other abstracts, with 95 % intervals by article: they say "
-            "how sure one training's figure is. Wanted: the difference's interval above −3 points."
+            "how sure one training's figure is. Wanted: the difference's interval above −3 points. Below the majority's accuracy a change says "
+            "which answer the model leans to rather than what it knows."
         ),
         header=[*header, "perplexity, before", "after", "ratio", "wanted"],
         rows=rows,
@@ -163,7 +171,8 @@ def _mean_blindness(groups: Mapping[int, Sequence[CellScores]], seeds: Sequence[
 
 
 def _forgotten(record: Mapping[str, Any]) -> list[str]:
-    cells = [str(record["llm"])]
+    majority = record.get("pubmedqa", {}).get("majority")
+    cells = [str(record["llm"]), DASH if majority is None else figure(majority, 3)]
     for part, change in (("pubmedqa", "difference"), ("perplexity", "ratio")):
         cells += [interval(record.get(part, {}).get(key)) for key in ("base", "injected", change)]
     low = record.get("pubmedqa", {}).get("difference", {}).get("low")

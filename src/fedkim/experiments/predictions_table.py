@@ -2,9 +2,9 @@
 
 ::
 
-    task            patient     sample  template  truth  injected  small_before  proxy  base  …   (text rows: generated)
-    lung_opacity    3735928559  0       ""        Yes    0.6875    0.71          –      0.5
-    vqa_rad         1542136771  0       side      left   –         –             –      –         injected_text: left
+    task            split  patient     sample  template  truth  injected  small_before  proxy  base  …   (text rows: generated)
+    lung_opacity    test   3735928559  0       ""        Yes    0.6875    0.71          –      0.5
+    vqa_rad         test   1542136771  0       side      left   –         –             –      –         injected_text: left
 
 ``patient`` is a hash of the patient's name (which holds the seed), ``sample`` counts a patient's questions of a task. A probability is that of the
 last answer, as a 16-bit step of its log-odds: :func:`quantised` is what the scores of a result are computed from, so that
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, install_extra
 from fedkim.evaluation.predictions import Predictions, Rows
 from fedkim.store.files import write_atomically
 
@@ -187,5 +187,5 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise FedkimError("predictions as parquet need pyarrow", remedy="pip install 'fedkim[tables]'") from None
+        raise FedkimError("predictions as parquet need pyarrow", remedy=install_extra("tables")) from None
     return pyarrow, parquet

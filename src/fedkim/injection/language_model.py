@@ -24,6 +24,8 @@ class LanguageModel:
     model: nn.Module
     """Without dropout from here on: nothing of it trains, and its masks would be drawn from torch's global generator."""
     tokenizer: Any
+    digest: str = ""
+    """Of the weights in its folder; empty where it has a name instead."""
 
     def __post_init__(self) -> None:
         for part in self.model.modules():

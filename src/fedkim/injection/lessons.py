@@ -37,7 +37,7 @@ class Lessons:
     def __init__(self, injector: Injector, pools: Pools, teacher: Teacher | None, *, mixup: str):
         self.teacher, self.mixup = teacher, mixup
         self.answers = {name: injector.tasks[name].answers or () for name in pools}
-        self.first_tokens = {name: _first_tokens(injector, name) for name in pools}
+        self.first_tokens = {name: first_tokens(injector, name, taught=teacher is not None) for name in pools}
         """By task: the token of each answer."""
         self.centres: dict[str, Tensor] = {}
         """By task: its answers' mean log-probabilities over the public inputs, so that rare answers count as much as frequent ones."""
@@ -117,6 +117,23 @@ class Lessons:
         return targets
 
 
+def first_tokens(injector: Injector, task: str, *, taught: bool) -> Tensor:
+    """The token of each of a task's answers, ``[K]``; whether decoders teach it tells which setting asks for them.
+
+    Raises:
+        FedkimError: an answer of several tokens.
+    """
+    ids = [injector.tokens.answer(answer) for answer in injector.tasks[task].answers or ()]
+    if any(len(answer) != 1 for answer in ids):
+        raise FedkimError(
+            f"task {task!r}",
+            found="answers of several tokens in this language model",
+            expected="one token each",
+            remedy='set injection.teacher = "none"' if taught else 'set injection.mixup = "taught"',
+        )
+    return torch.tensor([answer[0] for answer in ids], device=injector.llm.device)
+
+
 def _means(pools: Pools, encoded: Mapping[str, Mapping[str, Tensor]]) -> dict[tuple[str, ...], dict[str, Tensor]]:
     """Mean features ``[1, k, W]`` by modalities; an input counts once, however many of the tasks that read it have it in their pool."""
     counted: dict[tuple[str, ...], set[str]] = {}
@@ -147,15 +164,3 @@ def _within_tasks(tasks: Sequence[str], order: Sequence[int]) -> Tensor:
         for row, other in zip(rows, rows[1:] + rows[:1]):
             partner[row] = other
     return torch.tensor(partner)
-
-
-def _first_tokens(injector: Injector, task: str) -> Tensor:
-    ids = [injector.tokens.answer(answer) for answer in injector.tasks[task].answers or ()]
-    if any(len(answer) != 1 for answer in ids):
-        raise FedkimError(
-            f"task {task!r}",
-            found="answers of several tokens in this language model",
-            expected="one token each",
-            remedy='set injection.teacher = "none"',
-        )
-    return torch.tensor([answer[0] for answer in ids], device=injector.llm.device)

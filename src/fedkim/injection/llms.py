@@ -12,7 +12,7 @@ from torch import nn
 from fedkim.data.cache import cache_folder
 from fedkim.errors import FedkimError, unknown
 from fedkim.injection.attention import use_float32_attention
-from fedkim.injection.checkpoint import check_folder
+from fedkim.injection.checkpoint import check_folder, weights_digest
 from fedkim.injection.language_model import LanguageModel
 from fedkim.injection.quiet import quiet_transformers
 from fedkim.m3oe.linear import cpu_computes_bfloat16, use_rounded_linear
@@ -53,6 +53,7 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
         source = _source(name, allow_download)
         if isinstance(source, Path):
             check_folder(source)
+        digest = model_digest(name)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=not allow_download)
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(
@@ -69,7 +70,12 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
         use_float32_attention(model)
         if not cpu_computes_bfloat16():
             use_rounded_linear(model)
-    return LanguageModel(name, model.to(where), tokenizer)
+    return LanguageModel(name, model.to(where), tokenizer, digest)
+
+
+def model_digest(name: str) -> str:
+    """Which weights a local folder holds (:func:`~fedkim.injection.checkpoint.weights_digest`); empty for a registered name or a hub id."""
+    return weights_digest(Path(name)) if name not in LLMS and Path(name).is_dir() else ""
 
 
 def load_tokenizer(name: str) -> Any:

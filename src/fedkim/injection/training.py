@@ -17,7 +17,7 @@ from fedkim.failpoints import reach
 from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs, steps_in_pass, usable
 from fedkim.injection.guidance import Guide, condition
 from fedkim.injection.injector import Injector
-from fedkim.injection.lessons import Lessons, Teacher
+from fedkim.injection.lessons import Lessons, Teacher, first_tokens
 from fedkim.injection.objective import answer_labels, answer_loss, soft_answer_loss
 from fedkim.injection.optimizer import ServerOptimizer
 from fedkim.injection.pools import Pools, encode_pool
@@ -62,7 +62,8 @@ class InjectionTrainer:
         seed: the run's.
 
     Raises:
-        FedkimError: a seen task without a usable public sample, or with one answer only.
+        FedkimError: a seen task without a usable public sample, or with one answer only; answers of several tokens where
+            they are learned as distributions.
     """
 
     def __init__(
@@ -89,9 +90,13 @@ class InjectionTrainer:
                     expected="both answers in the public split",
                     remedy="add public data or take the task from tasks.seen",
                 )
+        taught = settings.teacher != "none"
+        if not injector.blind and (taught or settings.mixup == "always"):
+            for name in seen:
+                first_tokens(injector, name, taught=taught)  # rather now than after the sites have trained
         self.unlabelled = {name: usable(public, injector.tasks[name], labelled=False) for name in seen}
-        taught = self.unlabelled if settings.teacher != "none" and settings.unlabelled else self.pools
-        self.steps_per_round = settings.steps_per_round or steps_in_pass(taught, settings.batch_size)
+        asked = self.unlabelled if taught and settings.unlabelled else self.pools
+        self.steps_per_round = settings.steps_per_round or steps_in_pass(asked, settings.batch_size)
         self.total_steps = (rounds - settings.first_round + 1) * self.steps_per_round
         self.optimizer = ServerOptimizer(injector, settings, total_steps=self.total_steps)
 

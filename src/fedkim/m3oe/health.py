@@ -21,9 +21,9 @@ LEAST_VARIATION = 0.03
 
 
 def balance_penalty(weights: Tensor) -> Tensor:
-    """KL(mean of α [G, P] over a step's G routes ‖ uniform) = log P − its entropy; differentiable, 0 when the experts share the work.
+    """KL(mean of α [G, P] over G routes, those of all seen tasks in training, ‖ uniform) = log P − its entropy.
 
-    It says nothing against routes that differ from each other, only against all of them forgetting some experts.
+    Differentiable; 0 when the experts share the work. It says nothing against routes that differ from each other, only against all of them forgetting some experts.
     """
     mean = weights.mean(0)
     return (mean * (mean.clamp_min(1e-12).log() + math.log(len(mean)))).sum()

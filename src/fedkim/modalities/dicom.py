@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fedkim.errors import FedkimError, unknown
+from fedkim.errors import FedkimError, install_extra, unknown
 
 MAX_PIXELS = 64_000_000
 """Of one frame; a mammogram has 14 million, a stitched leg 40."""
@@ -79,7 +79,7 @@ def _pydicom() -> ModuleType:
     try:
         import pydicom
     except ImportError:
-        remedy = "pip install 'fedkim[imaging]'"
+        remedy = install_extra("imaging")
         raise FedkimError("DICOM files", found="no package pydicom", remedy=remedy) from None
     # pydicom's warnings quote the element, and that may be a patient's
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE

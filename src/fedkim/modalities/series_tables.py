@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedkim.errors import FedkimError, unknown
+from fedkim.errors import FedkimError, install_extra, unknown
 from fedkim.modalities.series_columns import MOST_HOURS, is_long, renamed, whole_hours, widened
 from fedkim.modalities.units import BY_NAME
 
@@ -159,7 +159,7 @@ def _read(path: Path, what: str) -> "pandas.DataFrame":
     try:
         import pandas
     except ImportError:
-        raise FedkimError("reading tables needs pandas", remedy="pip install 'fedkim[icu]'") from None
+        raise FedkimError("reading tables needs pandas", remedy=install_extra("icu")) from None
     as_written = dict.fromkeys(("stay_id", "concept", "unit"), str.strip)  # 007 and 7 are two stays, NA is a name
     readers: dict[str, Any] = {
         ".csv": partial(pandas.read_csv, converters=as_written),

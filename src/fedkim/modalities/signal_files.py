@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, install_extra
 from fedkim.modalities.signal_csv import read_columns
 
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -129,7 +129,7 @@ def _read_wfdb(path: str | Path, start: float, seconds: float, sampling_rate: fl
     try:
         import wfdb
     except ImportError:
-        raise FedkimError("reading ECG records needs wfdb", remedy="pip install 'fedkim[ecg]'") from None
+        raise FedkimError("reading ECG records needs wfdb", remedy=install_extra("ecg")) from None
     record = str(path).removesuffix(".hea")
     what = f"ECG record {record}"
     if not Path(record + ".hea").is_file():

@@ -57,7 +57,7 @@ class Federation(Table):
         "square",
         "exponential",
     ] = "iid"
-    """How private patients are dealt to the sites; the deal stays for the whole run (the last six: fedkim[partitions])."""
+    """How private patients are dealt to the sites; the deal stays for the whole run (the last six need the extra ``partitions``)."""
     dirichlet_alpha: float = 0.5
     """Partitions ``dirichlet`` and ``inner-dirichlet``: smaller is more uneven."""
     classes_per_site: int = 2

@@ -103,6 +103,13 @@ def _finished(run: "Run") -> dict[str, Any]:
             expected="a finished run",
             remedy="run its recipe to the end: the same command resumes",
         )
+    if not run.stands_for(result):
+        raise FedkimError(
+            f"run {run.folder}",
+            found="a result of other weights than those of its last round",
+            expected="scores and threshold of what is exported",
+            remedy="run its recipe again, which scores it anew",
+        )
     if run.recipe.injection.evidence != "none":
         raise FedkimError(
             f"run {run.folder}",

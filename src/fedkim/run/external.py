@@ -123,6 +123,6 @@ def _scored(run: "Run", task: Task, samples: list[Sample], small: Extractor) -> 
     if threshold and seen:
         scores = score_at(rows["injected"], threshold["value"], draws=recipe.evaluation.draws, seed=recipe.run.seed)
         entry["rows"]["injected"]["tuned"] = {
-            "threshold": threshold["value"], "source": f"{threshold['source']} of the run", "metrics": scores,
+            "threshold": threshold["value"], "source": f"the run's, {threshold['source']}", "metrics": scores,
         }  # fmt: skip
     return entry

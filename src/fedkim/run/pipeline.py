@@ -15,7 +15,7 @@ from fedkim.data.statistics import describe_sites
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
-from fedkim.injection.llms import choose_device, choose_dtype
+from fedkim.injection.llms import choose_device, choose_dtype, model_digest
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests
@@ -31,7 +31,7 @@ from fedkim.run.trained import elsewhere, refuse_trained, remember_trained
 from fedkim.run.world import World, build_world, load_data
 from fedkim.state import State
 from fedkim.store.declared import recall_declared, remember_declared
-from fedkim.store.environment import environment, require_same_plugins
+from fedkim.store.environment import environment, require_same_model, require_same_plugins
 from fedkim.store.files import plain
 from fedkim.store.run_store import RunStore
 
@@ -68,8 +68,10 @@ def run_recipe(
         stored = store.result()
         if stored and stored["run_info"]["split"] == split and store.stands_for(stored):
             import_plugins(recipe.run.plugins)
-            made, own = stored["run_info"]["environment"].get("plugins", {}), plugin_digests(recipe.run.plugins)
-            require_same_plugins(made, own, f"result of {store.folder}", "run it anew with --force, or undo the change")
+            made, remedy = stored["run_info"]["environment"], "run it anew with --force, or undo the change"
+            what, own = f"result of {store.folder}", plugin_digests(recipe.run.plugins)
+            require_same_plugins(made.get("plugins", {}), own, what, remedy)
+            require_same_model(made, model_digest(recipe.llm.name), what, remedy)
             if not network and (recipe.data.source == "hospital" or not recipe.same_folders(store.recipe())):
                 require_same_data(store.folder, load_data(recipe))
             return stored
@@ -191,9 +193,11 @@ def load_parts(
 
 
 def environment_of(injector: Injector, recipe: Recipe) -> dict[str, Any]:
-    """What decides the last bits of a recipe's run with this injector."""
+    """What decides the last bits of a recipe's run with this injector, and which weights are in the folder of its language model."""
+    llm = injector.llm
+    folder = {"language_model": llm.digest} if llm.digest else {}
     return environment(
-        recipe.run.plugins, device=injector.llm.device.type, dtype=str(injector.llm.dtype).removeprefix("torch.")
+        recipe.run.plugins, device=llm.device.type, dtype=str(llm.dtype).removeprefix("torch."), **folder
     )
 
 

@@ -59,7 +59,10 @@ class Rounds:
             self.state, self.memory = committed.namespace("state"), committed.namespace("memory")
             self.aggregated = self.state.updated(committed.namespace("aggregated"))
             injector.load(committed.namespace("injector"), whole=True)
-            trainer.optimizer.load(committed.namespace("optimizer"))
+            if (
+                self.done < world.recipe.federation.rounds
+            ):  # they are twice as large as all else, and nothing trains afterwards
+                trainer.optimizer.load(committed.namespace("optimizer"))
             self.history = list(committed.manifest["history"])
             self.earlier_seconds = sum(entry["seconds"] for entry in self.history)
             store.event("resumed", round=committed.round)

@@ -22,7 +22,7 @@ from fedkim.run.inputs import Window, patient_inputs, table_warnings
 from fedkim.run.pipeline import refuse_uninjected, score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
 from fedkim.run.world import resolve_tasks
-from fedkim.store.environment import require_same_plugins
+from fedkim.store.environment import require_same_model, require_same_plugins
 from fedkim.store.rounds import Committed
 from fedkim.store.run_store import RunStore
 from fedkim.tasks import TASKS, Task
@@ -85,6 +85,12 @@ class Run:
         require_same_plugins(made, own, f"rounds of {self.folder}", remedy)
         return newest, committed
 
+    def stands_for(self, result: Mapping[str, Any]) -> bool:
+        """Whether a result is of the weights that answer: a round may have been made anew since. True where no round is left."""
+        if not self.store.committed_rounds():
+            return True
+        return bool(result["train_info"].get("digest") == self.committed.manifest.get("digest"))
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the inputs that the model was trained on, by modality."""
@@ -96,7 +102,10 @@ class Run:
         refuse_uninjected(self.folder, self.recipe, self.committed.manifest["history"])
         set_threads(self.recipe)
         resolve_tasks(self.recipe)
-        injector = new_injector(self.recipe, load_language_model(self.recipe), tasks=TASKS, shapes=self.shapes)
+        llm, made = load_language_model(self.recipe), self.committed.manifest.get("environment", {})
+        remedy = "put its weights back, or run its recipe anew"
+        require_same_model(made, llm.digest, f"rounds of {self.folder}", remedy)
+        injector = new_injector(self.recipe, llm, tasks=TASKS, shapes=self.shapes)
         injector.load(self.committed.namespace("injector"), whole=True)
         return injector
 
@@ -209,10 +218,7 @@ class Run:
         A result of other weights than those that answer has none to give.
         """
         result = self.result if len(task.answers or ()) == 2 else None
-        if result and self.store.committed_rounds():
-            digest = self.committed.manifest.get("digest")
-            result = result if result["train_info"].get("digest") == digest else None
-        return tuned_threshold(result, task)
+        return tuned_threshold(result if result and self.stands_for(result) else None, task)
 
     def _warnings(self, task: Task) -> tuple[str, ...]:
         warnings = []

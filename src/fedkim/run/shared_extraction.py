@@ -22,10 +22,9 @@ from fedkim.errors import FedkimError
 from fedkim.federation import Exchange
 from fedkim.run.same_data import contents_digest
 from fedkim.run.world import World
-from fedkim.state import State, Update
+from fedkim.state import State, Update, save_tensors
 from fedkim.store.environment import environment
 from fedkim.store.files import canonical, write_atomically
-from fedkim.store.rounds import save_tensors
 
 _log = logging.getLogger(__name__)
 

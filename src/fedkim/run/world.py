@@ -43,8 +43,9 @@ class World:
 
     @property
     def quorum(self) -> int:
-        """Accepted updates that a round needs: the recipe's number, of as many sites as there are."""
-        return min(self.recipe.federation.quorum, len(self.declared))
+        """Accepted updates that a round needs: the recipe's number, but no more than there are sites in a round."""
+        federation = self.recipe.federation
+        return min(federation.quorum, sites_in_a_round(federation.participation, len(self.declared)))
 
     @property
     def seen(self) -> tuple[Task, ...]:

@@ -18,6 +18,9 @@ def split_address(address: str, where: str) -> tuple[str, int]:
         FedkimError: it isn't one.
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise FedkimError(where, found=repr(address[:80]), expected='"host:port"')
-    return host.strip("[]"), int(port)
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    digits = port.isascii() and port.isdecimal() and len(port) <= 5
+    if not bare or not digits or not 0 < int(port) < 65536 or (":" in bare and bare == host):
+        expected = '"host:port", an IPv6 address in brackets: "[::1]:8000"'
+        raise FedkimError(where, found=repr(address[:80]), expected=expected)
+    return bare, int(port)

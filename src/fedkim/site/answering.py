@@ -13,6 +13,7 @@ import torch
 
 from fedkim.aggregation import make_algorithm
 from fedkim.aggregation import objection as gate_objection
+from fedkim.aggregation.gate import is_finite
 from fedkim.engines.flower.messages import Reply, Request, request_from, to_header, unanswered
 from fedkim.engines.flower.wire import component_digests, encode, state_from
 from fedkim.errors import FedkimError
@@ -147,7 +148,8 @@ class Answering:
         wrong = gate_objection(update, round=update.round, broadcast=base)
         if wrong:
             return Refusal(code=wrong.code, reason=wrong.reason)
-        if not _finite(changed) or not all(map(math.isfinite, update.metrics.values())):
+        # finite weights may differ by more than half the bits can tell
+        if not all(map(is_finite, changed.values())) or not all(map(math.isfinite, update.metrics.values())):
             return Refusal(code="E-FINITE", reason="NaN or infinity")
         most = self.site.policy.max_bytes
         return Refusal(code="E-POLICY-BYTES", reason=f"more than {most:,} bytes") if num_bytes > most else None
@@ -168,7 +170,7 @@ class Answering:
             return None
         base = State({key: tensor for part in parts if part is not None for key, tensor in part.items()})
         self._require_own_form(base)
-        if base.digest() != request.base or not _finite(base):
+        if base.digest() != request.base or not all(map(is_finite, base.values())):
             raise FedkimError("a request", found="other weights than it names, or weights that aren't finite")
         return base
 
@@ -227,7 +229,3 @@ def told(error: Exception) -> str:
 
 def _again(reply: Reply, request: Request, head: str) -> Reply:
     return replace(reply, nonce=request.nonce, audit=head)
-
-
-def _finite(state: State) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in state.values() if tensor.is_floating_point())

@@ -24,11 +24,13 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 from fedkim.state import State
-from fedkim.store.files import canonical, cut_torn_line
+from fedkim.store.files import canonical, cut_torn_line, sync_folder
 from fedkim.store.lock import Lock
 
 START = "0" * 64
 """What the first line calls the one before it."""
+LEFT = ("sent", "resent")
+"""Events of replies with weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,8 @@ class AuditLog:
                 if os.write(descriptor, line) < len(line):
                     raise OSError(errno.ENOSPC, "no room for a line of the audit log")
                 os.fsync(descriptor)
+                if not before:  # a new file: its name has to survive a loss of power too
+                    sync_folder(self.path.parent)
             except OSError:
                 os.ftruncate(descriptor, before)
                 raise
@@ -130,9 +134,10 @@ def verify(path: Path, *, head: str | None = None) -> Verified:
         try:
             entry = json.loads(line)
             whole = canonical(entry).encode() == line
-        except ValueError:
+        except (ValueError, RecursionError):
             entry, whole = {}, False
         ok = isinstance(entry, Mapping) and whole and entry.get("seq") == number and entry.get("previous") == previous
+        ok = ok and "event" in entry and (entry["event"] not in LEFT or type(entry.get("bytes")) is int)
         if not ok or entry.get("hash") != _hash(entry):
             raise FedkimError(
                 f"audit log {path}, line {number}",
@@ -142,7 +147,7 @@ def verify(path: Path, *, head: str | None = None) -> Verified:
             )
         previous, count = entry["hash"], number
         passed = passed or previous == head
-        if entry["event"] in ("sent", "resent"):
+        if entry["event"] in LEFT:
             sent, size = sent + 1, size + entry["bytes"]
     if lines[-1]:
         raise FedkimError(f"audit log {path}", found="a torn last line", remedy="the next `fedkim site join` mends it")

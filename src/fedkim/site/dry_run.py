@@ -39,7 +39,7 @@ def dry_run(site: Participant, *, uploads: str = "float32") -> DryRun:
         recipe=site.policy.recipe_digest,
         base=base.digest(),
         components=component_digests(base),
-        owners=dict.fromkeys(base.components(), site.policy.min_contributors_per_component),
+        contributors=dict.fromkeys(base.components(), site.policy.min_contributors_per_component),
         uploads=uploads,
     )
     synthetic, refusal = answering.shard.dataset.synthetic, answering.refusal(request)

@@ -38,7 +38,9 @@ class Policy:
     max_bytes: int = 16_000_000
     """Bytes of one answer; asked again, the same answer may leave again, and the audit log has a line for each."""
     min_contributors_per_component: int = 2
-    """With one owner the average of a component *is* that hospital's update. The coordinator says how many there are."""
+    """With one contributor the average of a component *is* that hospital's update, and the next broadcast carries it to all. The
+    coordinator says how many at least give it if the round comes about; its gate may still turn some away.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +109,9 @@ def objection(
     for name in sorted(asked):
         if cohorts[name] < policy.min_cohort:
             return Refusal(code="E-POLICY-COHORT", reason=f"{name} rests on fewer than {policy.min_cohort} patients")
-        if request.owners.get(name, 0) < policy.min_contributors_per_component:
+        if request.contributors.get(name, 0) < policy.min_contributors_per_component:
             return Refusal(
                 code="E-POLICY-CONTRIBUTORS",
-                reason=f"{name} has fewer than {policy.min_contributors_per_component} owners",
+                reason=f"{name} may come from fewer than {policy.min_contributors_per_component} sites in this round",
             )
     return None

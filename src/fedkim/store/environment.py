@@ -13,11 +13,17 @@ from fedkim import __version__
 from fedkim.errors import FedkimError
 from fedkim.recipe import plugin_digests
 
-_DECISIVE = ("threads", "device", "dtype")
+_ELSEWHERE = "resume or evaluate it where those were made, or run the recipe into another folder"
+_DECISIVE = {
+    "threads": "set run.threads, or start anew with --force",
+    "device": _ELSEWHERE,  # what auto stood for can't be set afterwards: device and dtype are part of the recipe
+    "dtype": _ELSEWHERE,
+}
+"""What may not change within a run, and what to do instead."""
 
 
 def environment(plugins: Iterable[str] = (), **resolved: str | int) -> dict[str, Any]:
-    """The machine and libraries of this process, the code of imported ``plugins``; ``resolved`` adds what the run chose (device, dtype)."""
+    """The machine and libraries of this process, the code of imported ``plugins``; ``resolved`` adds what the run chose (device, dtype, language model)."""
     return {
         "fedkim": __version__,
         "code": code_digest(),
@@ -58,6 +64,23 @@ def require_same_plugins(before: Mapping[str, str], now: Mapping[str, str], what
             raise FedkimError(what, found=found, remedy=remedy)
 
 
+def require_same_model(before: Mapping[str, Any], now: str, what: str, remedy: str) -> None:
+    """Refuse what belongs to other weights of the language model: a recipe names a folder and says nothing of what is in it.
+
+    Args:
+        before: the environment of the rounds or result already there.
+        now: the folder's digest (:func:`fedkim.injection.llms.model_digest`); empty where the model isn't a folder.
+        what: the rounds or result, for the message.
+        remedy: what to do instead.
+
+    Raises:
+        FedkimError: both are known and differ.
+    """
+    made = before.get("language_model", now)
+    if made and now and made != now:
+        raise FedkimError(what, found="made with another language model than llm.name holds now", remedy=remedy)
+
+
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Names of what both know and what isn't equal."""
     return sorted(name for name in before.keys() & now.keys() if before[name] != now[name])
@@ -67,15 +90,18 @@ def refuse_other_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
     """Refuse to resume where the numbers would change without anybody noticing.
 
     Raises:
-        FedkimError: other threads, device, dtype or code of a plug-in than the rounds already there.
+        FedkimError: other threads, device, dtype, weights of the language model or code of a plug-in than the rounds
+            already there.
     """
     made, own = (one.get("plugins", {}) for one in (before, now))
     require_same_plugins(made, own, "the rounds already there", "start anew with --force, or undo the change")
+    remedy = "put its weights back, or run the recipe into another folder"
+    require_same_model(before, now.get("language_model", ""), "the rounds already there", remedy)
     for name in differences(before, now):
         if name in _DECISIVE:
             raise FedkimError(
                 f"resuming with another {name}",
                 found=str(now[name]),
                 expected=f"{before[name]}, as in the rounds already there",
-                remedy=f"set run.{name}, or start anew with --force",
+                remedy=_DECISIVE[name],
             )

@@ -10,23 +10,18 @@
 A round whose manifest or tensors aren't what was written is passed over, with a warning and an event, for the one before.
 """
 
-import errno
 import logging
-import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from fedkim.errors import FedkimError
 from fedkim.failpoints import reach
-from fedkim.state import State
+from fedkim.state import State, save_tensors
 from fedkim.store.files import file_digest, free_bytes, plain, sync_folder, write_atomically
 from fedkim.store.manifests import Manifests
 
@@ -199,17 +194,3 @@ def _with_own_memory(tensors: Mapping[str, Tensor]) -> State:
         own[name] = tensor if alone else tensor.clone()
         taken.add(storage.data_ptr())
     return State(own)
-
-
-def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write tensors to ``path``.
-
-    Raises:
-        OSError: no room on the disk, with the system's error number.
-    """
-    try:
-        safetensors.torch.save_file(dict(tensors), path, metadata=metadata)
-    except safetensors.SafetensorError as error:  # hides the system's error number in its text
-        number = re.search(r"os error (\d+)", str(error))
-        code = int(number[1]) if number else errno.EIO
-        raise OSError(code, os.strerror(code)) from None

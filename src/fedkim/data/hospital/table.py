@@ -16,6 +16,7 @@ from pathlib import Path
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import LARGEST_TABLE, open_regular
 from fedkim.data.hospital.words import counted
+from fedkim.errors import install_extra
 
 MOST_COLUMNS = 10_000
 LARGEST_CELL = 1 << 20
@@ -185,7 +186,7 @@ def _from_parquet(content: bytes, name: str, findings: Findings) -> Table | None
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        remedy = "pip install 'fedkim[tables]'"
+        remedy = install_extra("tables")
         findings.add(
             "E-TABLE-FORMAT", file=name, found="a parquet file without pyarrow", expected="pyarrow", remedy=remedy
         )

@@ -19,7 +19,7 @@ from fedkim.data.findings import Findings
 from fedkim.data.public_sets import PUBLIC_SETS, PublicSet, Reading
 from fedkim.data.record import Input, Record
 from fedkim.data.sources.published import Checker, files_with, subfolder, text
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, install_extra
 from fedkim.modalities import image
 
 NUM_BY_CLASS = {"COVID": 3_616, "Normal": 10_192, "Lung_Opacity": 6_012, "Viral Pneumonia": 1_345}
@@ -121,7 +121,7 @@ def _rows(path: Path) -> Iterator[tuple[Any, ...]]:
     try:
         from openpyxl import load_workbook
     except ImportError:
-        remedy = "pip install 'fedkim[tables]'"
+        remedy = install_extra("tables")
         raise FedkimError(f"table {path}", found="no package openpyxl", remedy=remedy) from None
     try:
         book = load_workbook(path, read_only=True, data_only=True)

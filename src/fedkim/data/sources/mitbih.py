@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, install_extra
 from fedkim.modalities.signal import SECONDS
 
 FOLDER = Path("ecg") / "mitbih"
@@ -54,7 +54,7 @@ def read(root: Path, name: str) -> Record:
     try:
         import wfdb
     except ImportError:
-        raise FedkimError("reading ECG records needs wfdb", remedy="pip install 'fedkim[ecg]'") from None
+        raise FedkimError("reading ECG records needs wfdb", remedy=install_extra("ecg")) from None
     stem = Path(root) / FOLDER / name
     what = f"ECG record {stem}"
     for file in files(root, name):

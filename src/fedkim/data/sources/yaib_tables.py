@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, install_extra
 from fedkim.modalities.concepts import CONCEPTS
 from fedkim.modalities.series import HOURS, prepare_values
 
@@ -170,7 +170,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> Any:
     try:
         import pandas
     except ImportError:
-        raise FedkimError("reading ICU tables needs pandas and pyarrow", remedy="pip install 'fedkim[icu]'") from None
+        raise FedkimError("reading ICU tables needs pandas and pyarrow", remedy=install_extra("icu")) from None
     what = f"table {path}"
     try:
         table = pandas.read_parquet(path)

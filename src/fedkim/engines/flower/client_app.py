@@ -24,7 +24,7 @@ def train(message: Message, context: Context) -> Message:
         header, body = unpack(message.content)
         seconds = header.get("seconds")
         timeout = float(seconds) if isinstance(seconds, int | float) else 60.0
-        answer, sent = ask(Path(os.environ[SOCKET]), header, body, timeout=max(1.0, timeout))
+        content = pack(*ask(Path(os.environ[SOCKET]), header, body, timeout=max(1.0, timeout)))
     except Exception:  # whatever it is, its text stays here
-        answer, sent = unanswered(header, "failed", "E-WORKER"), b""
-    return Message(pack(answer, sent), reply_to=message)
+        content = pack(unanswered(header, "failed", "E-WORKER"), b"")
+    return Message(content, reply_to=message)

@@ -6,7 +6,8 @@ deadline. A site whose process died is asked again once it is back.
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import httpx  # Flower's, whose Grid raises its errors
 from flwr.app import Message
@@ -76,11 +77,9 @@ class FlowerExchange:
             seed,
             tell,
         )
-        self.owners = {c: sum(c in site.declared for site in sites.values()) for c in _components(sites)}
         self._here: dict[str, Node] = {}
         self._held: dict[str, dict[str, list[str]]] = {}
         self._processes: dict[str, str] = {}
-        self._used: set[str] = set()
 
     def quorum(self, number: int) -> int:
         """Good answers that a round of so many sites needs."""
@@ -120,7 +119,8 @@ class FlowerExchange:
         """
         chosen = participants(list(self.sites), share=self.participation, seed=self.seed, round=round)
         slices = {site: state.slice(self.sites[site].declared) for site in chosen}
-        ours, quorum = RoundSoFar(number=round, slices=slices), self.quorum(len(chosen))
+        quorum = self.quorum(len(chosen))
+        ours = RoundSoFar(number=round, slices=slices, contributors=self._contributors(chosen, quorum))
         for attempt in range(1, self.waiting.attempts + 1):
             ours.begin()
             yield from self._attempt(ours, quorum)
@@ -135,6 +135,13 @@ class FlowerExchange:
             expected=f"at least {quorum}",
             remedy=f"missing: {', '.join(missing)}; the same command resumes at this round",
         )
+
+    def _contributors(self, chosen: Collection[str], quorum: int) -> dict[str, int]:
+        """By component, how many sites at least give it in a round that comes about, whoever is asked included: its owners among
+        those ``chosen`` for the round, less all whom the quorum can do without.
+        """
+        owners = Counter(name for site in chosen for name in self.sites[site].declared)
+        return {name: max(1, number - (len(chosen) - quorum)) for name, number in owners.items()}
 
     def _attempt(self, ours: RoundSoFar, quorum: int) -> Iterator[Update]:
         end, in_grace = time.monotonic() + self.waiting.deadline, False
@@ -239,7 +246,7 @@ class FlowerExchange:
             recipe=self.recipe,
             base=slice_.digest(),
             components=digests,
-            owners={name: self.owners[name] for name in digests},
+            contributors={name: ours.contributors[name] for name in digests},
             uploads=self.uploads,
             seconds=seconds,
         )
@@ -256,9 +263,8 @@ class FlowerExchange:
             header, body = unpack(message.content)
             reply = reply_from(header)
             expected = (self.run, number, site, question.nonce)
-            if (reply.run, reply.round, reply.site, reply.nonce) != expected or question.nonce in self._used:
+            if (reply.run, reply.round, reply.site, reply.nonce) != expected:
                 raise FedkimError("a reply", found="the answer to another question")
-            self._used.add(question.nonce)
             if reply.status == "need":
                 self._held[site] = {name: list(digests) for name, digests in reply.held.items()}
                 return None
@@ -284,17 +290,8 @@ class FlowerExchange:
             site=site,
             sent=question.sent,
             received=len(body),
-            seconds=round_(time.monotonic() - question.began),
-            value=round_(reply.seconds),
+            seconds=round(time.monotonic() - question.began, 2),
+            value=round(reply.seconds, 2),
             digest=audit,
         )
         return update
-
-
-def _components(sites: Mapping[str, Registered]) -> list[str]:
-    return sorted({name for site in sites.values() for name in site.declared})
-
-
-def round_(seconds: float) -> float:
-    """Seconds to two places."""
-    return round(seconds, 2)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, install_extra
 
 
 def key_formats() -> Any:
@@ -14,7 +14,7 @@ def key_formats() -> Any:
     try:
         from cryptography.hazmat.primitives import serialization
     except ImportError:
-        remedy = "install it with: pip install 'fedkim[flower]'"
+        remedy = install_extra("flower")
         raise FedkimError("keys", found="no library for them", remedy=remedy) from None
     return serialization
 

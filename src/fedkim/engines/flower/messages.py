@@ -38,8 +38,8 @@ class Request:
     """Digest of the whole slice to start from."""
     components: Mapping[str, str]
     """The slice: digest by component."""
-    owners: Mapping[str, int]
-    """How many sites of the manifest own each component."""
+    contributors: Mapping[str, int]
+    """How many sites at least give each component if this round comes about, the one that is asked included."""
     uploads: str = "float32"
     """How weights come back: float32 as they are, bfloat16 as differences from the base."""
     seconds: float = 3600.0
@@ -77,9 +77,15 @@ def to_header(message: Request | Reply) -> dict[str, Any]:
 
 
 def unanswered(header: Mapping[str, Any], status: str, code: str) -> dict[str, Any]:
-    """The header of a reply to what may be no request: it repeats by what a question is known, unchecked."""
-    known = {name: header.get(name, "") for name in ("run", "site", "nonce")}
-    return {**known, "round": header.get("round", 0), "status": status, "code": code}
+    """The header of a reply to what may be no request: it repeats by what a question is known, where that has due form."""
+    known: dict[str, Any] = {}
+    for name in ("run", "site", "nonce", "round"):
+        hint = _HINTS[Reply][name]
+        try:
+            known[name] = _checked(name, header.get(name), hint)
+        except FedkimError:
+            known[name] = hint()
+    return {**known, "status": status, "code": code}
 
 
 def request_from(header: Mapping[str, Any]) -> Request:

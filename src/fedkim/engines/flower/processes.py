@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, install_extra
 
 _DEATH_SIGNAL = 1
 """``PR_SET_PDEATHSIG`` of prctl(2)."""
@@ -62,7 +62,10 @@ class Child:
         return self.process is not None and self.process.poll() is None
 
     def stop(self, grace: float = 8.0) -> None:
-        """SIGTERM to it and all it started; SIGKILL after the grace."""
+        """SIGTERM to it and what it started in its own session; SIGKILL after the grace.
+
+        The SuperLink's SuperExec has a session of its own: it watches the SuperLink (``--parent-pid``) and ends by itself.
+        """
         if self.process is None:
             return
         for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
@@ -107,25 +110,36 @@ def _not_by_proxy(name: str) -> str:
     return ",".join(dict.fromkeys([*given, "127.0.0.1", "localhost", "::1"]))
 
 
-def program(name: str) -> str:
-    """The full path of one of Flower's programs, of the version this was tested with.
+_INSTALL = install_extra("flower")
+
+
+def require_flower() -> None:
+    """Refuse to go on without Flower of a version that this was tested with.
 
     Raises:
         FedkimError: Flower isn't installed, or it is another version.
     """
-    remedy = "install it with: pip install 'fedkim[flower]'"
     try:
         version = metadata.version("flwr")
     except metadata.PackageNotFoundError:
-        raise FedkimError("Flower", found="not installed", remedy=remedy) from None
+        raise FedkimError("Flower", found="not installed", remedy=_INSTALL) from None
     number = tuple(int(part) for part in version.split(".")[:2])
     if not TESTED[0] <= number < TESTED[1]:
         expected = f"from {TESTED[0][0]}.{TESTED[0][1]} up to, not including, {TESTED[1][0]}.{TESTED[1][1]}"
-        raise FedkimError("Flower", found=version, expected=expected, remedy=remedy)
+        raise FedkimError("Flower", found=version, expected=expected, remedy=_INSTALL)
+
+
+def program(name: str) -> str:
+    """The full path of one of Flower's programs, of a version that this was tested with.
+
+    Raises:
+        FedkimError: as :func:`require_flower`, or there is no such program.
+    """
+    require_flower()
     path = Path(sys.executable).parent / name
     found = str(path) if path.exists() else shutil.which(name)
     if not found:
-        raise FedkimError(f"program {name}", found="nowhere", remedy=remedy)
+        raise FedkimError(f"program {name}", found="nowhere", remedy=_INSTALL)
     return found
 
 

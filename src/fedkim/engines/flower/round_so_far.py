@@ -40,6 +40,8 @@ class RoundSoFar:
 
     number: int
     slices: Mapping[str, State]
+    contributors: Mapping[str, int] = field(default_factory=dict)
+    """By component, how many sites at least give it if the round comes about, whoever is asked included."""
     good: set[str] = field(default_factory=set)
     out: set[str] = field(default_factory=set)
     """Sites that refused or failed: asking again wouldn't help."""

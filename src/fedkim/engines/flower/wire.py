@@ -11,9 +11,7 @@ from torch import Tensor
 
 from fedkim.engines.flower.messages import UPLOADS
 from fedkim.errors import FedkimError
-from fedkim.state import State
-
-_HEADER = 1 << 20
+from fedkim.state import LONGEST_HEADER, State
 
 
 def upload_form(base: State, *, unchanged: Collection[str], uploads: str) -> State:
@@ -73,8 +71,8 @@ def state_from(body: bytes, *, most: int, expected: State | None = None) -> Stat
     """
     if not body and not expected:
         return State()
-    if len(body) > most + _HEADER:
-        raise FedkimError("a message", found=f"{len(body):,} bytes", expected=f"at most {most + _HEADER:,}")
+    if len(body) > most + LONGEST_HEADER:
+        raise FedkimError("a message", found=f"{len(body):,} bytes", expected=f"at most {most + LONGEST_HEADER:,}")
     return State.from_bytes(body, expected=expected)
 
 
