@@ -270,9 +270,8 @@ def _network(table: Mapping[str, Any], path: Path) -> Listening:
     values = dict(_keys(table, [item.name for item in fields(Listening)], where))
     for name, value in values.items():
         default = getattr(Listening, name)
-        number = (
-            type(value) in (int, float) and 0 <= value <= sys.float_info.max
-        )  # a whole number may be too long for a float
+        # a whole number may be too long for a float
+        number = type(value) in (int, float) and 0 <= value <= sys.float_info.max
         if not (number if isinstance(default, int | float) else isinstance(value, str)):
             expected = "a number of at least 0" if isinstance(default, int | float) else "text in quotes"
             raise FedkimError(f"{where} {name}", found=repr(value)[:40], expected=expected)

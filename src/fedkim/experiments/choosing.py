@@ -21,7 +21,7 @@ def write_chosen(matrix: Matrix, results: Path) -> Path:
     ::
 
         {"chosen": {"fedkim": 3, …}, "scores": {"fedkim": {"0": 0.81, "1": 0.83, …}}, "configurations": [["injection.…"], …],
-         "made_with": {"base": {"data": {…}, …}, "settings": {}, "cells": ["fedkim--fedavg--seed0--configuration0", …]}}
+         "made_with": {"base": {"data": {…}, …}, "settings": {}, "cells": ["fedkim+configuration-0--fedavg--seed0", …]}}
 
     Ties go to the earlier configuration.
 
@@ -68,9 +68,8 @@ def read_chosen(matrix: Matrix, results: Path) -> dict[str, int]:
             f"chosen settings {path}", found="other configurations than the matrix has", remedy="choose again: --choose"
         )
     changed = [name for name, value in made_with(matrix).items() if record["made_with"][name] != value]
-    if (
-        changed
-    ):  # what is best under one base needn't be under another, and an evaluated seed may have been a choosing one
+    # what is best under one base needn't be under another, and an evaluated seed may have been a choosing one
+    if changed:
         raise FedkimError(
             f"chosen settings {path}",
             found=f"made with {_OTHER[changed[0]]} than the matrix has now",

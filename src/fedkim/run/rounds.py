@@ -59,9 +59,8 @@ class Rounds:
             self.state, self.memory = committed.namespace("state"), committed.namespace("memory")
             self.aggregated = self.state.updated(committed.namespace("aggregated"))
             injector.load(committed.namespace("injector"), whole=True)
-            if (
-                self.done < world.recipe.federation.rounds
-            ):  # they are twice as large as all else, and nothing trains afterwards
+            # moments are the largest part, and after the last round nothing trains
+            if self.done < world.recipe.federation.rounds:
                 trainer.optimizer.load(committed.namespace("optimizer"))
             self.history = list(committed.manifest["history"])
             self.earlier_seconds = sum(entry["seconds"] for entry in self.history)
