@@ -15,7 +15,8 @@ import fedkim
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
 from fedkim.coordinator import server_app
-from fedkim.coordinator.federation_file import TLS, FederationFile, Listening, Member
+from fedkim.coordinator.federation_file import TLS, FederationFile, Listening
+from fedkim.coordinator.member import Member
 from fedkim.coordinator.standing import MANIFEST, read_standing, write_standing
 from fedkim.data.hospital.site_file import HospitalData
 from fedkim.engines.flower import exchange as module

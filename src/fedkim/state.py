@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from fedkim.errors import FedkimError
 
 _tensors_of = safetensors_torch.load
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,255}")
+
+Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
+"""``(parameters, reference) -> scalar``: what an algorithm adds to a site's loss in every step; named here, where both find it."""
 
 LONGEST_HEADER = 1 << 20
 """Bytes that names, shapes and types of a message may take."""

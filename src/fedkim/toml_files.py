@@ -1,10 +1,11 @@
 """Reading the TOML files that people write, and saying what is wrong with one."""
 
 import tomllib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedkim.errors import FedkimError
+from fedkim.errors import FedkimError, unknown
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
@@ -42,3 +43,15 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         raise FedkimError(name, found=f"broken TOML ({error})", remedy=remedy) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
         raise FedkimError(name, found=f"broken TOML ({type(error).__name__})") from None
+
+
+def known_keys(table: Mapping[str, Any], known: Collection[str], where: str) -> Mapping[str, Any]:
+    """The table itself, which may have no other keys than ``known``; errors call it ``where``.
+
+    Raises:
+        FedkimError: another key, with the nearest known one.
+    """
+    for name in table:
+        if name not in known:
+            raise FedkimError(f"{where}: unknown key {name!r}", remedy=unknown("key", name, known).remedy)
+    return table

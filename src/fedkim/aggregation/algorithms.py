@@ -9,13 +9,10 @@ from torch import Tensor
 
 from fedkim.aggregation.sums import weighted_sum
 from fedkim.errors import FedkimError
-from fedkim.state import State, Update, component
+from fedkim.state import Penalty, State, Update, component
 
 Memory = State
 """What an algorithm remembers between rounds at the server (its momentum); empty for FedAvg and FedProx. Sites don't see it."""
-
-Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
-"""``(parameters, reference) -> scalar`` added to a site's loss."""
 
 TooFew = Literal["keep", "mean"]
 """What becomes of a component with too few contributors: it keeps the broadcast's value, or is averaged as by FedAvg."""

@@ -36,15 +36,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from fedkim.data.site_names import SITE_NAME
+from fedkim.coordinator.member import Member, member_from, require_counts
 from fedkim.engines.flower.fingerprint import fingerprint
 from fedkim.engines.flower.messages import UPLOADS
 from fedkim.engines.flower.waiting import Waiting
 from fedkim.errors import FedkimError, unknown
-from fedkim.modalities import MODALITIES
 from fedkim.recipe import Recipe, from_dict, import_plugins, load
-from fedkim.tasks import TASKS
-from fedkim.toml_files import read_toml
+from fedkim.toml_files import known_keys, read_toml
 
 TABLES = ("recipe", "llm", "public", "network", "tls", "sites")
 _OWN = {"llm": ("name",), "public": ("root", "roots")}
@@ -69,26 +67,6 @@ class TLS:
     authority: Path
     certificate: Path
     key: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """A site of the manifest."""
-
-    name: str
-    public_key: str
-    modalities: tuple[str, ...]
-    tasks: tuple[str, ...]
-    max_examples: int | Mapping[str, int]
-
-    def declared(self, recipe: Recipe) -> dict[str, int]:
-        """Most examples by component; its keys are the components that the site owns."""
-        seen = [TASKS[name] for name in recipe.tasks.seen if name in self.tasks]
-        held = [task for task in seen if set(task.inputs) & set(self.modalities)]
-        names = {f"decoder.{task.name}" for task in held}
-        names |= {f"encoder.{m}" for task in held for m in task.inputs if m in self.modalities}
-        most = self.max_examples
-        return {name: most if isinstance(most, int) else most.get(name, 0) for name in sorted(names)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,16 +111,16 @@ def federation_file_from(tables: Mapping[str, Any], path: Path) -> FederationFil
             raise FedkimError(f"{path}: unknown table [{name}]", remedy=unknown("table", name, TABLES).remedy)
         if not isinstance(table, Mapping):
             raise FedkimError(f"{path}: {name}", found=repr(table)[:40], expected=f"a table, [{name}]")
-    recipe_table = _keys(tables.get("recipe", {}), ("file", "out"), f"{path}: [recipe]")
+    recipe_table = known_keys(tables.get("recipe", {}), ("file", "out"), f"{path}: [recipe]")
     if not isinstance(recipe_table.get("file"), str):
         raise FedkimError(f"{path}: [recipe] file", found="nothing", expected="a recipe's file, in quotes")
     recipe = load(here / recipe_table["file"])  # as it stands: sites approve the file
     import_plugins(recipe.run.plugins)
     network = _network(tables.get("network", {}), path)
     tls = _tls(tables["tls"], path) if "tls" in tables else None
-    members = {name: _member(name, table, path) for name, table in tables.get("sites", {}).items()}
+    members = {name: member_from(name, table, path) for name, table in tables.get("sites", {}).items()}
     for member in members.values():
-        _require_counts(member, recipe, path)
+        require_counts(member, recipe, path)
     out = here / str(recipe_table.get("out", f"runs/{recipe.run.name}"))
     return FederationFile(
         path=path.resolve(),
@@ -178,13 +156,13 @@ def require_sites(file: FederationFile) -> None:
                 found="nothing that it could train of this recipe",
                 expected="tasks and modalities of the recipe's seen tasks, with max_examples of at least 1",
             )
-    _require_own_keys(file)
+    _require_ownknown_keys(file)
     if file.network.quorum > len(file.sites):
         found, expected = str(file.network.quorum)[:40], f"at most {len(file.sites)}, the number of sites"
         raise FedkimError(f"{file.path}: [network] quorum", found=found, expected=expected)
 
 
-def _require_own_keys(file: FederationFile) -> None:
+def _require_ownknown_keys(file: FederationFile) -> None:
     owners: dict[bytes, str] = {}
     for name, member in file.sites.items():
         where = f"{file.path}: [sites.{name}] public_key"
@@ -219,55 +197,9 @@ def _here(recipe: Recipe, tables: Mapping[str, Any], path: Path) -> Recipe:
     return here
 
 
-def _member(name: str, table: object, path: Path) -> Member:
-    where = f"{path}: [sites.{name}]"
-    if not SITE_NAME.fullmatch(name):
-        raise FedkimError(where, expected="a name of letters, digits, '_', '-' and '.', beginning with a letter")
-    if not isinstance(table, Mapping):
-        raise FedkimError(where, found=repr(table)[:40], expected="a table")
-    needed = ("public_key", "modalities", "tasks", "max_examples")
-    keys = _keys(table, needed, where)
-    for key in needed:
-        if key not in keys:
-            raise FedkimError(where, found=f"no {key}", expected=", ".join(needed))
-    most = keys["max_examples"]
-    counts = list(most.values()) if isinstance(most, Mapping) else [most]
-    if not all(type(count) is int and count > 0 for count in counts):
-        found, expected = repr(most)[:40], "a whole number above 0, or one for each component"
-        raise FedkimError(f"{where} max_examples", found=found, expected=expected)
-    for key in ("modalities", "tasks"):
-        if not isinstance(keys[key], list) or not all(isinstance(item, str) for item in keys[key]):
-            raise FedkimError(f"{where} {key}", found=repr(keys[key])[:40], expected='a list, for example ["image"]')
-    for kind, key, known in (("task", "tasks", TASKS), ("modality", "modalities", MODALITIES)):
-        for named in keys[key]:
-            if named not in known:
-                raise FedkimError(f"{where}: unknown {kind} {named!r}", remedy=unknown(kind, named, known).remedy)
-    return Member(
-        name=name,
-        public_key=str(keys["public_key"]),
-        modalities=tuple(keys["modalities"]),
-        tasks=tuple(keys["tasks"]),
-        max_examples=most,
-    )
-
-
-def _require_counts(member: Member, recipe: Recipe, path: Path) -> None:
-    """Refuse counts by component that miss one of the site's, or name another."""
-    if isinstance(member.max_examples, int):
-        return
-    where, owned = f"{path}: [sites.{member.name}] max_examples", member.declared(recipe)
-    for name in member.max_examples:
-        if name not in owned:
-            hint = unknown("component", name, owned).remedy if owned else "no seen task of the recipe is its own"
-            raise FedkimError(f"{where}: unknown component {name!r}", remedy=hint)
-    missing = [name for name in owned if name not in member.max_examples]
-    if missing:
-        raise FedkimError(where, found=f"nothing for {', '.join(missing)}", expected="a number for each component")
-
-
 def _network(table: Mapping[str, Any], path: Path) -> Listening:
     where = f"{path}: [network]"
-    values = dict(_keys(table, [item.name for item in fields(Listening)], where))
+    values = dict(known_keys(table, [item.name for item in fields(Listening)], where))
     for name, value in values.items():
         default = getattr(Listening, name)
         # a whole number may be too long for a float
@@ -293,7 +225,7 @@ def _network(table: Mapping[str, Any], path: Path) -> Listening:
 
 def _tls(table: Mapping[str, Any], path: Path) -> TLS:
     needed = ("authority", "certificate", "key")
-    keys = _keys(table, needed, f"{path}: [tls]")
+    keys = known_keys(table, needed, f"{path}: [tls]")
     files: dict[str, Path] = {}
     for name in needed:
         files[name] = path.resolve().parent / str(keys.get(name, ""))
@@ -302,10 +234,3 @@ def _tls(table: Mapping[str, Any], path: Path) -> TLS:
                 f"{path}: [tls] {name}", found="no such file", remedy="make it with `fedkim coordinator keys`"
             )
     return TLS(**files)
-
-
-def _keys(table: Mapping[str, Any], known: Any, where: str) -> Mapping[str, Any]:
-    for name in table:
-        if name not in known:
-            raise FedkimError(f"{where}: unknown key {name!r}", remedy=unknown("key", name, known).remedy)
-    return table

@@ -7,12 +7,12 @@ import torch
 from fedkim.aggregation import Rejection, objection
 from fedkim.data.sample import Dataset
 from fedkim.extraction import train_site
-from fedkim.extraction.training import DivergedError, Penalty
+from fedkim.extraction.training import DivergedError
 from fedkim.parallel import ordered_map
 from fedkim.randomness import generator_for
 from fedkim.recipe import Extraction
 from fedkim.recipe.site_tables import sites_in_a_round
-from fedkim.state import State, Update
+from fedkim.state import Penalty, State, Update
 from fedkim.tasks import Task
 
 

@@ -6,7 +6,7 @@ in the place of a site.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -20,11 +20,8 @@ from fedkim.extraction.extractor import Extractor, dropout, owned_components, us
 from fedkim.modalities import MODALITIES, modalities_of
 from fedkim.randomness import generator_for
 from fedkim.recipe import Extraction
-from fedkim.state import State, Update
+from fedkim.state import Penalty, State, Update
 from fedkim.tasks import Task
-
-Penalty = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], Tensor]
-"""``(parameters, reference) -> scalar`` added to the loss of every step."""
 
 
 class DivergedError(FedkimError):

@@ -26,11 +26,12 @@ from typing import Any
 
 from fedkim.data.hospital import load_site_file
 from fedkim.data.hospital.site_file import HospitalData
-from fedkim.errors import FedkimError, unknown
+from fedkim.errors import FedkimError
 from fedkim.recipe import Recipe, import_plugins, load
 from fedkim.site.address import split_address
 from fedkim.site.policy import Policy, policy_from
 from fedkim.store.files import file_digest
+from fedkim.toml_files import known_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,10 +141,7 @@ def _digest(path: Path) -> str:
 
 
 def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:
-    for name, value in table.items():
-        if name not in ("address", "key", "certificate"):
-            hint = unknown("key", name, ("address", "key", "certificate")).remedy
-            raise FedkimError(f"{path}: [coordinator]: unknown key {name!r}", remedy=hint)
+    for name, value in known_keys(table, ("address", "key", "certificate"), f"{path}: [coordinator]").items():
         if not isinstance(value, str):
             raise FedkimError(f"{path}: [coordinator] {name}", expected="text in quotes")
     split_address(table.get("address", ""), f"{path}: [coordinator] address")
