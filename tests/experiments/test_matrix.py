@@ -178,7 +178,10 @@ def test_smoke_has_every_block_and_two_seeds_of_the_first(matrix):
     assert {cell.group for cell in smoke.cells} == {cell.group for cell in full.cells}
     assert {cell.seed for cell in smoke.cells if cell.group == "fedkim--fedavg"} == {10, 11}
     assert smoke.name == "paper-matrix-smoke"
-    assert all(smoke.recipe(cell).llm.name == "tiny" for cell in smoke.cells[::5])
+    groups = {cell.group: cell for cell in smoke.cells}
+    assert {smoke.recipe(cell).llm.name for cell in groups.values()} == {"tiny"}
+    (other,) = (cell for cell in full.cells if cell.name == "fedkim+ten-layers--fedavg--seed10")
+    assert full.recipe(other).llm.name == "smollm2-135m-10-layers"
 
 
 BLOCK = '[[cells]]\nmethods = ["fedkim"]\nseeds = [1]\n'

@@ -95,10 +95,11 @@ class Matrix:
             chosen: configuration by method, from the choice; a method without one keeps the base.
         """
         smoke = SMOKE if self.smoke else ()
-        base = from_dict(self.base, *smoke, *cell.overrides, source=self.name) if cell.overrides else self._base
+        overrides = _without_models(cell.overrides) if self.smoke else cell.overrides
+        base = from_dict(self.base, *smoke, *overrides, source=self.name) if overrides else self._base
         figures = _figures(base)
         settings = [_filled(text, figures, cell) for text in find_method(cell.method).settings]
-        own = from_dict(self.base, *smoke, *cell.overrides, *settings, source=self.name)
+        own = from_dict(self.base, *smoke, *overrides, *settings, source=self.name)
         number = cell.configuration
         if number is None and chosen is not None:
             number = chosen.get(choice_method(cell.method))
@@ -115,7 +116,7 @@ class Matrix:
             *configuration,
             *_applicable(self.settings.get(choice_method(cell.method), ()), own),
             *self.settings.get(cell.backbone, ()),
-            *cell.overrides,
+            *overrides,
             *settings,  # after the variation: a method that takes half of all steps takes half of the variation's
             f"federation.algorithm={cell.backbone}",
             f"run.seed={cell.seed}",
@@ -150,6 +151,11 @@ def _applicable(configuration: Sequence[str], own: Recipe) -> list[str]:
         if alignment.alignment_learning_rate > 0:  # 0 is the adapters' rate
             lacking += ("injection.learning_rate=",)
     return [setting for setting in configuration if not setting.startswith(lacking)]
+
+
+def _without_models(overrides: Sequence[str]) -> tuple[str, ...]:
+    """A smoke run has one language model, whichever a variation names."""
+    return tuple(setting for setting in overrides if setting.partition("=")[0].strip() != "llm.name")
 
 
 def _filled(text: str, figures: Mapping[str, int], cell: Cell) -> str:

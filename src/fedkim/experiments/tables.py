@@ -22,6 +22,7 @@ from fedkim.experiments.targets import targets_table
 HETEROGENEOUS = ("dirichlet-0.1", "missing-0.6", "site-shift")
 QUESTIONS = ("questions",)
 STEPS = ("twice-the-steps",)
+MODELS = ("random-model", "ten-layers")
 """Variations of tables of their own."""
 
 
@@ -43,6 +44,7 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
         routing(scores),
         learning(scores),
         varied(scores, "More steps", STEPS),
+        varied(scores, "Another language model", MODELS),
         varied(scores, "Other variations", _others(scores)),
         communication(scores),
         *fold_tables(scores),
@@ -53,6 +55,6 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
 
 def _others(scores: Scores) -> list[str]:
     """Variations that no other table shows, such as those of a matrix of one's own."""
-    shown = {"", *HETEROGENEOUS, *QUESTIONS, *STEPS}
+    shown = {"", *HETEROGENEOUS, *QUESTIONS, *STEPS, *MODELS}
     found = dict.fromkeys(variation for _, variation, _ in scores.groups())
     return [name for name in found if name not in shown and not name.startswith((RHO, FOLD))]

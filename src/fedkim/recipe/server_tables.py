@@ -12,7 +12,7 @@ class LLM(Table):
 
     table: ClassVar[str] = "llm"
     name: str = "smollm2-135m"
-    """A registered name (``smollm2-135m``, ``tiny``), a local folder or a Hugging Face id."""
+    """A registered name (``fedkim llm list``), a local folder or a Hugging Face id."""
     micro_batch: int = 8
     """At most so many samples in one forward pass; gradients add up to injection.batch_size."""
     max_new_tokens: int = 16
