@@ -31,6 +31,16 @@ def test_plain_lines_come_every_ten_seconds_with_count_fields_and_time_left():
     assert len(lines) == 4
 
 
+def test_time_left_after_a_resume_is_that_of_this_process():
+    stream, clock = io.StringIO(), Clock()
+    with Plain(stream, clock=clock).stage("rounds", 10, done=8) as stage:
+        clock.now = 30
+        stage.advance(0)  # nothing has been done yet that a rate could be taken from
+        clock.now = 60
+        stage.advance()
+    assert stream.getvalue().splitlines()[0] == "rounds 9/10, 60 s left"
+
+
 def test_short_work_makes_no_lines():
     stream = io.StringIO()
     with Plain(stream).stage("sites", 3) as stage:

@@ -50,7 +50,7 @@ class Telling(Progress):
         """Nothing: the letters are enough."""
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Any]:
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Any]:
         """Letters around an injection; counts are of no interest."""
         inside = name.endswith("injection")
         if inside:

@@ -29,8 +29,8 @@ class Stage(Protocol):
 class Progress(Protocol):
     """What long work tells whoever started it. Stages may be nested, and advanced from several threads."""
 
-    def stage(self, name: str, total: int) -> AbstractContextManager[Stage]:
-        """A context in which ``total`` pieces of work are done."""
+    def stage(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Stage]:
+        """A context in which ``total`` pieces of work are done, ``done`` of them by an earlier process."""
 
     def line(self, text: str) -> None:
         """One line that stays."""
@@ -40,7 +40,7 @@ class Silent:
     """Progress that nobody wants to see; the default in Python."""
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Stage]:
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
         """See :class:`Progress`."""
         yield _Counter(lambda n, fields: None)
 
@@ -56,19 +56,19 @@ class Plain:
         self._writing = threading.Lock()
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Stage]:
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
         """See :class:`Progress`."""
-        begin = told = self._clock()
-        done = 0
+        begin, before = self._clock(), done
+        told = begin
 
         def advance(n: int, fields: dict[str, Any]) -> None:
             nonlocal done, told
             with self._writing:
                 done += n
                 now = self._clock()
-                if done < total and now - told >= self._every:
+                if before < done < total and now - told >= self._every:
                     told = now
-                    left = (now - begin) / done * (total - done)
+                    left = (now - begin) / (done - before) * (total - done)
                     self._write(f"{name} {done}/{total}{_shown(fields)}, {_duration(left)} left")
 
         yield _Counter(advance)
@@ -92,9 +92,9 @@ class Bars:
         self._bars = bars
 
     @contextmanager
-    def stage(self, name: str, total: int) -> Iterator[Stage]:
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
         """See :class:`Progress`."""
-        bar = self._bars.add_task(name, total=total, fields="")
+        bar = self._bars.add_task(name, total=total, completed=done, fields="")
 
         def advance(n: int, fields: dict[str, Any]) -> None:
             shown = {"fields": _shown(fields)[2:]} if fields else {}

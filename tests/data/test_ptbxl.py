@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fedkim.data import paper_split
 from fedkim.data.public_sets import PUBLIC_SETS, Reading
 from fedkim.data.sources import ptbxl, ptbxl_table
 from fedkim.errors import FedkimError
@@ -58,7 +59,7 @@ def test_ectopic_beats_by_both_rules(extra_beats, fixed, paper):
 
 
 def test_the_published_code_asks_the_first_so_many_of_each_answer(root, monkeypatch):
-    monkeypatch.setattr(ptbxl, "PAPER_BEATS", 5)
+    monkeypatch.setitem(paper_split.AT_MOST, "ectopic_beats", 5)
     records = ptbxl.read(root, Reading(labels="paper"))
     asked = [record for record in records if "ectopic_beats" in record.labels]
     answers = [record.labels["ectopic_beats"] for record in asked]

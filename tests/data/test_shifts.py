@@ -110,6 +110,11 @@ def test_leads_in_another_order_are_the_same_leads():
         assert before == after
 
 
+def test_a_single_lead_has_no_other_order():
+    with pytest.raises(FedkimError, match="shift 'ecg-lead-order', found a single lead"):
+        shifted(shard(leads=1), ["ecg-lead-order"], site="a", seed=0)
+
+
 def test_a_hum_stands_where_it_folds_to():
     quiet = shard(leads=1)
     loud = shifted(quiet, ["ecg-hum"], site="a", seed=0)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from fedkim.data.sample import Dataset
-from fedkim.injection.batches import plan_round, steps_in_pass, usable
+from fedkim.injection.batches import plan_round, steps_in_pass, with_every_input
 from toy_server import BOTH, BRIGHT, FAST, patients
 
 PUBLIC = patients(20)
@@ -107,9 +107,9 @@ def test_a_sample_is_usable_only_with_every_input_and_an_answer():
     data = Dataset(
         [first, replace(second, inputs={"image": second.inputs["image"]}), replace(third, labels={"bright": "No"})]
     )
-    assert [s.id for s in usable(data, BOTH)] == [first.id]
-    assert [s.id for s in usable(data, BRIGHT)] == [first.id, second.id, third.id]
-    assert [s.id for s in usable(data, BOTH, labelled=False)] == [first.id, third.id]
+    assert [s.id for s in with_every_input(data, BOTH)] == [first.id]
+    assert [s.id for s in with_every_input(data, BRIGHT)] == [first.id, second.id, third.id]
+    assert [s.id for s in with_every_input(data, BOTH, labelled=False)] == [first.id, third.id]
 
 
 def test_a_pass_covers_the_public_samples_that_serve_a_task_once():

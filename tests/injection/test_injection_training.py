@@ -478,7 +478,7 @@ def test_a_guide_sets_the_alignments_constants_from_the_public_features():
 
     def guide(task, features):
         asked.append(task)
-        return dict.fromkeys(features, direction)
+        return dict.fromkeys(features, direction[None])
 
     trainer.fit(encoders_of(injector), round=1, guide=guide)
     assert asked == ["bright"]

@@ -307,7 +307,7 @@ def test_a_target_that_exists_and_a_source_that_does_not_are_refused(tmp_path):
 def test_an_interruption_leaves_nothing_behind(tmp_path):
     class Interrupted(Silent):
         @contextmanager
-        def stage(self, name, total):
+        def stage(self, name, total, done=0):
             yield self
 
         def advance(self, n=1, **fields):

@@ -14,7 +14,7 @@ from fedkim.errors import FedkimError
 from fedkim.injection.conversion import convert_internlm2
 from fedkim.m3oe import M3OELinear
 from internlm2_layout import publish
-from tiny_models import EXPERTS, FAMILIES, RANK, adapted, some_route, tiny, tokens
+from tiny_models import EXPERTS, FAMILIES, RANK, adapted, some_route, tiny, tokens, waken
 
 TOLERANCE = 1e-5
 OUTSIDE = """
@@ -133,6 +133,32 @@ def test_merge_and_unload_needs_a_route_of_one_row_and_then_is_exact():
         plain = model.merge_and_unload()
     assert not [module for module in plain.modules() if isinstance(module, M3OELinear)]
     torch.testing.assert_close(plain(tokens()).logits, routed, rtol=0, atol=TOLERANCE)
+
+
+def test_of_two_adapters_the_named_one_is_merged(tmp_path):
+    first = adapted()
+    first.save_pretrained(tmp_path)
+    model = adapted(router="uniform")
+    waken(model, seed=9)
+    model.load_adapter(tmp_path, adapter_name="second")
+    with first.using(some_route()), torch.no_grad():
+        expected = first(tokens()).logits
+    with pytest.raises(FedkimError, match=r"'second', found one that isn't active; set_adapter\('second'\) first"):
+        model.merge_route(some_route(), adapter="second")  # what runs is the other one
+    model.set_route_weights(some_route(), adapter="second")
+    layers = [layer for _, layer in model.base_model.layers()]
+    for layer in layers:  # as PEFT does for merge_and_unload(adapter_names=["second"])
+        layer.merge(adapter_names=["second"])
+        assert layer.merged_adapters == ["second"]
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens()).logits, expected, rtol=0, atol=TOLERANCE)
+    for layer in layers:
+        layer.unmerge()
+    model.set_adapter("second")
+    with model.merged(some_route(), adapter="second"), torch.no_grad():
+        torch.testing.assert_close(model(tokens()).logits, expected, rtol=0, atol=TOLERANCE)
+    with pytest.raises(FedkimError, match="no route for the active adapter 'second'"):
+        model.merge_route()
 
 
 def test_nothing_can_be_routed_or_merged_while_a_route_is_merged():

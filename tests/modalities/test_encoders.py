@@ -127,6 +127,12 @@ def test_norms_of_a_plug_in_begin_as_the_identity_and_batch_norms_are_refused(no
         build(lambda: torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4)), torch.Generator())
 
 
+def test_a_plug_in_with_torchs_own_dropout_is_refused_and_one_that_drops_nothing_is_not():
+    with pytest.raises(FedkimError, match=r"found Dropout1d\(0\.3\), expected none.*extraction\.dropout"):
+        build(lambda: torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout1d(0.3)), torch.Generator())
+    build(lambda: torch.nn.Dropout(0.0), torch.Generator())
+
+
 def test_buffers_of_a_plug_in_survive_building():
     class WithConstant(torch.nn.Module):
         def __init__(self):

@@ -154,8 +154,19 @@ def entry(counts, patients):
 
 def test_the_site_that_the_total_would_give_away_goes_too():
     assert set(suppressed(entry({"No": 20, "Yes": 20}, {"a": 3, "b": 12, "c": 25}))["sites"]["by_site"]) == {"c"}
-    assert set(suppressed(entry({"No": 20, "Yes": 20}, {"a": 3, "b": 4, "c": 33}))["sites"]["by_site"]) == {"c"}
+    assert set(suppressed(entry({"No": 20, "Yes": 20}, {"a": 28, "b": 5, "c": 7}))["sites"]["by_site"]) == {"a"}
+    for patients in (
+        {"a": 3, "b": 4, "c": 33},
+        {"a": 1, "b": 1, "c": 38},
+    ):  # what is left of the total is theirs together
+        assert suppressed(entry({"No": 20, "Yes": 20}, patients))["sites"]["by_site"] == {}
     assert len(suppressed(entry({"No": 20, "Yes": 20}, {"a": 10, "b": 30}))["sites"]["by_site"]) == 2
+
+
+def test_a_site_whose_patients_all_gave_one_answer_isnt_the_only_one_left_out():
+    told = entry({"No": 28, "Yes": 12}, {"a": 20, "b": 10, "c": 10})
+    told["sites"]["by_site"]["a"]["value"] = None  # 20 are more than the 12 who said Yes: all of a said No
+    assert set(suppressed(told)["sites"]["by_site"]) == {"c"}
 
 
 def test_of_a_rare_answer_only_ranking_scores_stay():
@@ -219,16 +230,24 @@ def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
             "sites": {"by_site": by_site, "worst": {"site": "ward-b", **by_site["ward-b"]}},
         }
 
+    (tmp_path / "home" / "models").mkdir(parents=True)
+    recipe = replace(
+        RECIPE,
+        data=replace(RECIPE.data, source="hospital", root=str(tmp_path / "home" / "site.toml")),
+        llm=replace(RECIPE.llm, name=str(tmp_path / "home" / "models")),
+    )
     result = {
-        "run_info": {"folds": [0]},
+        "run_info": {"folds": [0], "config": recipe.to_toml(), "llm": recipe.llm.name},
         "train_info": {
             "rounds": [{"round": 1, "sites": {"ward-b": {"loss": 0.5, "num_examples": {"encoder.image": 7}}}}]
         },
         "metrics": {"covid": entry(50), "mortality": entry(9)},
         "meta_info": {"sites": {"ward-a": {"patients": 40, "samples": 50}, "ward-b": {"patients": 3, "samples": 12}}},
     }
-    recipe = replace(RECIPE, data=replace(RECIPE.data, source="hospital"))
     kept = json.loads(keep_result(tmp_path, recipe, result).read_text())
+    assert "home" not in json.dumps(kept)
+    assert kept["run_info"]["llm"] == "models"
+    keep_result(tmp_path, recipe, result)  # the same recipe's: it may take that place again
     assert list(kept["metrics"]) == ["covid"]
     assert kept["metrics"]["covid"]["sites"]["by_site"] == {}  # the total would give the other away
     assert kept["meta_info"]["sites"] == {

@@ -56,6 +56,13 @@ def test_the_papers_targets_count_the_head_too():
     assert paper.parameters["adapter"] - everywhere.parameters["adapter"] == head
 
 
+def test_targets_with_more_of_a_path_are_counted_as_they_are_adapted():
+    recipe = small('m3oe.targets=["mlp.down_proj", "layers.1.self_attn.q_proj"]')
+    network = make_injector(build_world(recipe), load_language_model(recipe)).network
+    built = sum(p.numel() for name, p in network.named_parameters() if "m3oe_A" in name or "m3oe_B" in name)
+    assert check_recipe(recipe).parameters["adapter"] == built
+
+
 def test_bytes_on_the_wire_are_those_of_a_whole_state():
     recipe = small()
     assert check_recipe(recipe).bytes_per_site_and_round == build_world(recipe).initial.num_bytes

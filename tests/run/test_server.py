@@ -66,7 +66,7 @@ def test_a_guide_looks_where_the_aggregated_models_margin_rises_fastest(world, l
         pooled = {name: x.double().mean(1) for name, x in tokens.items()}
         directions = guide(task.name, tokens)
         assert directions.keys() == pooled.keys()
-        for name, direction in directions.items():
+        for name, (direction,) in directions.items():  # of two answers one
             assert direction.norm() > 1e-3
             for axis in torch.eye(len(direction), dtype=torch.float64)[:5]:
                 above, below = (

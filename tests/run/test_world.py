@@ -88,6 +88,16 @@ def test_a_table_that_doesnt_fit_the_data_is_refused(table, message):
         build_world(on_squares("federation.partition=table", f"federation.table_of_sites={table}"))
 
 
+def test_a_table_that_would_deal_a_patient_to_two_sites_is_refused(monkeypatch):
+    shards = {s.patient: s.strata["shard"] for s in squares.load(on_squares()) if s.split == "private"}
+    one = next(patient for patient, shard in shards.items() if shard == "ward-0")
+    other = next(patient for patient, shard in shards.items() if shard == "ward-1")
+    joined = with_source(monkeypatch, lambda s: replace(s, patient=one) if s.patient == other else s)
+    with pytest.raises(FedkimError, match="expected every patient at one site") as caught:
+        build_world(joined("federation.partition=table", TABLE))
+    assert one not in str(caught.value)
+
+
 def test_a_patient_in_two_splits_is_refused_whatever_the_source(monkeypatch):
     one = next(sample for sample in squares.load(on_squares()) if sample.split == "private").patient
     moved = with_source(monkeypatch, lambda s: replace(s, patient=one) if s.split == "test" else s)

@@ -152,6 +152,11 @@ def test_a_request_survives_its_header():
     assert request_from(to_header(REQUEST)) == REQUEST
 
 
+def test_a_form_of_uploads_that_isnt_known_is_refused_before_anybody_trains():
+    with pytest.raises(FedkimError, match="field 'uploads' of a message, found 'int8', expected float32 or bfloat16"):
+        request_from({**to_header(REQUEST), "uploads": "int8"})
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=200),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4),

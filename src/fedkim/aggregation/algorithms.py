@@ -50,7 +50,7 @@ def weighted_mean(previous: State, updates: Sequence[Update]) -> State:
     """Average component by component over the sites that sent it: θ = Σ_n w_n θ_n with w_n ∝ examples of the component.
 
     A site without a modality neither dilutes nor votes on its encoder; where nobody sent a component the previous
-    value stays. Sums run in float64 in the sites' name order, so neither arrival order nor site count changes a bit.
+    value stays. Sums run in float64 in the sites' name order, so the order of arrival changes no bit.
     Updates may be mapped from files (:class:`~fedkim.aggregation.spool.Spool`): the bits are the same.
 
     Args:

@@ -156,13 +156,13 @@ def require_sites(file: FederationFile) -> None:
                 found="nothing that it could train of this recipe",
                 expected="tasks and modalities of the recipe's seen tasks, with max_examples of at least 1",
             )
-    _require_ownknown_keys(file)
+    _require_own_keys(file)
     if file.network.quorum > len(file.sites):
         found, expected = str(file.network.quorum)[:40], f"at most {len(file.sites)}, the number of sites"
         raise FedkimError(f"{file.path}: [network] quorum", found=found, expected=expected)
 
 
-def _require_ownknown_keys(file: FederationFile) -> None:
+def _require_own_keys(file: FederationFile) -> None:
     owners: dict[bytes, str] = {}
     for name, member in file.sites.items():
         where = f"{file.path}: [sites.{name}] public_key"

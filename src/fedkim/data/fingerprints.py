@@ -58,7 +58,7 @@ class Duplicate:
 
 
 def find_duplicates(tensors: Sequence[Tensor], modality: str) -> list[Duplicate]:
-    """All pairs that are the same thing, as a forest: each input is paired with the first of its kind.
+    """Pairs that are the same thing: of exact copies each with the first of its kind, of inputs that are alike every pair.
 
     Args:
         tensors: canonical inputs of one modality; shapes may differ, and only equal shapes are compared in detail.

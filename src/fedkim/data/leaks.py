@@ -139,8 +139,9 @@ def _comparable(tensors: Sequence[Mapping[str, Tensor]]) -> dict[str, list[tuple
                 rest.append(tensor)
         if rest:
             key = tuple(tensor.data_ptr() for tensor in rest)
-            flat = joined.setdefault(key, torch.cat([tensor.flatten() for tensor in rest]))
-            kinds["series"].append((position, flat))
+            if key not in joined:
+                joined[key] = torch.cat([tensor.flatten() for tensor in rest])
+            kinds["series"].append((position, joined[key]))
     return kinds
 
 

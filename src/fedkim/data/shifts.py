@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedkim.data.sample import Dataset
-from fedkim.errors import unknown
+from fedkim.errors import FedkimError, unknown
 from fedkim.modalities.series import CONCEPTS, prepare_values
+from fedkim.modalities.units import CONVERSIONS
 from fedkim.randomness import generator_for
 
 Device = Callable[[torch.Generator, tuple[int, ...]], Callable[[Tensor, torch.Generator], Tensor]]
@@ -177,7 +178,9 @@ def _lead_gain(random: torch.Generator, shape: tuple[int, ...]) -> Callable[[Ten
 
 
 def _lead_order(random: torch.Generator, shape: tuple[int, ...]) -> Callable[[Tensor, torch.Generator], Tensor]:
-    start = 1 + int(torch.randint(0, max(1, shape[0] - 1), (), generator=random))
+    if shape[0] < 2:
+        raise FedkimError("shift 'ecg-lead-order'", found="a single lead", expected="leads to put in another order")
+    start = 1 + int(torch.randint(0, shape[0] - 1, (), generator=random))
     order = torch.roll(torch.arange(shape[0]), start)
 
     def apply(wave: Tensor, chance: torch.Generator) -> Tensor:
@@ -221,12 +224,15 @@ def _sparse_vitals(random: torch.Generator, shape: tuple[int, ...]) -> Callable[
     return apply
 
 
-_CONVERSIONS = {"crea": 88.4, "glu": 1 / 18.016, "bili": 17.1, "bun": 0.357, "hgb": 10.0}
-"""From YAIB's units to those of the rest of the world: µmol/L, mmol/L, µmol/L, mmol/L, g/L."""
+_ELSEWHERE = {"crea": "umol/l", "glu": "mmol/l", "bili": "umol/l", "bun": "mmol/l", "hgb": "g/l"}
+"""Units of the rest of the world, where YAIB has others."""
 
 
 def _units(random: torch.Generator, shape: tuple[int, ...]) -> Callable[[Tensor, torch.Generator], Tensor]:
-    factors = np.array([_CONVERSIONS.get(concept.name, 1.0) for concept in CONCEPTS["labs"]])
+    told = [_ELSEWHERE.get(concept.name) for concept in CONCEPTS["labs"]]
+    factors = np.array(
+        [1 / CONVERSIONS[c.name][unit].factor if unit else 1.0 for c, unit in zip(CONCEPTS["labs"], told)]
+    )
 
     def apply(table: Tensor, chance: torch.Generator) -> Tensor:
         return _stay("labs", lambda raw: raw * factors, table)

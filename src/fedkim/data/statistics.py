@@ -1,9 +1,6 @@
 """What sites hold, told so that no small group shows: counts, prevalence, missingness, histograms.
 
-Each table counts a site's *patients*, each in one cell. A cell below ``k`` is hidden, and with it as many others (the smallest) as
-are needed for nobody to compute it from the total: the hidden cells together hold at least ``k`` patients, and could differ
-among themselves in at least ``k`` ways. If that can't be had the whole table is hidden, its total too. Zero is shown: that nobody is
-there says nothing about anybody. Over several sites only what each has disclosed is added and compared, so a pooled figure can't give a
+Each table counts a site's *patients*, each in one cell, and is told as :func:`~fedkim.data.smallest_cell.disclose` says. Over several sites only what each has disclosed is added and compared, so a pooled figure can't give a
 site's hidden cell away.
 
 What this doesn't do: two releases of a site whose patients differ by one can be subtracted from each other, and
@@ -21,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from fedkim.data.sample import Dataset, Sample
-from fedkim.data.smallest_cell import SMALLEST_CELL
+from fedkim.data.smallest_cell import SMALLEST_CELL, Cells, disclose
 from fedkim.modalities.series import CONCEPTS
 
 NONE = "none"
@@ -30,14 +27,6 @@ EDGES = (-3.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0)
 """Of histograms of standardised quantities: the same at every site, so that no edge tells of anyone."""
 SHARES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Of histograms of quantities from 0 up."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cells:
-    """One table of a site's patients as it may be told; hidden cells are None."""
-
-    counts: Mapping[str, int | None]
-    total: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,26 +66,6 @@ class SiteStatistics:
                 for name, feature in record["features"].items()
             },
         )
-
-
-def disclose(counts: Mapping[str, int], k: int = SMALLEST_CELL) -> Cells:
-    """A table of patients with its small cells hidden, and enough others."""
-    total = sum(counts.values())
-    small = {name for name, count in counts.items() if 0 < count < k}
-    if not small:
-        return Cells(counts=dict(counts), total=total if total == 0 or total >= k else None)
-    hidden = set(small)
-    others = sorted((name for name, count in counts.items() if count >= k), key=lambda name: (counts[name], name))
-
-    def safe() -> bool:
-        together = sum(counts[name] for name in hidden)
-        return len(hidden) > 1 and together >= k and together - len(hidden) >= k - 1
-
-    while not safe() and others:
-        hidden.add(others.pop(0))
-    if not safe():
-        return Cells(counts=dict.fromkeys(counts), total=None)
-    return Cells(counts={name: None if name in hidden else count for name, count in counts.items()}, total=total)
 
 
 def describe(

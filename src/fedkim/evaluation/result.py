@@ -76,7 +76,9 @@ class SiteRound(TypedDict, total=False):
     loss: float
     seconds: float
     bytes_sent: int
+    """Of the weights that it gave; on a network less may have been sent (``fedkim status federation.toml`` counts that)."""
     bytes_received: int
+    """Of the weights that it was given, likewise."""
     num_examples: dict[str, int]
     """By component, as in the Update."""
     digest: str
@@ -94,7 +96,7 @@ class RoundResult(TypedDict, total=False):
     skipped: bool
     """There only if too few good updates came: nothing was averaged or injected."""
     injection: dict[str, Any]
-    """``{"loss": [per step], "tasks": mean loss by task, "entropy": mean entropy of α (1: even), "routes": RouteInfo of the seen tasks, "seconds"}``;
+    """``{"loss": [per step], "tasks": mean loss by task, "entropy": mean entropy of α (1: even), "routes": RouteInfo of the seen tasks, "seconds" of the process that ended it}``;
     no entropy and no routes without experts."""
     development: dict[str, float | None]
     """AUROC of the injected model by seen task."""

@@ -4,12 +4,15 @@ What leaves is named here, key by key. Whatever else a result holds, or comes to
 about it and names it too.
 """
 
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
-from fedkim.data.smallest_cell import SMALLEST_CELL
+from fedkim.data.smallest_cell import SMALLEST_CELL, disclose
+from fedkim.errors import FedkimError
 from fedkim.evaluation.metrics import THRESHOLD_METRICS
+from fedkim.recipe import from_dict
 
 Entry = Mapping[str, Any]
 
@@ -40,8 +43,8 @@ def suppressed(entry: Entry) -> dict[str, Any] | None:
 
     A task goes whole where fewer patients, or fewer of the group inside which it is judged, answered it, or all with one answer; where
     the patients outside of that group are so few or of one answer too, for total less group gives them away.
-    A site with fewer patients goes, and where only one would go the next smallest too, since the total gives it away; one whose
-    patients all gave one answer goes as well, and the others' scores have two places. Where an answer has fewer patients, its
+    A site with fewer patients goes, and with it as many others as its number can't be told without (:func:`disclose`); one whose
+    patients all gave one answer goes as well, never alone, and the others' scores have two places. Where an answer has fewer patients, its
     count goes with everything that says how frequent it is: the other counts, accuracies, the majority row. What remains are
     AUROCs to two places: one in full is a whole number over the product of both answers' counts, so it would give the smaller one
     away, as would the number of bootstrap draws that missed an answer. How many patients gave each answer is never told.
@@ -87,7 +90,7 @@ def suppressed_result(result: Entry) -> dict[str, Any]:
         "suppressed": {"smallest_cell": SMALLEST_CELL, "tasks": sorted(hidden)},
     }
     return {
-        "run_info": _named(result["run_info"], _RUN),
+        "run_info": {**_named(result["run_info"], _RUN), **_recipe(result["run_info"])},
         "train_info": {
             **_named(training, ("digest", "digests")),
             "rounds": [_round(entry, set(metrics), few) for entry in training["rounds"]],
@@ -171,13 +174,14 @@ def _coarse(score: Entry) -> dict[str, Any]:
 
 def _sites(sites: Entry) -> dict[str, Any]:
     by_site = sites.get("by_site", {})
-    order = sorted(by_site, key=lambda name: (by_site[name]["patients"], name))
-    small = [name for name in order if _below(by_site[name]["patients"])]
-    if len(small) == 1:
-        small = order[:2]
-    kept = {
-        name: _coarse(entry) for name, entry in by_site.items() if name not in small and entry.get("value") is not None
-    }
+    told = disclose({name: entry["patients"] for name, entry in by_site.items()}).counts
+    shown = [name for name, patients in told.items() if patients is not None]
+    # a lone one left out because all its patients gave one answer would show which one, beside the row's counts
+    one_answer = [name for name in shown if by_site[name].get("value") is None]
+    if one_answer and len(by_site) - len(shown) + len(one_answer) == 1:
+        others = [name for name in shown if name not in one_answer]
+        one_answer += sorted(others, key=lambda name: (by_site[name]["patients"], name))[:1]
+    kept = {name: _coarse(by_site[name]) for name in shown if name not in one_answer}
     known = {name: entry["value"] for name, entry in kept.items()}
     lowest = min(known, key=lambda name: known[name]) if known else None
     worst = None if lowest is None else {"site": lowest, **kept[lowest]}
@@ -196,6 +200,17 @@ def _blindness(table: Mapping[str, Entry]) -> dict[str, Any]:
 
 
 # a run ------------------------------------------------------------------------------------------------------------
+
+
+def _recipe(about: Entry) -> dict[str, Any]:
+    """The recipe and its language model without folders of the machine; nothing of one that another version wrote."""
+    if "config" not in about:
+        return {}
+    try:
+        recipe = from_dict(tomllib.loads(about["config"])).without_places()
+    except (FedkimError, ValueError):
+        return {"config": ""}
+    return {"config": recipe.to_toml(), "llm": recipe.llm.name}
 
 
 def _round(entry: Entry, tasks: set[str], few: set[str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from fedkim.experiments.matrix import Cell, Matrix, choice_method, result_file
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, from_dict, plugin_digests
+from fedkim.run.kept_result import as_kept
 from fedkim.run.processes import Processes
 from fedkim.store.environment import require_same_plugins
 from fedkim.store.run_folder import RunFolder
@@ -88,7 +89,7 @@ def run_matrix(
     finished = {cell for cell in (matrix.choice if choose else matrix.cells) if is_done(results, matrix, cell, chosen)}
     waiting = [cell for cell in selected if cell not in finished]
     now = waiting[:at_most]
-    batches = _batches(matrix, now)
+    batches = _batches(matrix, now, chosen)
     processes, done, failed = Processes(), [], []
     with progress.stage("cells", len(now)) as stage, ThreadPoolExecutor(max(1, jobs)) as threads:
 
@@ -163,7 +164,7 @@ def run_cell(matrix: Matrix, cell: Cell, *, runs: Path, results: Path, keep: str
     return path
 
 
-def _batches(matrix: Matrix, cells: Sequence[Cell]) -> list[list[Cell]]:
+def _batches(matrix: Matrix, cells: Sequence[Cell], chosen: Mapping[str, int]) -> list[list[Cell]]:
     """Cells by process: alone, after one whose training is theirs too, or some of a smoke run together."""
     if matrix.smoke:
         return [list(cells[start : start + AT_ONCE]) for start in range(0, len(cells), AT_ONCE)]
@@ -171,7 +172,7 @@ def _batches(matrix: Matrix, cells: Sequence[Cell]) -> list[list[Cell]]:
     batches = []
     while waiting:
         first = next(iter(waiting))
-        batch = [first, *(heir for heir in heirs_of(matrix, first) if heir in waiting)]
+        batch = [first, *(heir for heir in heirs_of(matrix, first, chosen) if heir in waiting)]
         batches.append(batch)
         for cell in batch:
             del waiting[cell]
@@ -193,7 +194,7 @@ def is_done(results: Path, matrix: Matrix, cell: Cell, chosen: Mapping[str, int]
         made = from_dict(tomllib.loads(about["config"]), source=str(path))
     except FedkimError:  # a key that this version doesn't have: no advice about the recipe helps
         raise FedkimError(f"result {path}", found="a recipe of another version of fedkim", remedy=_AGAIN) from None
-    if made.digest() != recipe.digest():
+    if as_kept(made).digest() != as_kept(recipe).digest():
         raise FedkimError(
             f"result {path}",
             found="made with other settings than the matrix or its choice give now",

@@ -44,8 +44,8 @@ class Alignment(nn.Module):
         what the language model sees; the span of the decoders' ``directions`` then counts ``1 + gain`` times.
 
         Args:
-            features: of the public inputs, ``[n, k, W]``.
-            directions: one per task, ``[T, W]``, in the units of the features.
+            features: of the public inputs, ``[n, k, W]``, n at least 2.
+            directions: those of all tasks, ``[D, W]``, in the units of the features.
             gain: how much louder; 0 only centres and scales.
         """
         self.center.copy_(features.flatten(0, 1).mean(0))

@@ -29,7 +29,7 @@ class MicroBatch:
     """Counts micro-batches through the round, to seed what is random in it."""
 
 
-def usable(dataset: Dataset, task: Task, *, labelled: bool = True) -> list[Sample]:
+def with_every_input(dataset: Dataset, task: Task, *, labelled: bool = True) -> list[Sample]:
     """The samples that can serve a task: every modality it needs, and its answer."""
     return [
         sample for sample in dataset if (not labelled or task.name in sample.labels) and has_inputs(task, sample.inputs)

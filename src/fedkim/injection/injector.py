@@ -154,7 +154,8 @@ class Injector:
             with torch.no_grad():
                 weights = tuple(float(w) for w in self.route_weights(task, modalities))
             router = self.network.base_model.router_digest()
-        return Route(task=task, modalities=modalities or self.tasks[task].modalities, weights=weights, router=router)
+        told = self.tasks[task].modalities if modalities is None else modalities
+        return Route(task=task, modalities=told, weights=weights, router=router)
 
     def using(
         self, tasks: str | Sequence[str], generator: torch.Generator | None = None

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedkim.data.sample import Dataset, Sample
 from fedkim.errors import FedkimError
 from fedkim.failpoints import reach
-from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs, steps_in_pass, usable
+from fedkim.injection.batches import MicroBatch, plan_round, stack_inputs, steps_in_pass, with_every_input
 from fedkim.injection.guidance import Guide, condition
 from fedkim.injection.injector import Injector
 from fedkim.injection.lessons import Lessons, Teacher, first_tokens
@@ -81,7 +81,7 @@ class InjectionTrainer:
     ):
         self.injector, self.settings, self.seed, self.workers = injector, settings, seed, workers
         self.micro_batch, self.balance_weight = micro_batch, m3oe.entropy_weight
-        self.pools = {name: usable(public, injector.tasks[name]) for name in seen}
+        self.pools = {name: with_every_input(public, injector.tasks[name]) for name in seen}
         for name, pool in self.pools.items():
             if len({sample.labels[name] for sample in pool}) < 2:
                 raise FedkimError(
@@ -94,7 +94,7 @@ class InjectionTrainer:
         if not injector.blind and (taught or settings.mixup == "always"):
             for name in seen:
                 first_tokens(injector, name, taught=taught)  # rather now than after the sites have trained
-        self.unlabelled = {name: usable(public, injector.tasks[name], labelled=False) for name in seen}
+        self.unlabelled = {name: with_every_input(public, injector.tasks[name], labelled=False) for name in seen}
         asked = self.unlabelled if taught and settings.unlabelled else self.pools
         self.steps_per_round = settings.steps_per_round or steps_in_pass(asked, settings.batch_size)
         self.total_steps = (rounds - settings.first_round + 1) * self.steps_per_round

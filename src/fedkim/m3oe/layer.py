@@ -10,6 +10,7 @@ Two matrix products and one small multiplication: the time of a single LoRA of r
 
 import math
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -89,16 +90,14 @@ class M3OELayer(BaseTunerLayer):
             raise FedkimError(f"the adapter {adapter!r} of layer {self.key} is not finite", remedy="train it again")
         return down, up
 
-    def fold(self, gates: dict[str, Gate]) -> None:
-        """Replace the base weight by W + Σ ΔW(α), computed in float32; the original tensor is kept aside untouched."""
+    def fold(self, gates: Mapping[str, Gate]) -> None:
+        """Replace the base weight by W + Σ ΔW(α) over the named adapters, computed in float32; the original tensor is kept aside untouched."""
         weight = self._plain_weight()
         if self._original is not None:
             raise FedkimError(f"layer {self.key} is merged already", remedy="unmerge it first")
-        present = [name for name in self.active_adapters if name in self.m3oe_A]
+        present = [name for name in gates if name in self.m3oe_A]
         folded = weight.data.float()
         for name in present:
-            if name not in gates:
-                raise FedkimError(f"no route for the active adapter {name!r}", remedy="give a route for each one")
             down, up = self.factors(name, gates[name])
             folded = torch.addmm(folded, up, down)
         if present:

@@ -1,6 +1,6 @@
 """How a routed model is used: computing α, setting it, merging it, exporting it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -225,16 +225,31 @@ class RoutedModel:
         """Fold one route into the frozen weights: the model then runs at the base model's speed, in all threads.
 
         Without ``weights`` the adapter must need none (one expert, or the uniform mixture).
+
+        Raises:
+            FedkimError: an active adapter without a route, or a route for one that isn't active.
         """
         self._refuse_merged()
         cast("M3OEModel", self)._check_merge_allowed()
-        gates = dict(self.routes.fixed) if weights is None else {**self.routes.fixed, **self._gates(weights, adapter)}
+        given = {} if weights is None else self._gates(weights, adapter)
+        gates = self._gates_of_active({**self.routes.fixed, **given}, given)
         try:
             for _, layer in self.layers():
                 layer.fold(gates)
         except Exception:
             self.unmerge_route()
             raise
+
+    def _gates_of_active(self, known: Mapping[str, Gate], given: Iterable[str]) -> dict[str, Gate]:
+        """The gate of each active adapter; what isn't active has no say in a forward pass, and none in the merged weights."""
+        for name in given:
+            if name not in self.active_adapters:
+                remedy = f"set_adapter({name!r}) first"
+                raise FedkimError(f"a route for the adapter {name!r}", found="one that isn't active", remedy=remedy)
+        for name in self.active_adapters:
+            if name not in known:
+                raise FedkimError(f"no route for the active adapter {name!r}", remedy="give a route for each one")
+        return {name: known[name] for name in self.active_adapters}
 
     def unmerge_route(self) -> None:
         """Restore the original weights, bit for bit."""

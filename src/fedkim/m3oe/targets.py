@@ -1,5 +1,6 @@
 """Which layers of a language model carry experts: the family's own, those and the head, or as named."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -51,9 +52,14 @@ def _named(model: nn.Module, names: tuple[str, ...]) -> list[str]:
             raise FedkimError(
                 "[m3oe] targets", found=f"{name!r} beside others", expected=f"{name!r} alone, or layers' names"
             )
-        if not any(path == name or path.endswith(f".{name}") for path in paths):
+        if not any(is_target(path, [name]) for path in paths):
             raise unknown("layer in [m3oe] targets:", name, sorted(layers))
     return list(names)
+
+
+def is_target(path: str, targets: Iterable[str]) -> bool:
+    """Whether a module's path ends with one of the targets, as PEFT takes them: ``q_proj``, or more of a path, ``mlp.down_proj``."""
+    return any(path == name or path.endswith(f".{name}") for name in targets)
 
 
 def head_name(model: Any) -> str:

@@ -41,7 +41,8 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
     parameters (positions, class tokens, latent queries) normal with standard deviation 0.02.
 
     Raises:
-        FedkimError: a batch norm: its running statistics are no weights, and sites with other patients can't share them.
+        FedkimError: a batch norm: its running statistics are no weights, and sites with other patients can't share them. A dropout:
+            it draws from torch's global generator, which sites that train side by side share.
     """
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
@@ -49,6 +50,13 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
                 f"module {type(module).__name__}",
                 found=type(part).__name__,
                 expected="GroupNorm, LayerNorm or RMSNorm: running statistics aren't weights that a federation averages",
+            )
+        if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
+            raise FedkimError(
+                f"module {type(module).__name__}",
+                found=f"{type(part).__name__}({part.p:g})",
+                expected="none: its masks would depend on how many sites train side by side",
+                remedy="extraction.dropout thins features with a generator of its own",
             )
         for name, parameter in part.named_parameters(recurse=False):
             if isinstance(part, _NORMS):

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from fedkim.errors import FedkimError
@@ -109,6 +110,13 @@ class Recipe:
     def same_folders(self, other: "Recipe") -> bool:
         """Whether both read their data from the same places, which the digest leaves out."""
         return (self.data.root, dict(self.data.roots)) == (other.data.root, dict(other.data.roots))
+
+    def without_places(self) -> "Recipe":
+        """The recipe as it may be told elsewhere: of folders and files of this machine, the language model's among them, the last name alone."""
+        roots = {name: Path(folder).name for name, folder in self.data.roots.items()}
+        data = replace(self.data, root=Path(self.data.root).name, roots=roots)
+        model = self.llm.name
+        return replace(self, data=data, llm=replace(self.llm, name=Path(model).name if Path(model).is_dir() else model))
 
     def decisive(self) -> dict[str, dict[str, Any]]:
         """The tables with what determines the numbers. Name, workers and folders don't; thread count is kept with each round."""

@@ -55,17 +55,17 @@ def run_folds(
     with progress.stage("folds", len(folds)) as stage, ThreadPoolExecutor(recipe.run.workers) as threads:
         processes = Processes()
 
-        def one(fold: int) -> int:
-            # an odd fold out runs alone at the end and takes all workers: their number changes no bit
-            alone = fold == folds[-1] and len(folds) % recipe.run.workers == 1
-            workers = recipe.run.workers if alone else 1
+        def one(fold: int, workers: int = 1) -> int:
             process = processes.start(_command(fold, out, workers=workers, force=force, reveal_test=reveal_test))
             status = process.wait() if process else 1
             stage.advance()
             return status
 
         try:
-            statuses = list(threads.map(one, folds))
+            # an odd fold out runs alone at the end and takes all workers: their number changes no bit
+            odd = folds[-1:] if len(folds) % recipe.run.workers == 1 else []
+            statuses = list(threads.map(one, folds[: len(folds) - len(odd)]))
+            statuses += [one(fold, recipe.run.workers) for fold in odd]
         except BaseException:
             processes.stop()
             raise

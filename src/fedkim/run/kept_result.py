@@ -42,6 +42,11 @@ def keep_result(folder: Path, recipe: Recipe, result: Mapping[str, Any], *, name
     return path
 
 
+def as_kept(recipe: Recipe) -> Recipe:
+    """The recipe as a kept result tells it: that of a hospital's run says nothing of where its machine keeps things."""
+    return recipe.without_places() if recipe.data.source == "hospital" else recipe
+
+
 def require_place(path: Path, recipe: Recipe, *, split: str) -> None:
     """Refuse to write over what isn't this recipe's: a name tells method, backbone and seed apart, and no other setting.
 
@@ -59,7 +64,7 @@ def require_place(path: Path, recipe: Recipe, *, split: str) -> None:
     except (ValueError, KeyError, TypeError):
         raise FedkimError(f"result {path}", found="a file that is no result", remedy=remedy) from None
     try:
-        same = from_dict(config).digest() == recipe.digest()
+        same = as_kept(from_dict(config)).digest() == as_kept(recipe).digest()
     except FedkimError:
         raise FedkimError(f"result {path}", found="the result of another version of fedkim", remedy=remedy) from None
     if not same:

@@ -13,7 +13,7 @@ from fedkim.extraction import Extractor
 from fedkim.injection.alignment import Alignment
 from fedkim.injection.llms import choose_device, choose_dtype, empty_model
 from fedkim.m3oe.router import TaskModalityRouter
-from fedkim.m3oe.targets import resolve_targets
+from fedkim.m3oe.targets import is_target, resolve_targets
 from fedkim.modalities import modalities_of
 from fedkim.modalities.series import CONCEPTS
 from fedkim.recipe import Recipe, import_plugins
@@ -157,7 +157,7 @@ def _adapter(recipe: Recipe, model: nn.Module, hidden: int) -> dict[str, int]:
     sizes = [
         rank * (module.in_features + module.out_features)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name.split(".")[-1] in names
+        if isinstance(module, nn.Linear) and is_target(name, names)
     ]
     if not sizes:
         raise FedkimError(

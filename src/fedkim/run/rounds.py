@@ -71,8 +71,7 @@ class Rounds:
     def __iter__(self) -> Iterator[Round]:
         recipe = self.world.recipe
         total = recipe.federation.rounds
-        with self.progress.stage("rounds", total) as stage:
-            stage.advance(self.done)
+        with self.progress.stage("rounds", total, done=self.done) as stage:
             for finished in federate(
                 rounds=range(self.done + 1, total + 1),
                 state=self.state,
@@ -138,8 +137,8 @@ class Rounds:
                 spent = gathered.seconds + time.perf_counter() - began
                 self._halfway.keep(round, replace(gathered, seconds=spent), report)
 
-        with self.progress.stage(f"round {round}: injection", self.trainer.steps_per_round) as stage:
-            stage.advance(gathered.begun.steps if gathered.begun else 0)
+        done = gathered.begun.steps if gathered.begun else 0
+        with self.progress.stage(f"round {round}: injection", self.trainer.steps_per_round, done=done) as stage:
             state, report = self.trainer.fit(
                 gathered.aggregated,
                 round=round,
@@ -208,7 +207,7 @@ class Rounds:
         }
 
     def release(self) -> None:
-        """Let go of the models; history, states and digest stay."""
+        """Let go of the models, when the digest has been taken; history and states stay."""
         del self.injector, self.trainer, self._halfway  # each holds the models
 
     def tensors(self) -> State:

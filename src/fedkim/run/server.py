@@ -117,7 +117,7 @@ def make_teacher(world: World, state: State) -> Teacher | None:
 
 
 def make_guide(world: World, state: State) -> Guide | None:
-    """Where each aggregated decoder looks in the features: the mean gradient of its decision over the public inputs."""
+    """Where each aggregated decoder looks in the features: the mean gradient over the public inputs of each answer's margin over the first."""
     if not world.recipe.injection.guidance:
         return None
     extractor = world.extractor(state).eval()
@@ -125,8 +125,13 @@ def make_guide(world: World, state: State) -> Guide | None:
     def guide(task: str, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         pooled = {modality: tokens.float().cpu().mean(1).requires_grad_() for modality, tokens in features.items()}
         logits = extractor.decide(pooled, task)
-        margin = (logits[:, -1] - logits[:, 0]).sum()
-        gradients = torch.autograd.grad(margin, list(pooled.values()))
-        return {m: g.mean(0).to(features[m].device) for m, g in zip(pooled, gradients)}
+        by_answer = [
+            torch.autograd.grad((logits[:, answer] - logits[:, 0]).sum(), list(pooled.values()), retain_graph=True)
+            for answer in range(1, logits.shape[1])
+        ]
+        return {
+            modality: torch.stack([gradients.mean(0) for gradients in parts]).to(features[modality].device)
+            for modality, parts in zip(pooled, zip(*by_answer))
+        }
 
     return guide

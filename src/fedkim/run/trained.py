@@ -11,7 +11,7 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 
-from fedkim.data.sample import SPLITS, Dataset
+from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.recipe import Data
 from fedkim.store.files import write_text
@@ -27,9 +27,7 @@ def remember_trained(folder: Path, data: Dataset, source: str) -> None:
         return
     key = secrets.token_bytes(32)
     learned = sorted({_print(key, sample.patient) for sample in data if sample.split in LEARNED})
-    split_of = {sample.patient: sample.split for sample in data}
-    counts = {split: sum(found == split for found in split_of.values()) for split in SPLITS}
-    write_text(folder / NAME, json.dumps({"key": key.hex(), "counts": counts, "patients": learned}))
+    write_text(folder / NAME, json.dumps({"key": key.hex(), "patients": learned}))
 
 
 def refuse_trained(folder: Path, data: Dataset, split: str) -> None:

@@ -233,7 +233,17 @@ def _table(recipe: Recipe, data: Dataset) -> dict[str, str]:
         raise FedkimError(
             f"shard {left[0]!r}", found="no site that holds it", remedy="give it to one in [federation] table_of_sites"
         )
-    return {sample.patient: holder[_shard(sample)] for sample in private}
+    sites: dict[str, str] = {}
+    for sample in private:
+        site = holder[_shard(sample)]
+        if sites.setdefault(sample.patient, site) != site:  # nobody's name in the message
+            raise FedkimError(
+                f"shard {_shard(sample)!r} of {site}",
+                found=f"a patient of whom {sites[sample.patient]} has another shard",
+                expected="every patient at one site",
+                remedy="give both shards to one site in [federation] table_of_sites",
+            )
+    return sites
 
 
 def _shard(sample: Sample) -> str:

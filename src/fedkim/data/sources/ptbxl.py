@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fedkim.data import paper_split
 from fedkim.data.findings import Findings
 from fedkim.data.public_sets import PUBLIC_SETS, PublicSet, Reading
 from fedkim.data.record import Input, Record
@@ -38,8 +39,6 @@ NUM_WITHOUT = 411
 """Recordings without any superclass."""
 SURE = 50.0
 """Per cent above which the published code calls a recording normal."""
-PAPER_BEATS = 1000
-"""Of each answer, the published code asks the first so many about ectopic beats."""
 _ECTOPIC = re.compile(r"\d*(sv|v)?es", re.IGNORECASE)
 
 
@@ -178,7 +177,7 @@ def _beats(recordings: Sequence[Recording], labels: str) -> dict[int, str]:
     chosen = {}
     for number in sorted(answers):
         asked[answers[number]] += 1
-        if asked[answers[number]] <= PAPER_BEATS:
+        if asked[answers[number]] <= paper_split.AT_MOST["ectopic_beats"]:
             chosen[number] = answers[number]
     return chosen
 

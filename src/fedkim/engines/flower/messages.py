@@ -92,9 +92,12 @@ def request_from(header: Mapping[str, Any]) -> Request:
     """The request in a header.
 
     Raises:
-        FedkimError: a field is missing, unknown, of another type or too long.
+        FedkimError: a field is missing, unknown, of another type or too long, or uploads in a form that isn't known.
     """
-    return Request(**_fields(Request, header))
+    request = Request(**_fields(Request, header))
+    if request.uploads not in UPLOADS:  # rather now than when the site has trained
+        raise FedkimError("field 'uploads' of a message", found=repr(request.uploads), expected=" or ".join(UPLOADS))
+    return request
 
 
 def reply_from(header: Mapping[str, Any]) -> Reply:

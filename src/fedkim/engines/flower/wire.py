@@ -53,7 +53,9 @@ def decode(sent: State, base: State, *, unchanged: tuple[str, ...], uploads: str
         for key, tensor in sent.items():
             if key not in base or base[key].shape != tensor.shape:
                 raise FedkimError("an update", found="a difference from no tensor that was broadcast")
-            whole[key] = base[key] + tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+            # what was no float32 at the site was sent whole
+            differs = tensor.dtype == torch.bfloat16 and base[key].dtype == torch.float32
+            whole[key] = base[key] + tensor.float() if differs else tensor
         sent = State(whole)
     return sent.updated(base.slice(set(unchanged)))
 
