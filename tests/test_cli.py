@@ -77,6 +77,7 @@ def test_how_a_run_stands_is_read_without_torch(stored_run):
 def test_a_stored_result_is_shown_without_torch(stored_run):
     with RunStore.open(stored_run, load(SMOKE)) as store:
         store.write_result(make_result())
+    (stored_run / "report.html").write_text("its page")
     told = without(["torch", "transformers", "pandas"], "run", SMOKE, "--out", stored_run)
     assert "this is the stored result" in told
 
@@ -292,6 +293,39 @@ def test_a_complete_run_prints_its_stored_table_without_running_again(told, tmp_
     assert "ab" * 32 in text
     assert "--force runs anew" in text
     assert (folder / "result.json").stat().st_mtime_ns == before
+
+
+def test_a_run_cut_off_before_its_page_gets_it_with_the_stored_result(told, tmp_path):
+    folder = tmp_path / "mine"
+    with RunStore.open(folder, load(SMOKE)) as store:
+        store.write_result(make_result())
+    told("run", SMOKE, "--out", folder)
+    page = folder / "report.html"
+    assert "covid" in page.read_text()
+    page.write_text("of an earlier result")
+    later = (folder / "result.json").stat().st_mtime_ns - 1
+    os.utime(page, ns=(later, later))
+    told("run", SMOKE, "--out", folder)
+    assert "covid" in page.read_text()
+
+
+@pytest.mark.parametrize("command", [("report",), ("report", "--markdown"), ("run", SMOKE, "--out")])
+def test_a_result_with_a_part_missing_is_an_error_in_one_line(told, tmp_path, command):
+    folder = tmp_path / "mine"
+    with RunStore.open(folder, load(SMOKE)) as store:
+        result = make_result()
+        del result["metrics"]["covid"]["rows"]["injected"]["primary"]
+        store.write_result(result)
+    message = mistake(told, *command, folder)
+    assert message.startswith(
+        f"file {folder / 'result.json'}, found a part missing or something else (KeyError: 'primary')"
+    )
+
+
+def test_a_full_disk_behind_the_messages_leaves_the_status(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "fedkim", "report", tmp_path], stderr=full, check=False)
+    assert done.returncode == 2
 
 
 def test_a_report_is_written_anew_from_the_stored_result(told, tmp_path):

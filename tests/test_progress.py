@@ -1,3 +1,4 @@
+import errno
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,14 @@ def test_time_left_after_a_resume_is_that_of_this_process():
         clock.now = 60
         stage.advance()
     assert stream.getvalue().splitlines()[0] == "rounds 9/10, 60 s left"
+
+
+def test_a_log_whose_disk_is_full_costs_nothing_but_its_lines():
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    Plain(Full()).line("round 1")
 
 
 def test_short_work_makes_no_lines():

@@ -221,6 +221,32 @@ def test_a_second_process_is_told_who_holds_the_folder_until_that_one_dies(folde
     RunStore.open(folder, RECIPE).close()
 
 
+@pytest.mark.parametrize("name", [".", "rounds/..", "link"])
+def test_a_folder_by_another_name_is_the_same_folder(folder, name, monkeypatch):
+    with RunStore.open(folder, RECIPE) as store:
+        store.count_reveal()
+        store.commit(1, tensors_of(1))
+        (folder / "link").symlink_to(folder)
+        monkeypatch.chdir(folder)
+        assert RunStore(name).is_held()
+        assert RunStore(name).revealed() == 1
+        with pytest.raises(FedkimError, match="at work"):
+            RunStore.open(name, RECIPE)
+    assert sorted(path.name for path in folder.parent.iterdir()) == [".mine.lock", ".mine.revealed", "mine"]
+
+
+def test_a_run_may_begin_where_one_stands(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    RunStore.open(".", RECIPE).close()
+    assert RunStore(tmp_path / "mine").recipe() == RECIPE
+
+
+def test_a_name_that_isnt_utf8_is_refused_at_once(tmp_path):
+    with pytest.raises(FedkimError, match=r"found a name that isn't UTF-8"):
+        RunStore.open(tmp_path / "runs\udcff", RECIPE)
+
+
 def test_another_recipe_is_refused_with_what_differs_and_force_starts_anew(folder):
     committed(folder, [1])
     other = from_dict({}, "federation.rounds=7", "run.workers=9")  # the latter changes no number

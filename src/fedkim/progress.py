@@ -12,7 +12,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, Protocol, TextIO
 
 EVERY = 10.0
@@ -81,8 +81,9 @@ class Plain:
             self._write(text)
 
     def _write(self, text: str) -> None:
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        with suppress(OSError):  # a log that can't be written is no reason to lose the work
+            self._stream.write(text + "\n")
+            self._stream.flush()
 
 
 class Bars:

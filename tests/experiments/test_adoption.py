@@ -56,7 +56,7 @@ def test_only_cells_that_train_alike_have_a_donor(matrix):
     assert heirs_of(matrix, main) == [unlinked]
     assert donor_of(matrix, cells["fedkim+longer--fedavg"]) is None
     assert heirs_of(matrix, cells["fedplug--fedavg"]) == []
-    batches = [[cell.group for cell in batch] for batch in cells_module._batches(matrix, matrix.cells)]
+    batches = [[cell.group for cell in batch] for batch in cells_module._batches(matrix, matrix.cells, {})]
     assert batches == [
         ["fedkim--fedavg", "fedkim+rho-0--fedavg"],
         ["fedplug--fedavg"],

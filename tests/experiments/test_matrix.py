@@ -207,6 +207,7 @@ CHOICE = BLOCK + '[choice]\nmethods = ["fedkim"]\nseeds = {seeds}\nconfiguration
             "the method would win",
         ),
         (BLOCK + 'variation = "../x"', "lower-case"),
+        (BLOCK + 'backbones = ["fedprx"]', "'fedprx'; did you mean 'fedprox'?"),
         ("[[cells]", "broken TOML"),
         (
             '[base.federation]\nalgorithm = "median"\n' + BLOCK,

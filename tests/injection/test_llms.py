@@ -136,6 +136,15 @@ def test_cuda_is_refused_where_there_is_none():
         choose_device("cuda")
 
 
+def test_a_cache_that_cant_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(
+        FedkimError, match=r"cache folder .*file, found .* while 'tiny' was made there; make room, or set FEDKIM_CACHE"
+    ):
+        load_llm("tiny")
+
+
 @pytest.mark.slow
 def test_smollm2_is_converted_once_and_still_speaks(tmp_path, monkeypatch):
     monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path))

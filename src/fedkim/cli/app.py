@@ -97,5 +97,6 @@ _QUIET: dict[str, Any] = {
 
 
 def _fail(status: int, text: str) -> int:
-    print(f"fedkim: {text}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it, or its disk is full: the status says it
+        print(f"fedkim: {text}", file=sys.stderr)
     return status

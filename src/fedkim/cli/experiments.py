@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from fedkim.cli.stored import shown_as_stored
 from fedkim.errors import FedkimError
 
 
@@ -88,8 +89,9 @@ def compare(folder: Path, /, *, out: Path | None = None, into: Path | None = Non
         if into is not None and len(matrices) > 1 and not has_block(into, matrix.name):
             print(f"{matrix.name}: {into} has no block for it", file=sys.stderr)
             page = None
-        for path in write_comparison(matrix, place, into=page):
-            print(path)
+        with shown_as_stored(f"results {matrix}"):
+            for path in write_comparison(matrix, place, into=page):
+                print(path)
 
 
 def forgetting(

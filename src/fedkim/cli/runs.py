@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkim.cli.options import AsJson, Overrides
+from fedkim.cli.stored import shown_as_stored
 from fedkim.cli.terminal import console, settle_threads
 from fedkim.errors import FedkimError
 
@@ -74,7 +75,9 @@ def run(
         require_place(result_path(results, chosen, about), chosen, split=split)  # rather now than after hours of work
     stored = None if force or numbers else _stored(folder, chosen, split)
     if stored:
-        _show(stored, folder)
+        with shown_as_stored(f"file {folder / 'result.json'}"):
+            _report_if_need_be(stored, folder)
+            _show(stored, folder)
         print("this is the stored result; --force runs anew")
         _keep(results, chosen, stored)
         return
@@ -142,12 +145,13 @@ def report(run: Path, /, *, markdown: bool = False) -> None:
     if result is None:
         found = "no result yet" if run.is_dir() else "no such folder"
         raise FedkimError(f"run folder {run}", found=found, remedy="run its recipe to the end first")
-    if markdown:
-        from fedkim.report.markdown import results_table
+    with shown_as_stored(f"file {run / 'result.json'}"):
+        if markdown:
+            from fedkim.report.markdown import results_table
 
-        print(results_table(result), end="")
-        return
-    print(write_report(result, run / "report.html"))
+            print(results_table(result), end="")
+            return
+        print(write_report(result, run / "report.html"))
 
 
 def _folds(text: str | None) -> tuple[int, ...]:
@@ -173,6 +177,16 @@ def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None
     same = store.recipe().digest() == recipe.digest() and recipe.same_folders(store.recipe())
     result = store.result() if same else None
     return result if result and result["run_info"]["split"] == split and store.stands_for(result) else None
+
+
+def _report_if_need_be(stored: dict[str, Any], folder: Path) -> None:
+    """Where a process was cut off between a result and its page."""
+    from fedkim.store.run_folder import RunFolder
+
+    if not RunFolder(folder).is_reported():
+        from fedkim.report import write_report
+
+        write_report(stored, folder / "report.html")
 
 
 def _keep(results: Path | None, recipe: "Recipe", result: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from fedkim.recipe import Recipe, from_dict, plugin_digests
 from fedkim.run.kept_result import as_kept
 from fedkim.run.processes import Processes
 from fedkim.store.environment import require_same_plugins
+from fedkim.store.files import make_folder
 from fedkim.store.run_folder import RunFolder
 from fedkim.store.run_store import RunStore
 
@@ -90,6 +91,10 @@ def run_matrix(
     waiting = [cell for cell in selected if cell not in finished]
     now = waiting[:at_most]
     batches = _batches(matrix, now, chosen)
+    try:
+        make_folder(results)  # rather now than when a cell has been run
+    except OSError as error:
+        raise FedkimError(f"results folder {results}", found=error.strerror or type(error).__name__) from None
     processes, done, failed = Processes(), [], []
     with progress.stage("cells", len(now)) as stage, ThreadPoolExecutor(max(1, jobs)) as threads:
 

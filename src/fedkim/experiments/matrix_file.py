@@ -36,7 +36,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedkim.errors import FedkimError
+from fedkim.aggregation import ALGORITHMS
+from fedkim.errors import FedkimError, unknown
 from fedkim.experiments.matrix import FIGURES, Cell, Matrix, choice_method
 from fedkim.experiments.methods import METHODS, find_method
 from fedkim.recipe import from_dict, import_plugins
@@ -95,7 +96,7 @@ def _block(where: str, block: Any, *, at_most: int | None) -> list[Cell]:
     return [
         Cell(
             method=find_method(method).name,
-            backbone=backbone,
+            backbone=_known(where, backbone),
             seed=seed,
             variation=variation,
             overrides=tuple(overrides),
@@ -104,6 +105,13 @@ def _block(where: str, block: Any, *, at_most: int | None) -> list[Cell]:
         for method in methods
         for backbone in backbones
     ]
+
+
+def _known(where: str, backbone: str) -> str:
+    """The name of a federated algorithm, which becomes part of folders' names."""
+    if backbone not in ALGORITHMS:
+        raise unknown(f"backbone of {where}:", backbone, ALGORITHMS)
+    return backbone
 
 
 def _choice(where: str, table: Any) -> tuple[tuple[tuple[str, ...], ...], list[Cell]]:
@@ -115,6 +123,7 @@ def _choice(where: str, table: Any) -> tuple[tuple[tuple[str, ...], ...], list[C
         for settings in _list(where, table, "configurations", list)
     ]
     (backbone,) = _list(where, {"backbone": [table.get("backbone", "fedavg")]}, "backbone", str)
+    backbone = _known(where, backbone)
     cells = [
         Cell(method=find_method(method).name, backbone=backbone, seed=seed, configuration=number)
         for seed in seeds

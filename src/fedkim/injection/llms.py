@@ -139,6 +139,9 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def _unloaded(name: str, error: Exception, allow_download: bool) -> FedkimError:
+    if name in LLMS and isinstance(error, OSError):
+        found = f"{error.strerror or type(error).__name__} while {name!r} was made there"
+        return FedkimError(f"cache folder {cache_folder()}", found=found, remedy="make room, or set FEDKIM_CACHE")
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     found, remedy = f"nothing that loads ({type(error).__name__})", "check the path or id"

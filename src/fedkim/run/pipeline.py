@@ -74,6 +74,8 @@ def run_recipe(
             require_same_model(made, model_digest(recipe.llm.name), what, remedy)
             if not network and (recipe.data.source == "hospital" or not recipe.same_folders(store.recipe())):
                 require_same_data(store.folder, load_data(recipe))
+            if not store.is_reported():
+                write_report(stored, store.folder / "report.html")
             return stored
         progress.line(f"run {recipe.run.name}: {recipe.method} into {recipe.llm.name}, data {recipe.data.source}")
         clock = Clock()
@@ -255,6 +257,7 @@ def _score(
     store.event("scored", seconds=clock.total(), split=split)
     if not keep:
         return plain(result)
+    store.forget_result()  # cut off from here on the run is scored again, and its files are of one split
     write_predictions(store.folder / "predictions.json", scorer.rows, keep_ids=recipe.data.source != "hospital")
     store.write_result(result)
     result = store.result() or result

@@ -20,7 +20,9 @@ class RunFolder:
     """
 
     def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+        given = Path(folder)
+        # lock and count of reveals stand beside the folder under its own name, whichever way it is called
+        self.folder = given.resolve() if given.is_symlink() or given.name in ("", "..") else given
         self.rounds = self.folder / "rounds"
         self.events = Events(self.folder / "events.jsonl")
         self.manifests = Manifests(self.rounds, recipe=lambda: self._stored_recipe()["digest"])
@@ -70,6 +72,11 @@ class RunFolder:
         if not _is_result(result):
             raise FedkimError(f"file {path}", found="something else", expected="a stored result")
         return result
+
+    def is_reported(self) -> bool:
+        """Whether ``report.html`` was written after the result."""
+        report, result = (self.folder / name for name in ("report.html", "result.json"))
+        return report.exists() and result.exists() and report.stat().st_mtime_ns >= result.stat().st_mtime_ns
 
     def _reveals_file(self) -> Path:
         """Beside the folder, as the lock is: starting anew with ``--force`` doesn't undo having looked."""

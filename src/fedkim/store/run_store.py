@@ -50,8 +50,8 @@ class RunStore(RunFolder):
         Raises:
             FedkimError: another process works in the folder, it holds another recipe's run, or something else.
         """
-        folder = Path(folder)
-        store = cls(folder.resolve() if folder.is_symlink() else folder)
+        store = cls(folder)
+        _require_utf8(store.folder)
         store._environment = dict(environment or {})
         try:
             make_folder(store.folder.parent)
@@ -157,6 +157,10 @@ class RunStore(RunFolder):
         write_text(path, pretty(plain(result)))
         return path
 
+    def forget_result(self) -> None:
+        """Remove ``result.json``: what is written next belongs to another one."""
+        (self.folder / "result.json").unlink(missing_ok=True)
+
     def _tell_damaged(self, number: int, damage: str) -> None:
         if self._lock:
             self.events.append("damaged-round", round=number, reason=damage)
@@ -210,3 +214,11 @@ def _first_difference(stored: Recipe, given: Recipe) -> str:
             if before[table][key] != value:
                 return f"{table}.{key} is {before[table][key]!r} there, {value!r} here"
     return "written by another version of fedkim"
+
+
+def _require_utf8(folder: Path) -> None:
+    try:
+        str(folder.absolute()).encode()
+    except UnicodeEncodeError:
+        shown = ascii(str(folder))
+        raise FedkimError(f"run folder {shown}", found="a name that isn't UTF-8", remedy="choose another") from None
