@@ -82,6 +82,119 @@ def test_the_long_form_gives_the_same_stays_as_the_wide_one(site):
         assert all(torch.equal(before[name], after.inputs[name]) for name in before)
 
 
+def long_form(site, rows, *, header="stay_id,hour,concept,value,unit", more=""):
+    """The hospital's stays as a long table of these rows, with creatinine declared in µmol/L and heart rate in bpm."""
+    (site.parent / "icu.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    edit(site, 'units = { crea = "µmol/L" }', f'form = "long"\nunits = {{ hr = "bpm", crea = "µmol/L" }}\n{more}')
+
+
+def each_hour(*measured, stays=12):
+    """Rows of every stay and hour, of concept, value and unit."""
+    return [f"S{stay},{hour},{row}" for stay in range(stays) for hour in range(24) for row in measured]
+
+
+def test_a_rows_unit_goes_before_the_declared_one_as_predict_has_it(site):
+    long_form(site, each_hour("hr,90,", "crea,2.5,mg/dL"))
+    assert hospital.check(site).errors == []
+    inputs = hospital.load_site(site).samples[0].inputs
+    read = read_stay(site.parent / "icu.csv", "S0", units={"hr": "bpm", "crea": "µmol/L"})
+    assert torch.equal(inputs["vitals"], read["vitals"])
+    assert torch.allclose(inputs["labs"], read["labs"], atol=1e-6)
+    edit(site.parent / "icu.csv", "crea,2.5,mg/dL", "crea,221.05,")  # the declared µmol/L
+    assert torch.allclose(hospital.load_site(site).samples[0].inputs["labs"], read["labs"], atol=1e-4)
+
+
+def test_a_rows_unit_without_a_conversion_is_told_with_its_row_and_never_repeated(site):
+    rows = each_hour("hr,90,", "crea,100,")
+    rows[7] = rows[7] + "Kowalczyk"
+    long_form(site, rows)
+    (error,) = hospital.check(site).errors
+    assert (error.code, error.row, error.field) == ("E-UNIT-UNKNOWN", 8, "crea")
+    assert "Kowalczyk" not in str(error)
+
+
+def test_a_column_that_holds_no_units_is_left_alone_where_the_site_file_says_so(site):
+    long_form(site, each_hour("hr,90,ICU 3", "crea,100,ICU 3"))
+    assert "E-UNIT-UNKNOWN" in codes(hospital.check(site))
+    edit(site, 'form = "long"', 'form = "long"\nunit = ""')
+    assert hospital.check(site).errors == []
+    edit(site, 'unit = ""', 'unit = "Einheit"')
+    (error,) = hospital.check(site).errors
+    assert (error.code, error.field) == ("E-SERIES-COLUMN", "Einheit")
+    edit(site.parent / "icu.csv", "value,unit", "value,Einheit")
+    edit(site.parent / "icu.csv", "ICU 3", "")
+    assert hospital.check(site).errors == []
+
+
+@pytest.mark.parametrize("header", ["Crea", "CREA [µmol/L]", "Kreatinin"])
+def test_a_declared_measurement_without_a_column_is_told_and_what_may_be_meant(site, header):
+    edit(site.parent / "icu.csv", "crea", header)
+    told = list(hospital.check(site))
+    (error,) = [finding for finding in told if finding.code.startswith("E-")]
+    assert (error.code, error.field) == ("E-SERIES-COLUMN", "data.series.units.crea")
+    names = [finding for finding in told if finding.code == "W-SERIES-NAME"]
+    assert ["did you mean 'crea'" in name.remedy for name in names] == [True] * (header != "Kreatinin")
+    edit(
+        site,
+        'units = { crea = "µmol/L" }',
+        f'columns = {{ crea = "{header.split()[0]}" }}\nunits = {{ crea = "µmol/L" }}',
+    )
+    assert {finding.code for finding in hospital.check(site)} == {"I-SERIES-EMPTY", "I-SITE"}
+
+
+def test_a_header_that_pandas_has_numbered_is_the_measurement_and_counts_as_its_second(site):
+    before = hospital.load_site(site).samples[0].inputs["labs"]
+    edit(site.parent / "icu.csv", "crea", "crea.1")
+    assert torch.equal(hospital.load_site(site).samples[0].inputs["labs"], before)
+    edit(site.parent / "icu.csv", "hr [beats/min]", "crea")
+    assert "two columns of one measurement" in codes(hospital.check(site))["E-SERIES-COLUMN"]
+
+
+def test_a_measurement_that_no_row_of_a_long_table_has_is_told_and_others_are_used(site, caplog):
+    long_form(site, each_hour("hr,90,", "Crea,100,"))
+    told = codes(hospital.check(site))
+    assert told["W-SERIES-ABSENT"] == "no row of the name 'crea' in any hourly table"
+    assert "W-SERIES-NAME" in told
+    assert hospital.load_site(site).samples[0].inputs["vitals"].any()
+    assert "W-SERIES-ABSENT" in caplog.text
+
+
+def test_a_measurement_that_only_some_stays_have_is_not_absent(site):
+    header, *lines = (site.parent / "icu.csv").read_text().splitlines()
+    for number in range(12):
+        mine = [line.split(",", 1)[1] for line in lines if line.startswith(f"S{number},")]
+        hours = [header.split(",", 1)[1], *mine]
+        hours = hours if number else [line.rpartition(",")[0] for line in hours]
+        (site.parent / f"stay{number}.csv").write_text("\n".join(hours))
+        edit(site.parent / "patients.csv", f",S{number},", f",stay{number}.csv,")
+    edit(site, 'stay = "stay"', 'series = "stay"')
+    edit(site, 'file = "icu.csv"', "")
+    assert hospital.check(site).errors == []
+
+
+def test_twelve_leads_come_in_the_standard_order_whatever_the_declared_one(tmp_path):
+    site = write_hospital(tmp_path, leads=STANDARD_LEADS)
+    expected = [sample.inputs["signal"] for sample in hospital.load_site(site) if "signal" in sample.inputs]
+    backwards = [lead.lower() for lead in reversed(STANDARD_LEADS)]
+    edit(site, "[data.ecg]\n", f"[data.ecg]\nleads = {json.dumps(backwards)}\n")
+    found = [sample.inputs["signal"] for sample in hospital.load_site(site) if "signal" in sample.inputs]
+    assert len(found) == 4
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_file_that_a_mac_has_named_is_found(site):
+    name, mac = (unicodedata.normalize(form, "Aufnahmen für Prüfung") for form in ("NFC", "NFD"))
+    (site.parent / "films").rename(site.parent / name)
+    film = site.parent / name / f"{PATIENT}-00.png"
+    film.rename(film.with_name(f"{mac}.png"))  # the folder in one form, the file in the other
+    edit(site.parent / "patients.csv", f"films/{PATIENT}-00.png", f"films/{mac}.png")
+    edit(site.parent / "patients.csv", "films/", f"{name}/")
+    assert hospital.check(site).errors == []
+    assert len(hospital.load_site(site)) == 12
+    film.with_name(f"{mac}.png").unlink()
+    assert [finding.code for finding in hospital.check(site).errors] == ["E-FILE-MISSING"]
+
+
 def test_one_table_a_stay_gives_the_same_as_a_shared_one(site):
     shared = [sample.inputs["labs"] for sample in hospital.load_site(site)]
     header, *lines = (site.parent / "icu.csv").read_text().splitlines()
@@ -446,6 +559,22 @@ def test_a_file_that_cannot_be_read_is_not_named(site, monkeypatch):
     with pytest.raises(FedkimError, match="a file, found unreadable") as caught:
         hospital.load_site(site)
     assert PATIENT not in str(caught.value)
+
+
+def test_a_cache_that_cannot_be_written_is_no_file_of_a_patient(site, tmp_path, monkeypatch):
+    (tmp_path / "afile").touch()
+    monkeypatch.setenv("FEDKIM_CACHE", str(tmp_path / "afile"))
+    with pytest.raises(FedkimError, match=r"^cache folder .*set FEDKIM_CACHE"):
+        hospital.load_site(site)
+
+
+def test_a_worker_that_ended_is_no_file_of_a_patient(site, monkeypatch):
+    def ended(*_, **__):
+        raise FedkimError("decoding", found="a worker process that ended", remedy="run.workers = 1")
+
+    monkeypatch.setattr("fedkim.data.hospital.records.decode", ended)
+    with pytest.raises(FedkimError, match=r"^decoding, .*run\.workers = 1"):
+        hospital.load_site(site)
 
 
 def test_a_shards_key_covers_the_samples_of_a_header_whatever_they_are_called(tmp_path):

@@ -5,6 +5,7 @@ import torch
 
 from fedkim.errors import FedkimError
 from fedkim.modalities import series
+from fedkim.modalities.series_columns import name_and_unit
 
 
 def save(folder, frame: pd.DataFrame, name: str = "t.csv"):
@@ -51,6 +52,49 @@ def test_a_unit_in_the_header_or_declared_is_converted(tmp_path, expected):
     assert same(series.read_table(save(tmp_path, other.rename(columns={"crea": "crea [umol/L]"}))), expected)
     assert same(series.read_table(save(tmp_path, other, "u.csv"), units={"crea": "µmol/L"}), expected)
     assert not same(series.read_table(save(tmp_path, other, "v.csv")), expected)
+
+
+def test_a_row_s_own_unit_goes_before_the_declared_one_and_an_empty_cell_takes_it(tmp_path, expected):
+    table = long_table(hr=("bpm", 1), crea=("µmol/L", 1 / 88.42), urine=("", 1))
+    for name in ("t.csv", "t.parquet"):
+        assert same(series.read_table(save(tmp_path, table, name), units={"crea": "mg/dL", "urine": "mL"}), expected)
+        assert same(series.read_table(save(tmp_path, table, name), units="yaib"), expected)
+        with pytest.raises(FedkimError, match=r"'urine', found no unit, .*--units yaib"):
+            series.read_table(save(tmp_path, table, name))
+    nothing = table.assign(unit=table["unit"].replace("", None))
+    assert same(series.read_table(save(tmp_path, nothing, "n.parquet"), units={"urine": "mL"}), expected)
+
+
+def test_the_unit_of_a_header_is_what_its_last_brackets_hold():
+    parts = {
+        "crea": ("crea", None),
+        " crea ( mg/dL ) ": ("crea", "mg/dL"),
+        "crea [mg/dL].1": ("crea", "mg/dL"),
+        "crea.1": ("crea", None),
+        "Herzfrequenz (HF) [1/min]": ("Herzfrequenz (HF)", "1/min"),
+        "plt [10^3/(uL)]": ("plt", "10^3/(uL)"),
+        "x)": ("x)", None),
+    }
+    assert {header: name_and_unit(header) for header in parts} == parts
+
+
+def test_an_ending_and_names_of_columns_may_be_in_capitals_and_the_latter_are_told(tmp_path, expected):
+    for name in ("T.CSV", "T.PARQUET"):
+        path = save(tmp_path, WIDE, name.lower()).rename(tmp_path / name)
+        assert same(series.read_table(path), expected)
+        assert series.overlooked(path) == []
+    told = ["'HR' isn't read; did you mean 'hr'?"]
+    assert series.overlooked(save(tmp_path, WIDE.rename(columns={"hr": "HR [beats/min]"}))) == told
+    assert series.overlooked(long_table(hr=("bpm", 1), crea=("mg/dL", 1)).replace("hr", "HR")) == told
+
+
+@pytest.mark.parametrize("index", [["hour"], ["stay_id", "hour"]])
+def test_hours_and_stays_of_a_parquet_file_may_be_its_index(tmp_path, expected, index):
+    frame = WIDE.assign(stay_id="007").set_index(index)
+    assert same(series.read_table(save(tmp_path, frame, "t.parquet"), stay="007"), expected)
+    assert same(series.read_table(frame, stay="007"), expected)
+    with pytest.raises(FedkimError, match="neither column hour nor time"):
+        series.read_table(save(tmp_path, WIDE.drop(columns="hour"), "without.parquet"))
 
 
 def test_a_header_s_own_unit_goes_before_the_declared_one(tmp_path, expected):

@@ -7,6 +7,7 @@ import wfdb
 
 from fedkim.errors import FedkimError
 from fedkim.modalities import signal
+from fedkim.modalities.signal_csv import rate_of
 from fedkim.modalities.signal_files import STANDARD_LEADS, Wave, in_order, read_wave
 
 SECONDS = np.arange(0, 10, 1 / 100)
@@ -143,6 +144,56 @@ def test_a_clock_that_contradicts_the_declared_rate_is_refused(tmp_path):
         signal.read_record(write_csv(tmp_path, LIMBS, "time,I,II", clock=True), sampling_rate=500)
     with pytest.raises(FedkimError, match="the declared 500"):
         signal.read_record(write_wfdb(tmp_path, LIMBS, ("I", "II")), sampling_rate=500)
+
+
+@pytest.mark.parametrize("decimals", [3, 4, 9])
+@pytest.mark.parametrize("rate", [240, 256, 257.5, 360, 400, 512, 1000])
+def test_rounded_times_are_even(rate, decimals):
+    times = np.round(7.3 + np.arange(int(10 * rate) + 1) / rate, decimals)
+    assert rate_of(times, "x") == pytest.approx(rate, abs=1e-9 if rate == int(rate) else 0.02)
+
+
+def test_a_recording_with_rounded_times_is_read(tmp_path):
+    seconds = np.arange(3601) / 360
+    wave = np.sin(2 * np.pi * 1.2 * seconds) ** 21
+    lines = [f"{when:.3f},{value:.6f}" for when, value in zip(seconds, wave)]
+    (tmp_path / "r.csv").write_text("\n".join(["time,II", *lines]))
+    torch.testing.assert_close(
+        signal.read_record(tmp_path / "r.csv"), signal.prepare(wave[None], 360), rtol=0, atol=1e-4
+    )
+
+
+EVEN = np.arange(3600) / 360
+UNEVEN = {
+    "a lost sample": np.delete(EVEN, 1800),
+    "one lost at the end": np.delete(EVEN, 3598),
+    "two rates": np.concatenate([EVEN[:1800], 5 + np.arange(1800) / 300]),
+    "two swapped": EVEN[[*range(9), 10, 9, *range(11, 3600)]],
+    "each twice": np.repeat(EVEN, 2),
+    "one time": np.zeros(3600),
+    "backwards": EVEN[::-1],
+    "no number": np.append(EVEN, np.nan),
+    "no end": np.append(EVEN, np.inf),
+    "trembling": EVEN + np.random.default_rng(0).normal(0, 0.002, 3600),
+}
+
+
+@pytest.mark.parametrize("decimals", [3, 9])
+@pytest.mark.parametrize("name", UNEVEN)
+def test_uneven_times_are_refused_however_they_are_rounded(name, decimals):
+    with pytest.raises(FedkimError, match="uneven steps") as caught:
+        rate_of(np.round(UNEVEN[name], decimals), "x")
+    assert caught.value.code == "E-ECG-RATE"
+
+
+def test_remedies_say_what_a_file_can_do_and_what_a_site_file(tmp_path):
+    wave = Wave(what="x", values=twelve()[:9], rate=100, leads=STANDARD_LEADS[:9])
+    with pytest.raises(FedkimError, match=r"give a file with these leads, or say in a site file .*data\.ecg\.missing"):
+        in_order(wave, STANDARD_LEADS)
+    with pytest.raises(FedkimError, match=r"add a column time, .*site file: data\.ecg\.sampling_rate"):
+        signal.read_record(write_csv(tmp_path, LIMBS, "I,II"))
+    with pytest.raises(FedkimError, match=r'say so in the file \("II \[µV\]" in a CSV\), .*site file: data\.ecg\.unit'):
+        signal.read_record(write_csv(tmp_path, 1000 * LIMBS, "time,I,II", clock=True))
 
 
 def test_a_saturated_amplifier_is_refused_and_a_clipped_peak_is_not(tmp_path):

@@ -70,3 +70,47 @@ def test_hours_left_out_are_told_once_and_not_where_a_window_was_chosen(tmp_path
     assert told.startswith("the table goes on for 6 hours after the first day")
     assert table_warnings(given, Window(until_hour=30)) == []
     assert table_warnings({"image": "x.png", "vitals": torch.zeros(24, 8)}, Window()) == []
+
+
+def test_a_header_that_pandas_has_numbered_needs_a_unit_too(tmp_path):
+    path = table(tmp_path / "stay.csv", header="hour,hr [bpm],crea.1,fio2 [1],urine [mL]")
+    with pytest.raises(FedkimError, match="column 'crea', found no unit"):
+        require_units(path, None)
+    require_units(path, "yaib")
+
+
+def test_names_in_other_capitals_are_told(tmp_path):
+    path = table(tmp_path / "stay.csv", header=HEADER.replace("hr", "HR") + ",sbp [mmHg]", row="80,1.1,0.5,60,120")
+    assert table_warnings(dict.fromkeys(GROUPS, path), Window()) == ["'HR' isn't read; did you mean 'hr'?"]
+    alone = table(tmp_path / "alone.csv", header=HEADER.replace("hr", "HR"))
+    with pytest.raises(FedkimError, match=r"no column of 'vitals'.*; 'HR' isn't read; did you mean 'hr'"):
+        read("mortality", **dict.fromkeys(GROUPS, alone))
+
+
+@pytest.mark.parametrize(
+    ("task", "window", "found"),
+    [
+        ("covid", {"units": "foo"}, "units (--units)"),
+        ("covid", {"stay": "7"}, "stay (--stay)"),
+        ("covid", {"until_hour": 3.3}, "until_hour (--until-hour)"),
+        ("covid", {"start": float("nan")}, "start (--start)"),
+        ("ecg_abnormal", {"units": "yaib"}, "units (--units)"),
+        ("mortality", {"start": 1.0}, "start (--start)"),
+    ],
+)
+def test_a_window_of_files_that_the_task_does_not_read_is_refused(task, window, found):
+    given = dict.fromkeys(TASKS[task].inputs, "x")
+    with pytest.raises(FedkimError) as caught:
+        read(task, Window(**window), **given)
+    assert caught.value.found == found
+
+
+def test_a_table_s_ending_may_be_in_capitals(tmp_path):
+    import pandas
+
+    frame = pandas.read_csv(table(tmp_path / "stay.csv"))
+    frame.to_parquet(tmp_path / "S.PARQUET")
+    expected = read("mortality", **dict.fromkeys(GROUPS, tmp_path / "stay.csv"))
+    for path in ((tmp_path / "stay.csv").rename(tmp_path / "S.CSV"), tmp_path / "S.PARQUET"):
+        found = read("mortality", **dict.fromkeys(GROUPS, path))
+        assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -118,6 +118,12 @@ def implausible(
     return told
 
 
+def overlooked(table: "str | Path | pandas.DataFrame", *, units: str | Mapping[str, str] = "") -> list[str]:
+    """What of a table isn't read because of its capitals, a sentence a name: the concepts' names are in small letters."""
+    names = open_table(table, units=units).overlooked
+    return [f"{name!r} isn't read; did you mean {meant!r}?" for name, meant in names.items()]
+
+
 def hours_beyond(
     table: "str | Path | pandas.DataFrame", *, stay: int | str | None = None, units: str | Mapping[str, str] = ""
 ) -> int:

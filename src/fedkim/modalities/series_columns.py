@@ -1,7 +1,7 @@
 """From a hospital's columns to the concepts': names, units and hours of a wide or a long table."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +18,33 @@ SUMMED = frozenset({"urine"})
 """Concepts of which an hour holds an amount, not a state."""
 MOST_HOURS = 1e9
 """Hours beyond are taken for this one."""
-_HEADER = re.compile(r"\s*(\w+)\s*(?:[\[(]\s*(.*?)\s*[\])])?\s*(?:\.\d+)?")
-"""Name and unit; pandas appends ``.1`` to a header that stands there twice."""
+_AGAIN = re.compile(r"\.\d+$")
+"""What pandas appends to a header that stands there twice: ``.1``."""
+
+
+def name_and_unit(header: str) -> tuple[str, str | None]:
+    """A header's measurement and its unit, ``crea [µmol/L]``, None where there is none; pandas' ``.1`` belongs to neither."""
+    text = _AGAIN.sub("", header.strip()).rstrip()
+    for opening, closing in ("[]", "()"):
+        if text.endswith(closing) and opening in text:
+            name, _, unit = text[:-1].rpartition(opening)
+            return name.strip(), unit.strip()
+    return text, None
+
+
+def nearly_known(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Those of the names that are a known one but for capitals (or a ``.1`` before the unit), and which one."""
+    plain = {name.casefold(): name for name in known}
+    others = {name: _AGAIN.sub("", name).casefold() for name in names if name not in known}
+    return {name: plain[other] for name, other in others.items() if other in plain}
+
+
+def rows_by_unit(stated: Sequence[str], declared: str | None) -> dict[str, np.ndarray]:
+    """Row positions by the unit of their values: what stands beside them, where nothing does the declared one, else empty."""
+    rows: dict[str, list[int]] = {}
+    for row, unit in enumerate(stated):
+        rows.setdefault(unit or declared or "", []).append(row)
+    return {unit: np.array(places) for unit, places in rows.items()}
 
 
 def is_long(table: "pandas.DataFrame") -> bool:
@@ -32,9 +57,8 @@ def renamed(table: "pandas.DataFrame", given: Mapping[str, str], what: str) -> "
     names: dict[Any, str] = {}
     converted: dict[Any, Any] = {}
     for header in table.columns:
-        match = _HEADER.fullmatch(str(header))
-        name, unit = match.groups() if match else (None, None)
-        concept = BY_NAME.get(str(name))
+        name, unit = name_and_unit(str(header))
+        concept = BY_NAME.get(name)
         if concept is None:
             continue
         place = f"{what}: column {concept.name!r}"
@@ -57,20 +81,20 @@ def widened(table: "pandas.DataFrame", given: Mapping[str, str], own: bool, what
     names = table["concept"].astype(str).str.strip()
     known = names.isin(list(BY_NAME))
     table = table.assign(concept=names).loc[known]
-    values = table["value"].astype(float)
-    units = table["unit"].astype(str) if "unit" in table.columns else None
+    values = table["value"].to_numpy(dtype=np.float64, copy=True)
+    stated = _cells(table["unit"]) if "unit" in table.columns else [""] * len(table)
     for concept in sorted(set(table["concept"])):
-        rows = (table["concept"] == concept).to_numpy()
+        rows = np.flatnonzero((table["concept"] == concept).to_numpy() & ~np.isnan(values))
         place = f"{what}: concept {concept!r}"
-        if units is None and concept not in given and not own:
-            remedy = "add a column unit, or declare the units"
-            raise FedkimError(
-                place, found="no unit", expected=BY_NAME[concept].unit, remedy=remedy, code="E-UNIT-MISSING"
-            )
-        for unit in sorted(set(units[rows])) if units is not None else [given.get(concept)]:
-            rule = _conversion(concept, unit, place, shown=units is None)
-            chosen = rows & (units == unit).to_numpy() if units is not None else rows
-            values = values.mask(chosen, values * rule.factor + rule.offset)
+        declared = BY_NAME[concept].unit if own else given.get(concept)
+        for unit, places in rows_by_unit([stated[row] for row in rows], declared).items():
+            if not unit:
+                remedy = "state it in a column unit, or say units yaib (--units yaib) if the values are in YAIB's units"
+                raise FedkimError(
+                    place, found="no unit", expected=BY_NAME[concept].unit, remedy=remedy, code="E-UNIT-MISSING"
+                )
+            rule = _conversion(concept, unit, place, shown=unit == declared)
+            values[rows[places]] = values[rows[places]] * rule.factor + rule.offset
     table = table.assign(value=values, hour=whole_hours(table, what))
     keys = [key for key in ("stay_id", "hour") if key in table.columns]
     parts = []
@@ -106,6 +130,11 @@ def whole_hours(table: "pandas.DataFrame", what: str) -> np.ndarray:
     if hours.dtype.kind not in "fiu" or not np.isfinite(hours.to_numpy(dtype=np.float64)).all():
         raise FedkimError(f"{what}: hours", found="text or gaps", expected="numbers: 0, 1, 2, …", code="E-SERIES-HOURS")
     return np.floor(np.clip(hours.to_numpy(dtype=np.float64), -MOST_HOURS, MOST_HOURS)).astype(int)
+
+
+def _cells(column: "pandas.Series[Any]") -> list[str]:
+    """A column's texts, empty where there is none."""
+    return [str(cell).strip() for cell in column.astype(object).where(column.notna(), "")]
 
 
 def _conversion(concept: str, unit: str | None, place: str, shown: bool = True) -> Conversion:

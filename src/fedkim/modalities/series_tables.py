@@ -6,7 +6,7 @@
            7        0.4   crea     97     µmol/L
 
 Long tables are condensed to the hour as YAIB's are: the median of a measurement's plausible values, the sum of urine's. A unit stands in the
-header, in the column ``unit`` or in the argument ``units``; another one than the concept's is converted
+header, in the column ``unit`` or, where neither has one, in the argument ``units``; another one than the concept's is converted
 (:mod:`fedkim.modalities.units`). The tables opened last stay in memory, so that reading their stays one by one costs little.
 """
 
@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedkim.errors import FedkimError, install_extra, unknown
-from fedkim.modalities.series_columns import MOST_HOURS, is_long, renamed, whole_hours, widened
+from fedkim.modalities.series_columns import (
+    MOST_HOURS,
+    is_long,
+    name_and_unit,
+    nearly_known,
+    renamed,
+    whole_hours,
+    widened,
+)
 from fedkim.modalities.units import BY_NAME
 
 if TYPE_CHECKING:
@@ -43,6 +51,8 @@ class Stays:
     """Whole hours since admission, ``[rows]``."""
     present: frozenset[str]
     """Concepts that have a column, or in a long table a row."""
+    overlooked: Mapping[str, str]
+    """Names in other capitals than a concept's, which aren't read, and the concept that may be meant."""
     rows: Mapping[str, np.ndarray] | None
     """Row positions by stay; None for a table without ``stay_id``."""
 
@@ -128,8 +138,15 @@ def _with_hours(table: "pandas.DataFrame") -> "pandas.DataFrame":
     """A frame that is no file's: hours of the index as a column, where it has none, and no index that has a column's name."""
     if not {"columns", "index", "assign"} <= set(dir(table)):
         raise FedkimError("table", found=type(table).__name__, expected="a file or a DataFrame")
+    table = _named_levels(table)
     table = table if {"hour", "time"} & set(table.columns) else table.assign(hour=table.index)
     return table.reset_index(drop=True)
+
+
+def _named_levels(table: "pandas.DataFrame") -> "pandas.DataFrame":
+    """Stays and hours that stand in an index as columns, where there are none of these names."""
+    levels = [name for name in ("stay_id", "hour", "time") if name in table.index.names and name not in table.columns]
+    return table.reset_index(level=levels) if levels else table
 
 
 def _stays(table: "pandas.DataFrame", what: str, units: str | tuple[tuple[str, str], ...]) -> Stays:
@@ -140,7 +157,10 @@ def _stays(table: "pandas.DataFrame", what: str, units: str | tuple[tuple[str, s
     for name in given:
         if name not in BY_NAME:
             raise unknown("concept with a unit", name, BY_NAME)
-    table = widened(table, given, bool(units == "yaib"), what) if is_long(table) else renamed(table, given, what)
+    long = is_long(table)
+    words = table["concept"].astype(str).str.strip() if long else [name_and_unit(str(h))[0] for h in table.columns]
+    overlooked = nearly_known(sorted(set(words)), BY_NAME)
+    table = widened(table, given, bool(units == "yaib"), what) if long else renamed(table, given, what)
     hours = whole_hours(table, what)
     values = np.full((len(table), len(BY_NAME)), np.nan)
     for column, name in enumerate(BY_NAME):
@@ -152,7 +172,8 @@ def _stays(table: "pandas.DataFrame", what: str, units: str | tuple[tuple[str, s
         order = np.argsort(names, kind="stable")
         stays, starts = np.unique(names[order], return_index=True)
         rows = {str(stay): group for stay, group in zip(stays, np.split(order, starts[1:]))}
-    return Stays(what=what, values=values, hours=hours, present=frozenset(BY_NAME) & set(table.columns), rows=rows)
+    present = frozenset(BY_NAME) & set(table.columns)
+    return Stays(what=what, values=values, hours=hours, present=present, overlooked=overlooked, rows=rows)
 
 
 def _read(path: Path, what: str) -> "pandas.DataFrame":
@@ -165,10 +186,11 @@ def _read(path: Path, what: str) -> "pandas.DataFrame":
         ".csv": partial(pandas.read_csv, converters=as_written),
         ".parquet": pandas.read_parquet,
     }
-    if path.suffix not in readers:
+    ending = path.suffix.lower()
+    if ending not in readers:
         raise FedkimError(what, found=f"ending {path.suffix!r}", expected=".csv or .parquet", code="E-SERIES-FORMAT")
     try:
-        table = readers[path.suffix](path)
+        table = _named_levels(readers[ending](path))
     except FileNotFoundError:
         raise FedkimError(what, found="no such file", remedy="check the path", code="E-FILE-MISSING") from None
     except Exception as error:  # pandas and pyarrow raise dozens of kinds

@@ -53,6 +53,36 @@ def read_columns(path: Path, what: str) -> tuple[list[str], list[str], np.ndarra
     return names, stated, table[:, kept].T, None if clock is None else table[:, clock]
 
 
+@np.errstate(invalid="ignore")
+def rate_of(times: np.ndarray, what: str) -> float:
+    """Samples a second of times in seconds, which may be rounded: 0, 0.003, 0.006, 0.008 are 360 a second.
+
+    A step may be off by a unit of the last decimal (at most half a step) or by 1 %, and no time by more than half a step: a
+    lost sample shows in the one, a rate that changes in the other.
+
+    Raises:
+        FedkimError: times at no even distance.
+    """
+    steps = np.diff(times)
+    step = float(times[-1] - times[0]) / len(steps)
+    decimal = _last_decimal(times)
+    most = max(min(decimal * (1 + 1 / len(steps)), step / 2), 0.01 * step) + 1e-9
+    grid = times[0] + step * np.arange(len(times))
+    if not (step > 1e-9 and np.abs(steps - step).max() <= most and np.abs(times - grid).max() <= step / 2):
+        remedy = "resample the recording, or write its times with more decimals"
+        raise FedkimError(what, found="uneven steps", expected="seconds, evenly", remedy=remedy, code="E-ECG-RATE")
+    rate = 1 / step
+    doubt = max(0.01, rate * decimal / float(times[-1] - times[0]))  # the first and the last time may be rounded too
+    return float(round(rate)) if abs(rate - round(rate)) <= doubt else rate
+
+
+def _last_decimal(times: np.ndarray) -> float:
+    """What the last decimal counts, of up to nine that the times are written with; 0 for more."""
+    bearable = 4 * np.spacing(np.abs(times).max())
+    exact = (10.0**-places for places in range(10) if np.abs(np.round(times, places) - times).max() <= bearable)
+    return next(exact, 0.0)
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

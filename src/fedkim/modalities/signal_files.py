@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fedkim.errors import FedkimError, install_extra
-from fedkim.modalities.signal_csv import read_columns
+from fedkim.modalities.signal_csv import rate_of, read_columns
 
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """The order of a twelve-lead input."""
@@ -117,7 +117,8 @@ def in_order(wave: Wave, wanted: Sequence[str], missing: str = "refuse") -> Wave
             wave.what,
             found=found,
             expected=", ".join(wanted),
-            remedy="name the leads, or mask missing ones",
+            remedy="give a file with these leads, or say in a site file which there are (data.ecg.leads) or that missing ones "
+            "are masked (data.ecg.missing)",
             code="E-ECG-LEADS",
         )
     silent = np.zeros(wave.values.shape[1])
@@ -164,20 +165,10 @@ def _read_csv(path: str | Path, start: float, seconds: float, sampling_rate: flo
     names, stated, values, seconds_of = read_columns(Path(path), what)
     rate = sampling_rate
     if seconds_of is not None and len(seconds_of) > 1:
-        steps = np.diff(seconds_of)
-        step = float(np.median(steps))
-        if not step > 1e-9 or np.abs(steps - step).max() > 0.01 * step + 1e-9:
-            remedy = "seconds at an even distance; resample the recording"
-            raise FedkimError(
-                f"{what}: column 'time'",
-                found="uneven steps",
-                expected="seconds, evenly",
-                remedy=remedy,
-                code="E-ECG-RATE",
-            )
-        rate = 1 / step if abs(1 / step - round(1 / step)) > 0.01 else float(round(1 / step))
+        rate = rate_of(seconds_of, f"{what}: column 'time'")
     if not rate:
-        raise FedkimError(what, found="no sampling rate", remedy="declare it, or add a column time", code="E-ECG-RATE")
+        remedy = "add a column time, in seconds, or declare it in a site file: data.ecg.sampling_rate"
+        raise FedkimError(what, found="no sampling rate", remedy=remedy, code="E-ECG-RATE")
     _check_rate(what, rate, sampling_rate)
     first, last = _window(what, rate, values.shape[1], start, seconds)
     factors = [_millivolts(what, name, unit or units or "mV") for name, unit in zip(names, stated)]
@@ -230,7 +221,7 @@ def _check_amplitude(wave: Wave) -> None:
     peak = float(np.median(np.ptp(alive, axis=1)))
     if spread > SPREAD[1] or peak < SPREAD[0]:
         found, like = ("over 25 mV", "µV") if spread > SPREAD[1] else ("under 0.005 mV", "V")
-        remedy = f"declare the unit: it looks like {like}"
+        remedy = f'it looks like {like}: say so in the file ("II [{like}]" in a CSV), or in a site file: data.ecg.unit'
         raise FedkimError(
             wave.what, found=f"an amplitude {found}", expected="millivolts", remedy=remedy, code="E-ECG-AMPLITUDE"
         )

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities.image import read_image
-from fedkim.modalities.series import CONCEPTS, hours_beyond, implausible, read_table
+from fedkim.modalities.series import CONCEPTS, hours_beyond, implausible, overlooked, read_table
+from fedkim.modalities.series_columns import name_and_unit
 from fedkim.modalities.signal import read_record
 from fedkim.modalities.signal_files import leads_of
 from fedkim.tasks import Task
@@ -44,13 +45,15 @@ def patient_inputs(
 
     Raises:
         FedkimError: an input that is missing, superfluous, unreadable, never learned, of another shape or not finite;
-            a table without units, without a column of its modality, or tables without a measurement in the window.
+            a window of a kind of file that the task doesn't read; a table without units, without a column of its modality,
+            or tables without a measurement in the window.
     """
     for name in given:
         if name not in task.inputs:
             raise FedkimError(
                 f"task {task.name!r}", found=f"an input {name!r}", expected=", ".join(task.inputs) or "no input"
             )
+    _require_use_of(window, task)
     for modality in task.inputs:
         if given.get(modality) is None:
             raise FedkimError(f"task {task.name!r}", found=f"no {modality}", remedy=f"give {modality}=…")
@@ -73,6 +76,18 @@ def patient_inputs(
             remedy="check stay, hours, names and units of the tables",
         )
     return inputs
+
+
+def _require_use_of(window: Window, task: Task) -> None:
+    """Refuse what is said of files that the task doesn't read, as such files are."""
+    of_tables = dict.fromkeys(("units", "stay", "until_hour"), "ICU table")
+    superfluous = {} if set(CONCEPTS) & set(task.inputs) else of_tables
+    superfluous |= {} if "signal" in task.inputs else {"start": "ECG"}
+    for name, kind in superfluous.items():
+        if getattr(window, name) != getattr(Window, name):
+            option = f"--{name.replace('_', '-')}"
+            remedy = f"leave it out: the task reads no {kind}"
+            raise FedkimError(f"task {task.name!r}", found=f"{name} ({option})", remedy=remedy)
 
 
 def _prepared(modality: str, value: Any, window: Window, image_size: int, shape: Sequence[int]) -> Tensor:
@@ -110,12 +125,13 @@ def _from_table(modality: str, table: Any, window: Window) -> Tensor:
     if modality not in tables:
         what = f"table {table}" if isinstance(table, Path) else "table"
         names = ", ".join(concept.name for concept in CONCEPTS[modality])
-        raise FedkimError(what, found=f"no column of {modality!r}", expected=f"at least one of {names}")
+        remedy = " ".join(overlooked(table, units=window.units or ""))
+        raise FedkimError(what, found=f"no column of {modality!r}", expected=f"at least one of {names}", remedy=remedy)
     return tables[modality]
 
 
 def table_warnings(given: Mapping[str, Any], window: Window) -> list[str]:
-    """What of ICU tables isn't read as it might be meant: values that nobody can show, hours left out.
+    """What of ICU tables isn't read as it might be meant: names in other capitals, values that nobody can show, hours left out.
 
     Args:
         given: inputs by modality; those that aren't tables have nothing to be warned of.
@@ -125,6 +141,7 @@ def table_warnings(given: Mapping[str, Any], window: Window) -> list[str]:
     for modality, table in given.items():
         if modality not in CONCEPTS or isinstance(table, Tensor):
             continue
+        told += overlooked(table, units=window.units or "")
         told += implausible(table, modality, stay=window.stay, until_hour=window.until_hour, units=window.units or "")
         later = hours_beyond(table, stay=window.stay, units=window.units or "") if window.until_hour is None else 0
         if later:
@@ -146,10 +163,11 @@ def require_units(table: Path, units: str | None) -> None:
             raise unknown("set of units", units, ["yaib"])
         return
     known = {concept.name for group in CONCEPTS.values() for concept in group}
-    bare = [name for name in _headers(table) if name.strip() in known]
+    parts = [name_and_unit(header) for header in _headers(table)]
+    bare = [name for name, unit in parts if name in known and unit is None]
     if bare:
         raise FedkimError(
-            f"table {table}: column {bare[0].strip()!r}",
+            f"table {table}: column {bare[0]!r}",
             found="no unit",
             expected="a header such as 'crea [mg/dL]'",
             remedy="or say --units yaib if the table is in YAIB's units (docs/data/pack.md)",
@@ -160,7 +178,7 @@ def _headers(table: Path) -> list[str]:
     if not table.is_file():
         raise FedkimError(f"table {table}", found="no such file", remedy="check the path")
     try:
-        if table.suffix == ".parquet":
+        if table.suffix.lower() == ".parquet":
             from pyarrow.parquet import read_schema
 
             return list(read_schema(table).names)

@@ -446,6 +446,7 @@ edits("series_hour_is_a_word", "icu.csv", "S0,3,", f"S0,{CANARY},")
 edits("series_unit_is_missing", "site.toml", 'units = { crea = "µmol/L" }', "")
 edits("series_unit_is_the_wrong_one", "site.toml", "µmol/L", "mg/dL")
 edits("series_header_unit_has_no_conversion", "icu.csv", "hr [beats/min]", "hr [furlongs]")
+edits("series_header_is_in_capitals", "icu.csv", "hour,hr [beats/min],crea", "hour,HR [beats/min],Crea")
 edits("series_uses_decimal_commas", "icu.csv", "S0,0,", 'S0,0,"77,5",1\nS0,0,', times=1)
 
 
@@ -454,6 +455,13 @@ def series_cell_is_a_word(folder):
     lines = (folder / "icu.csv").read_text().splitlines()
     lines[5] = f"S0,4,{CANARY},95"
     (folder / "icu.csv").write_text("\n".join(lines))
+
+
+@case
+def series_row_has_a_unit_without_conversion(folder):
+    rows = [f"S{stay},{hour},crea,95,{'' if stay else CANARY}" for stay in range(12) for hour in range(24)]
+    (folder / "icu.csv").write_text("\n".join(["stay_id,hour,concept,value,unit", *rows]))
+    edit(site(folder), "[data.series]", '[data.series]\nform = "long"')
 
 
 @case

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import unicodedata
 from pathlib import Path
 
 from fedkim.data.findings import Findings
@@ -41,7 +42,7 @@ def open_regular(path: Path, name: str, findings: Findings, *, largest: int) -> 
 
 
 def confined(folder: Path, name: str) -> Path:
-    """The regular file ``name`` below ``folder``, links followed.
+    """The regular file ``name`` below ``folder``, links followed, in whichever form of Unicode it is written there.
 
     Raises:
         FedkimError: it lies elsewhere, isn't there, isn't a file, or is too large; the name is never repeated.
@@ -49,7 +50,7 @@ def confined(folder: Path, name: str) -> Path:
     what = "a path of the table"
     try:
         root = folder.resolve(strict=True)
-        path = (root / name).resolve()
+        path = _as_written(root, name).resolve()
         outside = not path.is_relative_to(root)
         status = None if outside else path.stat()
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a loop of links (before Python 3.13)
@@ -69,6 +70,15 @@ def confined(folder: Path, name: str) -> Path:
     if status.st_size > LARGEST_FILE:
         found, expected = f"{status.st_size:,} bytes", f"at most {LARGEST_FILE:,}"
         raise FedkimError(what, found=found, expected=expected, code="E-FILE-SIZE")
+    return path
+
+
+def _as_written(folder: Path, name: str) -> Path:
+    """``folder / name`` with each part in the form that is there: a Mac writes ü as u and a mark, a table's cells have it in one."""
+    path = folder
+    for part in Path(name).parts:
+        forms = dict.fromkeys((part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))))
+        path /= next((form for form in forms if os.path.lexists(path / form)), part)
     return path
 
 

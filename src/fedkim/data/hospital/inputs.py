@@ -47,7 +47,8 @@ def read_ecg_input(
         else:
             _check_header(path)
         wave = read_wave(path, start, SECONDS, sampling_rate=sampling_rate, units=unit)
-        wave = in_order(wave, leads, missing) if leads else _known_order(wave)
+        # twelve leads have one order, whatever the declared one: an encoder of several sites knows them by their place
+        wave = standard_order(in_order(wave, leads, missing)) if leads else _known_order(wave)
         tensor = prepare(wave.values, wave.rate, what=wave.what)
     except FedkimError as error:
         raise _quiet(error, path, "an ECG", "E-ECG-FORMAT") from None

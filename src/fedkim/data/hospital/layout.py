@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+UNIT = "unit"
+"""Column of the units of a long table, if it has one and no other is declared."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
@@ -13,6 +16,7 @@ class Layout:
     hour: str = "hour"
     concept: str = "concept"
     value: str = "value"
+    unit: str = UNIT
     columns: tuple[tuple[str, str], ...] = ()
     units: tuple[tuple[str, str], ...] = ()
     sentinels: tuple[str, ...] = ()

@@ -34,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 KEY_FILE = "pseudonyms.key"
 """Beside the site file: under it patients get their pseudonyms and splits. It never leaves; keep a copy."""
+_LOGGED = ("W-UNIT", "W-ROW-TWICE", "W-SERIES-NAME", "W-SERIES-ABSENT")
+"""Training goes on, but nobody shall find out afterwards."""
 _READERS: Mapping[str, Callable[..., Mapping[str, Tensor]]] = {
     "image": read_image_input,
     "ecg": read_ecg_input,
@@ -72,6 +74,9 @@ def load_site(
     try:
         tensors = decode(records, workers=workers, progress=progress, name=site.site.name)
     except FedkimError as error:
+        files = {str(file) for record in records for given in record.inputs for file in (given.path, *given.companions)}
+        if not error.code and not any(file in error.what for file in files):
+            raise  # no file's fault: the cache, a worker
         remedy = f"fedkim data check {Path(path).name} says in which row"
         what = f"site {site.site.name}: a file" if "/" in error.what else error.what  # its name may be a patient's
         raise FedkimError(what, found=error.found, expected=error.expected, remedy=remedy, code=error.code) from None
@@ -108,7 +113,7 @@ def read_records(site: SiteFile, *, image_size: int = 64) -> list[Record]:
     open_stays(rows, site, findings)
     findings.raise_for_errors(f"site {site.site.name}")
     for finding in findings:
-        if finding.code in ("W-UNIT", "W-ROW-TWICE"):  # training goes on, but nobody shall find out afterwards
+        if finding.code in _LOGGED:
             _log.warning("site %s: %s", site.site.name, finding)
     secret = _secret(site)
     return [as_record(row, site, image_size=image_size, secret=secret) for row in rows]

@@ -40,6 +40,7 @@ from typing import Any, Literal
 
 from fedkim.data.findings import Findings
 from fedkim.data.hospital.files import open_regular
+from fedkim.data.hospital.layout import UNIT
 from fedkim.data.hospital.typed_tables import broken_toml, filled, kind_of, short
 from fedkim.data.site_names import SITE_NAME
 from fedkim.errors import unknown
@@ -100,7 +101,7 @@ class EcgRules:
     start: float = 0.0
     """Where the ten seconds begin, in seconds."""
     leads: tuple[str, ...] = ()
-    """Leads by name in the order wanted; without it the standard twelve in theirs, or the one lead of the file: others have to be named."""
+    """Leads by name in the order wanted (the standard twelve: in theirs); without it these, or the one lead of the file: others need names."""
     missing: Literal["refuse", "mask"] = "refuse"
     """What to do about a lead that a file lacks: mask makes it a line of zeros."""
 
@@ -121,10 +122,12 @@ class SeriesRules:
     """Long form: column of the measurement's name."""
     value: str = "value"
     """Long form: column of its value."""
+    unit: str = UNIT
+    """Long form: column of its unit, if there is one; empty: none. Where a row has none, the declared one of ``units`` counts."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Your name by ours, ``{ crea = "Kreatinin" }``; absent: the same."""
     units: Mapping[str, str] = field(default_factory=dict)
-    """Unit by measurement, ``{ crea = "µmol/L" }``; required unless a header carries it, ``crea [µmol/L]``."""
+    """Unit by measurement, ``{ crea = "µmol/L" }``; required unless a header carries it, ``crea [µmol/L]``, or a row."""
     sentinels: tuple[str, ...] = ()
     """Cells that mean "not measured": ``["-1", "999", "<0.1"]``."""
     until_hour: int = 24

@@ -1,6 +1,6 @@
 """The hourly tables of a site, all together: only then their units show, and each is told about once."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -10,8 +10,9 @@ from fedkim.data.hospital.inputs import layout_of
 from fedkim.data.hospital.layout import Layout
 from fedkim.data.hospital.row import Row
 from fedkim.data.hospital.site_file import SiteFile
-from fedkim.data.hospital.stays import check_scale, read_stays
+from fedkim.data.hospital.stays import read_stays
 from fedkim.errors import FedkimError
+from fedkim.modalities.units import BY_NAME, suspicion
 
 
 def open_stays(rows: Sequence[Row], site: SiteFile, findings: Findings) -> set[tuple[str, str]]:
@@ -22,6 +23,8 @@ def open_stays(rows: Sequence[Row], site: SiteFile, findings: Findings) -> set[t
     """
     values: dict[str, list[np.ndarray]] = {}
     unread: set[tuple[str, str]] = set()
+    present: set[str] = set()
+    nearly: dict[str, str] = {}
     places: dict[tuple[str, str], tuple[str, int | None, str]] = {}
     if site.data.series.file:
         places["stay", ""] = (site.path.name, None, "data.series.file")
@@ -45,10 +48,18 @@ def open_stays(rows: Sequence[Row], site: SiteFile, findings: Findings) -> set[t
             _pass_on(finding, findings, None if shared else (file, number, column))
         if stays.findings.errors:
             unread.add((role, cell))
+        present |= stays.present
+        nearly |= stays.nearly
         for measured in stays.by_stay.values():
             for concept, (_, numbers) in measured.items():
                 values.setdefault(concept, []).append(numbers)
-    check_scale({concept: np.concatenate(parts) for concept, parts in values.items()}, site.path.name, findings)
+    for name, meant in sorted(nearly.items()):
+        found = "a measurement's name but for its capitals; it isn't read"
+        remedy = f"did you mean {meant!r}? Rename it, or name it in data.series.columns"
+        findings.add("W-SERIES-NAME", file=site.path.name, field=name, found=found, remedy=remedy)
+    if places and not unread:
+        _tell_absent(present, site, findings)
+    _check_scale({concept: np.concatenate(parts) for concept, parts in values.items()}, site.path.name, findings)
     return unread
 
 
@@ -62,6 +73,7 @@ def series_layout(site: SiteFile, *, shared: bool) -> Layout:
             "hour": series.hour,
             "concept": series.concept,
             "value": series.value,
+            "unit": series.unit,
             "columns": sorted(series.columns.items()),
             "units": sorted(series.units.items()),
             "sentinels": series.sentinels,
@@ -78,6 +90,17 @@ def field_of(role: str, site: SiteFile) -> str:
     return str(getattr(site.data.columns, role))
 
 
+def _tell_absent(present: Collection[str], site: SiteFile, findings: Findings) -> None:
+    """Measurements that the site file declares and no table has: a column that is called otherwise, or rows that aren't there."""
+    series = site.data.series
+    for concept in sorted({*series.columns, *series.units} - {*present}):
+        key = "columns" if concept in series.columns else "units"
+        code, kind = ("W-SERIES-ABSENT", "row") if series.form == "long" else ("E-SERIES-COLUMN", "column")
+        found = f"no {kind} of the name {series.columns.get(concept, concept)!r} in any hourly table"
+        remedy = f"name yours in data.series.columns.{concept}, or take it out"
+        findings.add(code, file=site.path.name, field=f"data.series.{key}.{concept}", found=found, remedy=remedy)
+
+
 def _pass_on(finding: Finding, findings: Findings, place: tuple[str, int | None, str] | None) -> None:
     """A table's finding; of a row's own file at the row, since the file's name may be a patient's."""
     file, number, column = place or (finding.file, finding.row, finding.field)
@@ -87,3 +110,13 @@ def _pass_on(finding: Finding, findings: Findings, place: tuple[str, int | None,
     findings.add(
         finding.code, file=file, row=number, field=column, found=found, expected=finding.expected, remedy=finding.remedy
     )
+
+
+def _check_scale(values: Mapping[str, np.ndarray], name: str, findings: Findings) -> None:
+    """Compare the values of all stays, plausible or not, with what adults in intensive care have: another unit shows in their middle."""
+    for concept, numbers in sorted(values.items()):
+        doubt = suspicion(BY_NAME[concept], numbers)
+        if doubt is not None:
+            code, found = doubt
+            remedy = f"correct data.series.units.{concept}"
+            findings.add(code, file=name, field=concept, found=found, expected=BY_NAME[concept].unit, remedy=remedy)

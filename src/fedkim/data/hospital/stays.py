@@ -7,14 +7,13 @@ wide, a column a measurement::
 
 long, a row a measurement::
 
-    stay_id,hour,concept,value
-    4711,0.5,hr,88
+    stay_id,hour,concept,value,unit
+    4711,0.5,hr,88,beats/min
 
 Of several plausible values in one hour the median counts, of urine the sum, as in every other table of stays. Unlike
 :mod:`fedkim.modalities.series_tables`, which reads one patient's table, this notes everything that is wrong.
 """
 
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -24,17 +23,15 @@ import numpy as np
 from torch import Tensor
 
 from fedkim.data.findings import Findings
-from fedkim.data.hospital.layout import Layout
+from fedkim.data.hospital.layout import UNIT, Layout
 from fedkim.data.hospital.measurements import as_numbers
 from fedkim.data.hospital.table import Table, read_table
 from fedkim.data.hospital.words import counted
 from fedkim.errors import FedkimError
 from fedkim.modalities.concepts import CONCEPTS
 from fedkim.modalities.series import HOURS, prepare_values
-from fedkim.modalities.series_columns import SUMMED
-from fedkim.modalities.units import BY_NAME, Conversion, conversion, suspicion
-
-_HEADER = re.compile(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]")
+from fedkim.modalities.series_columns import SUMMED, name_and_unit, nearly_known, rows_by_unit
+from fedkim.modalities.units import BY_NAME, Conversion, conversion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +39,10 @@ class Stays:
     """Measurements of a table in our units: by stay and concept, ``(hours, values)`` in the order of the table."""
 
     by_stay: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
+    present: frozenset[str] = frozenset()
+    """Concepts that have a column, or in a long table a row."""
+    nearly: Mapping[str, str] = field(default_factory=dict)
+    """Names that are a measurement's but for their capitals, which aren't read, and that one's."""
     findings: Findings = field(default_factory=Findings)
 
     def tensors(self, stay: str, until_hour: int) -> dict[str, Tensor]:
@@ -98,18 +99,19 @@ _kept: dict[tuple[Path, Layout, int, int], Stays] = {}
 def _read(path: Path, layout: Layout, name: str) -> Stays:
     findings = Findings()
     table = read_table(path, findings, encoding=layout.encoding, delimiter=layout.delimiter, name=name)
-    return Stays(by_stay={} if table is None else _parsed(table, layout, findings), findings=findings)
+    return Stays(by_stay={}, findings=findings) if table is None else _parsed(table, layout, findings)
 
 
-def _parsed(table: Table, layout: Layout, findings: Findings) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+def _parsed(table: Table, layout: Layout, findings: Findings) -> Stays:
     needed = [layout.hour, *([layout.stay] if layout.stay else [])]
-    needed += [layout.concept, layout.value] if layout.form == "long" else []
+    if layout.form == "long":
+        needed += [layout.concept, layout.value, *([layout.unit] if layout.unit not in ("", UNIT) else [])]
     absent = [header for header in needed if header not in table.columns]
     for header in absent:
         found = f"{counted(len(table.columns), 'column')}, none of that name"
         findings.add("E-SERIES-COLUMN", file=table.name, field=header, found=found, remedy="correct [data.series]")
     if absent:
-        return {}
+        return Stays(by_stay={}, findings=findings)
     hours = as_numbers(
         table, layout.hour, replace(layout, sentinels=()), findings
     )  # hour 0 may be, where a 0 means off
@@ -117,7 +119,7 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> dict[str, dict[
     if wrong:
         found, expected = f"{counted(wrong, 'row')} without a number", "hours since admission: 0, 1, 2.5"
         findings.add("E-SERIES-HOURS", file=table.name, field=layout.hour, found=found, expected=expected)
-        return {}
+        return Stays(by_stay={}, findings=findings)
     stays = table.columns[layout.stay] if layout.stay else [""] * table.num_rows
     cells = _long(table, layout, findings) if layout.form == "long" else _wide(table, layout, findings)
     gathered: dict[str, dict[str, tuple[list[float], list[float]]]] = {stay: {} for stay in stays}
@@ -126,20 +128,29 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> dict[str, dict[
             here = gathered[stays[row]].setdefault(concept, ([], []))
             here[0].append(hours[row])
             here[1].append(value)
-    return {
+    by_stay = {
         stay: {concept: (np.array(when), np.array(what)) for concept, (when, what) in measured.items()}
         for stay, measured in gathered.items()
     }
+    ours = _theirs_to_ours(layout)
+    names = table.columns[layout.concept] if layout.form == "long" else [name_and_unit(h)[0] for h in table.columns]
+    nearly = nearly_known(sorted(set(names)), ours)
+    return Stays(by_stay=by_stay, present=frozenset(cells), nearly=nearly, findings=findings)
+
+
+def _theirs_to_ours(layout: Layout) -> dict[str, str]:
+    """Our names of measurements by the table's."""
+    named = dict(layout.columns)
+    return {named.get(concept, concept): concept for concept in BY_NAME}
 
 
 def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Rows and values in our units by concept."""
-    named, units = dict(layout.columns), dict(layout.units)
-    theirs_to_ours = {named.get(concept, concept): concept for concept in BY_NAME}
+    units, theirs_to_ours = dict(layout.units), _theirs_to_ours(layout)
     cells: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for header in table.columns:
-        match = _HEADER.fullmatch(header)
-        concept = theirs_to_ours.get(header) or theirs_to_ours.get(match[1] if match else "")
+        name, unit = (header, None) if header in theirs_to_ours else name_and_unit(header)
+        concept = theirs_to_ours.get(name)
         if concept is None:
             continue
         if concept in cells:
@@ -148,16 +159,11 @@ def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
                 "E-SERIES-COLUMN", file=table.name, field=concept, found=found, expected="one", remedy="keep one"
             )
             continue
-        unit = match[2] if match and header not in theirs_to_ours else units.get(concept)
-        rule = _rule(concept, unit, table.name, findings)
+        rule = _rule(concept, units.get(concept) if unit is None else unit, table.name, findings)
         values = as_numbers(table, header, layout, findings)
         if rule is not None:
             rows = np.flatnonzero(np.isfinite(values))
             cells[concept] = (rows, _plausible(values[rows] * rule.factor + rule.offset, concept, table.name, findings))
-    for concept in [ours for ours in named if ours not in cells and named[ours] not in table.columns]:
-        found = f"{counted(len(table.columns), 'column')}, none of that name"
-        remedy = f"correct data.series.columns.{concept}"
-        findings.add("E-SERIES-COLUMN", file=table.name, field=named[concept], found=found, remedy=remedy)
     if not cells and not findings.errors:
         expected = "such as hr, sbp, crea, urine"
         remedy = "name yours in [data.series.columns]"
@@ -166,8 +172,7 @@ def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
 
 
 def _long(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    named, units = dict(layout.columns), dict(layout.units)
-    theirs_to_ours = {named.get(concept, concept): concept for concept in BY_NAME}
+    units, theirs_to_ours = dict(layout.units), _theirs_to_ours(layout)
     concepts = [theirs_to_ours.get(word) for word in table.columns[layout.concept]]
     wanted = np.array([concept is not None for concept in concepts], dtype=bool)
     values = as_numbers(table, layout.value, layout, findings, wanted)
@@ -178,31 +183,37 @@ def _long(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
             "they are left out; name yours in [data.series.columns]",
         )
         findings.add("I-SERIES-OTHER", file=table.name, field=layout.concept, found=found, remedy=remedy)
+    stated = ["" if cell in layout.missing else cell for cell in table.columns.get(layout.unit, [""] * table.num_rows)]
     cells = {}
     for concept in sorted({concept for concept in concepts if concept}):
-        rule = _rule(concept, units.get(concept), table.name, findings)
-        if rule is None:
-            continue
         mine = np.array([name == concept for name in concepts], dtype=bool)
         rows = np.flatnonzero(mine & np.isfinite(values))
-        cells[concept] = (rows, _plausible(values[rows] * rule.factor + rule.offset, concept, table.name, findings))
+        numbers = values[rows]
+        by_unit = rows_by_unit([stated[row] for row in rows], units.get(concept))
+        for unit, places in by_unit.items():
+            rule = _rule(concept, unit or None, table.name, findings, int(rows[places[0]]) + 1)
+            numbers[places] = np.nan if rule is None else numbers[places] * rule.factor + rule.offset
+        cells[concept] = (rows, _plausible(numbers, concept, table.name, findings))
     if not cells and not findings.errors:
         remedy = "name yours in [data.series.columns]"
         findings.add("E-SERIES-COLUMN", file=table.name, found="no known measurement", remedy=remedy)
     return cells
 
 
-def _rule(concept: str, unit: str | None, name: str, findings: Findings) -> Conversion | None:
+def _rule(concept: str, unit: str | None, name: str, findings: Findings, row: int | None = None) -> Conversion | None:
+    """How values in a unit get into the concept's own; ``row`` is the first of a long table that is in it."""
     own = BY_NAME[concept].unit
     if unit is None:
-        remedy = f'declare it, data.series.units = {{ {concept} = "…" }}, or in the header, "{concept} [{own}]"'
-        findings.add("E-UNIT-MISSING", file=name, field=concept, found="no unit", expected=own, remedy=remedy)
+        where = f'in the header, "{concept} [{own}]"' if row is None else "in a column of units (data.series.unit)"
+        remedy = f'declare it, data.series.units = {{ {concept} = "…" }}, or {where}'
+        findings.add("E-UNIT-MISSING", file=name, row=row, field=concept, found="no unit", expected=own, remedy=remedy)
         return None
     try:
         return conversion(concept, unit)
     except FedkimError as error:
         found = "a unit without a conversion"
-        findings.add(error.code, file=name, field=concept, found=found, expected=error.expected, remedy="convert it")
+        remedy = "convert it" if row is None else "convert it; data.series.unit says which column holds units"
+        findings.add(error.code, file=name, row=row, field=concept, found=found, expected=error.expected, remedy=remedy)
         return None
 
 
@@ -215,19 +226,3 @@ def _plausible(values: np.ndarray, concept: str, name: str, findings: Findings) 
         remedy = "they count as not measured; declare sentinels and units"
         findings.add("W-SERIES-RANGE", file=name, field=concept, found=found, expected=expected, remedy=remedy)
     return values
-
-
-def check_scale(values: Mapping[str, np.ndarray], name: str, findings: Findings) -> None:
-    """Compare a site's values with what adults in intensive care have: another unit shows in their middle.
-
-    Args:
-        values: by concept, all of the site, plausible or not.
-        name: what the findings call the data.
-        findings: where they go.
-    """
-    for concept, numbers in sorted(values.items()):
-        doubt = suspicion(BY_NAME[concept], numbers)
-        if doubt is not None:
-            code, found = doubt
-            remedy = f"correct data.series.units.{concept}"
-            findings.add(code, file=name, field=concept, found=found, expected=BY_NAME[concept].unit, remedy=remedy)
