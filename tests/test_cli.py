@@ -309,7 +309,7 @@ def test_a_run_cut_off_before_its_page_gets_it_with_the_stored_result(told, tmp_
     assert "covid" in page.read_text()
 
 
-@pytest.mark.parametrize("command", [("report",), ("report", "--markdown"), ("run", SMOKE, "--out")])
+@pytest.mark.parametrize("command", [("report",), ("report", "--markdown")])
 def test_a_result_with_a_part_missing_is_an_error_in_one_line(told, tmp_path, command):
     folder = tmp_path / "mine"
     with RunStore.open(folder, load(SMOKE)) as store:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fedkim.injection import LLMS, load_llm
 from fedkim.injection.ablated import first_layers, without_knowledge
@@ -13,14 +14,18 @@ from fedkim.injection.llms import load_tokenizer
 @pytest.fixture
 def source(tmp_path):
     """A folder of its own: the ablated models are written beside it."""
-    return shutil.copytree(LLMS["tiny"].prepare(), tmp_path / "tiny")
+    folder = shutil.copytree(LLMS["tiny"].prepare(), tmp_path / "tiny")
+    learned = load_file(folder / "model.safetensors")
+    learned = {name: 2 * tensor if tensor.ndim < 2 else tensor for name, tensor in learned.items()}  # norms that moved
+    save_file(learned, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def weights(folder):
     return load_llm(str(folder), device="cpu", dtype="float32").model.state_dict()
 
 
-def test_nothing_learned_is_left_and_everyone_draws_the_same(source, tmp_path):
+def test_nothing_learned_is_left_and_the_same_is_drawn_again(source, tmp_path):
     folder = without_knowledge(source)
     before, after = weights(source), weights(folder)
     assert before.keys() == after.keys()
@@ -30,7 +35,8 @@ def test_nothing_learned_is_left_and_everyone_draws_the_same(source, tmp_path):
         else:
             correlation = torch.corrcoef(torch.stack([tensor.flatten(), before[name].flatten()]))[0, 1]
             assert abs(correlation) < 5 / tensor.numel() ** 0.5, name
-            assert tensor.std() == pytest.approx(64**-0.5, rel=0.1), name
+            narrower = 2 if name.endswith(("o_proj.weight", "down_proj.weight")) else 1  # √(2 · 2 layers)
+            assert tensor.std() == pytest.approx(64**-0.5 / narrower, rel=0.1), name
     text = "Question: Is the given ECG abnormal? Answer: Yes"
     assert load_tokenizer(str(folder))(text) == load_tokenizer(str(source))(text)
     again = without_knowledge(shutil.copytree(source, tmp_path / "other" / "tiny"))

@@ -128,9 +128,16 @@ def test_norms_of_a_plug_in_begin_as_the_identity_and_batch_norms_are_refused(no
 
 
 def test_a_plug_in_with_torchs_own_dropout_is_refused_and_one_that_drops_nothing_is_not():
-    with pytest.raises(FedkimError, match=r"found Dropout1d\(0\.3\), expected none.*extraction\.dropout"):
-        build(lambda: torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout1d(0.3)), torch.Generator())
-    build(lambda: torch.nn.Dropout(0.0), torch.Generator())
+    for name, drawing in {
+        "Dropout1d": lambda: torch.nn.Dropout1d(0.3),
+        "MultiheadAttention with dropout": lambda: torch.nn.MultiheadAttention(4, 2, dropout=0.3),
+        "LSTM with dropout": lambda: torch.nn.LSTM(4, 4, num_layers=2, dropout=0.3),
+        "RReLU": torch.nn.RReLU,
+    }.items():
+        with pytest.raises(FedkimError, match=rf"found {name}, expected none.*extraction\.dropout"):
+            build(drawing, torch.Generator())
+    for quiet in (lambda: torch.nn.Dropout(0.0), lambda: torch.nn.MultiheadAttention(4, 2), lambda: torch.nn.GRU(4, 4)):
+        build(quiet, torch.Generator())
 
 
 def test_buffers_of_a_plug_in_survive_building():

@@ -163,6 +163,13 @@ def test_a_recording_with_rounded_times_is_read(tmp_path):
     )
 
 
+def test_a_clock_that_drifts_is_read():
+    minutes = np.arange(300_000) / 500
+    wobbling = minutes + 0.002 * np.sin(2 * np.pi * minutes / 60)
+    assert rate_of(wobbling, "x") == 500
+    assert rate_of(np.concatenate([minutes[:2500], 5 + np.arange(2500) / 501]), "x") == pytest.approx(500.5, abs=0.01)
+
+
 EVEN = np.arange(3600) / 360
 UNEVEN = {
     "a lost sample": np.delete(EVEN, 1800),

@@ -13,6 +13,7 @@ from fedkim.data.smallest_cell import SMALLEST_CELL, disclose
 from fedkim.errors import FedkimError
 from fedkim.evaluation.metrics import THRESHOLD_METRICS
 from fedkim.recipe import from_dict
+from fedkim.recipe.recipe import without_place
 
 Entry = Mapping[str, Any]
 
@@ -209,7 +210,7 @@ def _recipe(about: Entry) -> dict[str, Any]:
     try:
         recipe = from_dict(tomllib.loads(about["config"])).without_places()
     except (FedkimError, ValueError):
-        return {"config": ""}
+        return {"config": "", "llm": without_place(str(about.get("llm", "")))}
     return {"config": recipe.to_toml(), "llm": recipe.llm.name}
 
 

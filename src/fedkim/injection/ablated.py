@@ -13,15 +13,16 @@ from fedkim.injection.conversion.folder import appearing_once
 from fedkim.injection.quiet import quiet_transformers
 from fedkim.randomness import generator_for
 
-_RULES = 1
+_RULES = 2
 """Rises with every change of what is written from the same model."""
+_RESIDUAL = ("o_proj.weight", "down_proj.weight")
 
 
 def without_knowledge(source: Path) -> Path:
-    """The model of a folder with the weights that its training may have begun with, beside it; made once.
+    """The model of a folder with weights like those that its training began with, beside it; made once.
 
-    Every matrix is drawn from N(0, 1/width), so that a normalised input comes out at length one; norms are one, biases nought. Tokenizer and
-    configuration stay.
+    Matrices are drawn from N(0, 1/width), those that write into the residual stream from one √(2·layers) times narrower, as is common
+    where language models of this family are trained. Norms are one, biases nought. Tokenizer and configuration stay.
     """
     return _beside(source, "random", _draw)
 
@@ -56,9 +57,10 @@ def _beside(source: Path, name: str, change: Callable[[Any], None]) -> Path:
 
 
 def _draw(model: Any) -> None:
-    deviation = model.config.hidden_size**-0.5
+    width, residual = model.config.hidden_size**-0.5, (2 * model.config.num_hidden_layers) ** -0.5
     for name, parameter in model.named_parameters():  # a head that is the embedding comes once
         if parameter.ndim < 2:
             parameter.fill_(float(name.endswith("weight")))  # a norm's one, a bias's nought
-        else:
-            parameter.normal_(0.0, deviation, generator=generator_for(0, "random language model", name))
+            continue
+        deviation = width * residual if name.endswith(_RESIDUAL) else width
+        parameter.normal_(0.0, deviation, generator=generator_for(0, "random language model", name))

@@ -139,9 +139,6 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def _unloaded(name: str, error: Exception, allow_download: bool) -> FedkimError:
-    if name in LLMS and isinstance(error, OSError):
-        found = f"{error.strerror or type(error).__name__} while {name!r} was made there"
-        return FedkimError(f"cache folder {cache_folder()}", found=found, remedy="make room, or set FEDKIM_CACHE")
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     found, remedy = f"nothing that loads ({type(error).__name__})", "check the path or id"
@@ -159,7 +156,12 @@ def _unloaded(name: str, error: Exception, allow_download: bool) -> FedkimError:
 
 def _source(name: str, allow_download: bool) -> Path | str:
     if name in LLMS:
-        return LLMS[name].prepare()
+        try:
+            return LLMS[name].prepare()
+        except OSError as error:
+            found = f"{error.strerror or type(error).__name__} while its folder was made"
+            remedy = f"make room in {cache_folder()}, or set FEDKIM_CACHE"
+            raise FedkimError(f"language model {name!r}", found=found, remedy=remedy) from None
     if Path(name).is_dir():
         return Path(name)
     if "/" in name and not name.startswith((".", "/")):

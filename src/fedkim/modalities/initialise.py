@@ -51,10 +51,10 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
                 found=type(part).__name__,
                 expected="GroupNorm, LayerNorm or RMSNorm: running statistics aren't weights that a federation averages",
             )
-        if isinstance(part, nn.modules.dropout._DropoutNd) and part.p > 0:
+        if _draws(part):
             raise FedkimError(
                 f"module {type(module).__name__}",
-                found=f"{type(part).__name__}({part.p:g})",
+                found=f"{type(part).__name__} with dropout" if hasattr(part, "dropout") else type(part).__name__,
                 expected="none: its masks would depend on how many sites train side by side",
                 remedy="extraction.dropout thins features with a generator of its own",
             )
@@ -70,3 +70,12 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
                 nn.init.uniform_(parameter, -bound, bound, generator=generator)
             else:
                 nn.init.normal_(parameter, std=0.02, generator=generator)
+
+
+def _draws(part: nn.Module) -> bool:
+    """Whether a layer of torch's draws from the global generator in training."""
+    if isinstance(part, nn.modules.dropout._DropoutNd):
+        return part.p > 0
+    if isinstance(part, nn.MultiheadAttention | nn.RNNBase):
+        return part.dropout > 0
+    return isinstance(part, nn.RReLU)

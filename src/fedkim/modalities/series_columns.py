@@ -18,7 +18,7 @@ SUMMED = frozenset({"urine"})
 """Concepts of which an hour holds an amount, not a state."""
 MOST_HOURS = 1e9
 """Hours beyond are taken for this one."""
-_AGAIN = re.compile(r"\.\d+$")
+_AGAIN = re.compile(r"\.\d{1,2}$")
 """What pandas appends to a header that stands there twice: ``.1``."""
 
 

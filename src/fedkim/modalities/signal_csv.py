@@ -57,8 +57,8 @@ def read_columns(path: Path, what: str) -> tuple[list[str], list[str], np.ndarra
 def rate_of(times: np.ndarray, what: str) -> float:
     """Samples a second of times in seconds, which may be rounded: 0, 0.003, 0.006, 0.008 are 360 a second.
 
-    A step may be off by a unit of the last decimal (at most half a step) or by 1 %, and no time by more than half a step: a
-    lost sample shows in the one, a rate that changes in the other.
+    A step may be off by a unit of the last decimal (at most half a step) or by 1 %, and a time by half a step and 1 % of what
+    lies between it and the nearer end: a lost sample shows in the one, a rate that changes in the other, and a clock may drift.
 
     Raises:
         FedkimError: times at no even distance.
@@ -68,7 +68,8 @@ def rate_of(times: np.ndarray, what: str) -> float:
     decimal = _last_decimal(times)
     most = max(min(decimal * (1 + 1 / len(steps)), step / 2), 0.01 * step) + 1e-9
     grid = times[0] + step * np.arange(len(times))
-    if not (step > 1e-9 and np.abs(steps - step).max() <= most and np.abs(times - grid).max() <= step / 2):
+    drift = 0.01 * np.minimum(grid - times[0], times[-1] - grid)
+    if not (step > 1e-9 and np.abs(steps - step).max() <= most and (np.abs(times - grid) <= step / 2 + drift).all()):
         remedy = "resample the recording, or write its times with more decimals"
         raise FedkimError(what, found="uneven steps", expected="seconds, evenly", remedy=remedy, code="E-ECG-RATE")
     rate = 1 / step

@@ -112,11 +112,13 @@ class Recipe:
         return (self.data.root, dict(self.data.roots)) == (other.data.root, dict(other.data.roots))
 
     def without_places(self) -> "Recipe":
-        """The recipe as it may be told elsewhere: of folders and files of this machine, the language model's among them, the last name alone."""
+        """The recipe as it may be told elsewhere: of folders and files of this machine, the language model's among them, the last name alone.
+
+        A language model's has some of its path's digest added: two folders of one name stay two.
+        """
         roots = {name: Path(folder).name for name, folder in self.data.roots.items()}
         data = replace(self.data, root=Path(self.data.root).name, roots=roots)
-        model = self.llm.name
-        return replace(self, data=data, llm=replace(self.llm, name=Path(model).name if Path(model).is_dir() else model))
+        return replace(self, data=data, llm=replace(self.llm, name=without_place(self.llm.name)))
 
     def decisive(self) -> dict[str, dict[str, Any]]:
         """The tables with what determines the numbers. Name, workers and folders don't; thread count is kept with each round."""
@@ -127,6 +129,16 @@ class Recipe:
         if tables["data"]["roots"]:
             tables["data"]["roots"] = list(tables["data"]["roots"])  # which sets, not in which folders
         return tables
+
+
+def without_place(model: str) -> str:
+    """A language model's name as it may be told elsewhere; a registered one, a hub's and one that was told already stay.
+
+    By its form, not by what is on the disk now: a folder may have moved since.
+    """
+    if not model.startswith(("/", ".", "~")) and model.count("/") < 2:
+        return model
+    return f"{Path(model).name}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def _plain(table: Table) -> dict[str, Any]:

@@ -95,7 +95,9 @@ def _tell_absent(present: Collection[str], site: SiteFile, findings: Findings) -
     series = site.data.series
     for concept in sorted({*series.columns, *series.units} - {*present}):
         key = "columns" if concept in series.columns else "units"
-        code, kind = ("W-SERIES-ABSENT", "row") if series.form == "long" else ("E-SERIES-COLUMN", "column")
+        kind = "row" if series.form == "long" else "column"
+        # a list of units may serve several hospitals; who names a column says that it is there
+        code = "E-SERIES-COLUMN" if kind == "column" and key == "columns" else "W-SERIES-ABSENT"
         found = f"no {kind} of the name {series.columns.get(concept, concept)!r} in any hourly table"
         remedy = f"name yours in data.series.columns.{concept}, or take it out"
         findings.add(code, file=site.path.name, field=f"data.series.{key}.{concept}", found=found, remedy=remedy)

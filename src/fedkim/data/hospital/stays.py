@@ -190,8 +190,11 @@ def _long(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
         rows = np.flatnonzero(mine & np.isfinite(values))
         numbers = values[rows]
         by_unit = rows_by_unit([stated[row] for row in rows], units.get(concept))
+        told: set[bool] = set()  # a column of notes would be a finding for each of them
         for unit, places in by_unit.items():
-            rule = _rule(concept, unit or None, table.name, findings, int(rows[places[0]]) + 1)
+            here = Findings() if bool(unit) in told else findings
+            rule = _rule(concept, unit or None, table.name, here, int(rows[places[0]]) + 1)
+            told |= {bool(unit)} if rule is None else set()
             numbers[places] = np.nan if rule is None else numbers[places] * rule.factor + rule.offset
         cells[concept] = (rows, _plausible(numbers, concept, table.name, findings))
     if not cells and not findings.errors:
@@ -212,7 +215,11 @@ def _rule(concept: str, unit: str | None, name: str, findings: Findings, row: in
         return conversion(concept, unit)
     except FedkimError as error:
         found = "a unit without a conversion"
-        remedy = "convert it" if row is None else "convert it; data.series.unit says which column holds units"
+        remedy = (
+            "convert it"
+            if row is None
+            else "convert it; data.series.unit says which column holds units, data.missing which words mean none"
+        )
         findings.add(error.code, file=name, row=row, field=concept, found=found, expected=error.expected, remedy=remedy)
         return None
 
