@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from fedkim.data.sample import Dataset
-from fedkim.data.statistics import describe_sites
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
@@ -22,7 +21,7 @@ from fedkim.recipe import Recipe, import_plugins, plugin_digests
 from fedkim.report import write_report
 from fedkim.run.network import Network
 from fedkim.run.predictions_file import write_predictions
-from fedkim.run.result import Clock, describe_run
+from fedkim.run.result import Clock, describe_run, disclosed, holdings
 from fedkim.run.rounds import Rounds
 from fedkim.run.same_data import require_same_data
 from fedkim.run.scores import Scorer
@@ -245,8 +244,8 @@ def _score(
             "data": world.data.name,
             **({} if world.sites else {"network": True}),
             "created": time.strftime("%Y-%m-%d", time.gmtime()),
-            "sites": {site: _holdings(world, site) for site in world.owned},
-            "statistics": _disclosed(world),
+            "sites": {site: holdings(world, site) for site in world.owned},
+            "statistics": disclosed(world),
         },
     }
     clock.lap("statistics")
@@ -281,22 +280,3 @@ def _train_blind(world: World, injected: Sequence[int], progress: Progress) -> I
             trainer.fit(State(), round=number, on_step=lambda report: stage.advance(loss=report.losses[-1]))
     trainer.optimizer.forget()
     return injector
-
-
-def _disclosed(world: World) -> dict[str, Any]:
-    """What the sites of this process tell about their patients, small cells hidden; empty where there is but one."""
-    if len(world.sites) < 2:
-        return {}
-    return {site: found.to_dict() for site, found in describe_sites(world.sites).items()}
-
-
-def _holdings(world: World, site: str) -> dict[str, Any]:
-    """What a site holds, as counts; of a site elsewhere only its components are known."""
-    if site not in world.sites:
-        return {"components": list(world.owned[site])}
-    shard = world.sites[site]
-    return {
-        "patients": len({sample.patient for sample in shard}),
-        "samples": len(shard),
-        "components": list(world.owned[site]),
-    }

@@ -1,4 +1,4 @@
-"""What a result says about its run: settings, versions, time and memory."""
+"""What a result says about its run: settings, versions, time and memory, and what its sites hold."""
 
 import resource
 import time
@@ -7,7 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fedkim import __version__
+from fedkim.data.statistics import describe_sites
 from fedkim.recipe import Recipe
+from fedkim.run.world import World
 
 
 class Clock:
@@ -43,6 +45,25 @@ def describe_run(recipe: Recipe, *, split: str, revealed: int, environment: Mapp
         "peak_memory_bytes": peak_memory_bytes(),
         "environment": dict(environment),
         "versions": _versions(),
+    }
+
+
+def disclosed(world: World) -> dict[str, Any]:
+    """What the sites of this process tell about their patients, small cells hidden; empty where there is but one."""
+    if len(world.sites) < 2:
+        return {}
+    return {site: found.to_dict() for site, found in describe_sites(world.sites).items()}
+
+
+def holdings(world: World, site: str) -> dict[str, Any]:
+    """What a site holds, as counts; of a site elsewhere only its components are known."""
+    if site not in world.sites:
+        return {"components": list(world.owned[site])}
+    shard = world.sites[site]
+    return {
+        "patients": len({sample.patient for sample in shard}),
+        "samples": len(shard),
+        "components": list(world.owned[site]),
     }
 
 
