@@ -76,7 +76,7 @@ def test_how_a_run_stands_is_read_without_torch(stored_run):
 
 def test_a_stored_result_is_shown_without_torch(stored_run):
     with RunStore.open(stored_run, load(SMOKE)) as store:
-        store.write_result(make_result())
+        store.write_result(make_result(), Path.touch)
     (stored_run / "report.html").write_text("its page")
     told = without(["torch", "transformers", "pandas"], "run", SMOKE, "--out", stored_run)
     assert "this is the stored result" in told
@@ -285,7 +285,7 @@ def make_result(split="development") -> Result:
 def test_a_complete_run_prints_its_stored_table_without_running_again(told, tmp_path):
     folder = tmp_path / "mine"
     with RunStore.open(folder, load(SMOKE)) as store:
-        store.write_result(make_result())
+        store.write_result(make_result(), Path.touch)
     before = (folder / "result.json").stat().st_mtime_ns
     status, err, text = told("run", SMOKE, "--out", folder)
     assert (status, err) == (0, "")
@@ -298,7 +298,7 @@ def test_a_complete_run_prints_its_stored_table_without_running_again(told, tmp_
 def test_a_run_cut_off_before_its_page_gets_it_with_the_stored_result(told, tmp_path):
     folder = tmp_path / "mine"
     with RunStore.open(folder, load(SMOKE)) as store:
-        store.write_result(make_result())
+        store.write_result(make_result(), Path.touch)
     told("run", SMOKE, "--out", folder)
     page = folder / "report.html"
     assert "covid" in page.read_text()
@@ -309,17 +309,28 @@ def test_a_run_cut_off_before_its_page_gets_it_with_the_stored_result(told, tmp_
     assert "covid" in page.read_text()
 
 
-@pytest.mark.parametrize("command", [("report",), ("report", "--markdown")])
+@pytest.mark.parametrize("command", [("report",), ("report", "--markdown"), ("run", SMOKE, "--out")])
 def test_a_result_with_a_part_missing_is_an_error_in_one_line(told, tmp_path, command):
     folder = tmp_path / "mine"
     with RunStore.open(folder, load(SMOKE)) as store:
         result = make_result()
         del result["metrics"]["covid"]["rows"]["injected"]["primary"]
-        store.write_result(result)
+        store.write_result(result, Path.touch)
     message = mistake(told, *command, folder)
     assert message.startswith(
         f"file {folder / 'result.json'}, found a part missing or something else (KeyError: 'primary')"
     )
+    assert not (folder / "report.html").exists()
+
+
+def test_a_mistake_of_the_program_can_be_told_from_a_changed_result(tmp_path):
+    folder = tmp_path / "mine"
+    with RunStore.open(folder, load(SMOKE)) as store:
+        store.write_result({**make_result(), "metrics": {"covid": {"rows": {}}}}, Path.touch)
+    for options, shown in (((), False), (("-X", "dev"), True)):
+        command = [sys.executable, *options, "-m", "fedkim", "report", folder]
+        told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+        assert ("Traceback" in told, "python -X dev" in told) == (shown, not shown)
 
 
 def test_a_full_disk_behind_the_messages_leaves_the_status(tmp_path):
@@ -331,7 +342,7 @@ def test_a_full_disk_behind_the_messages_leaves_the_status(tmp_path):
 def test_a_report_is_written_anew_from_the_stored_result(told, tmp_path):
     folder = tmp_path / "mine"
     with RunStore.open(folder, Recipe()) as store:
-        store.write_result(make_result())
+        store.write_result(make_result(), Path.touch)
     status, _, text = told("report", folder)
     assert status == 0
     assert text.strip() == str(folder / "report.html")

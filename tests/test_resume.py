@@ -17,7 +17,7 @@ from benchmarks.faults import disk, names
 from fedkim import failpoints
 from fedkim.errors import FedkimError
 from fedkim.recipe import Recipe
-from fedkim.run import federate
+from fedkim.run import federate, run_recipe
 from fedkim.state import State
 from fedkim.store.run_store import RunStore
 from small_recipe import small
@@ -225,6 +225,23 @@ def test_a_run_cut_off_in_its_injection_asks_no_site_again_and_ends_in_the_same_
     assert digests[0] == digests[1]
     resumed = [event for event in RunStore(folder).events if event["event"] == "resumed"]
     assert [event.get("step") for event in resumed] == [None, 1]
+
+
+def test_the_time_of_a_round_that_was_cut_off_counts(folder, monkeypatch):
+    recipe = small(
+        "run.snapshot_seconds=0.0", "injection.steps_per_round=2", "federation.rounds=1", "evaluation.blind=false"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("fedkim.injection.training.reach", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(recipe, out=folder)
+    info = run_recipe(recipe, out=folder)["run_info"]
+    assert info["seconds_by_part"]["rounds before resuming"] > 0
+    assert info["seconds"] >= sum(info["seconds_by_part"].values()) - 1  # rounded
+
+
+def _stop(name):
+    raise KeyboardInterrupt
 
 
 # fail-points -------------------------------------------------------------------------------------------------------

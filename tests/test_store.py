@@ -97,10 +97,10 @@ def test_a_result_is_read_back_and_never_half_written(folder, monkeypatch):
     about = dict.fromkeys(("recipe", "method", "backbone", "llm", "split", "config"), "some")
     result = {"run_info": {**about, "seed": 0, "environment": {}}, "train_info": {}, "metrics": {}, "meta_info": {}}
     with RunStore.open(folder, RECIPE) as store:
-        store.write_result({**result, "meta_info": {"auroc": float("nan")}})
+        store.write_result({**result, "meta_info": {"auroc": float("nan")}}, Path.touch)
         monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError(5, "Input/output error")))
         with pytest.raises(FedkimError, match=r"writing .*result\.json, found Input/output error"):
-            store.write_result(result)
+            store.write_result(result, Path.touch)
     assert RunStore(folder).result() == {**result, "meta_info": {"auroc": None}}
     assert not list(folder.glob(".tmp-*"))
     lacking = [{name: part for name, part in result.items() if name != left_out} for left_out in result]
@@ -109,6 +109,37 @@ def test_a_result_is_read_back_and_never_half_written(folder, monkeypatch):
         (folder / "result.json").write_text(json.dumps(wrong))
         with pytest.raises(FedkimError, match="expected a stored result"):
             RunStore(folder).result()
+
+
+def test_a_result_and_its_predictions_are_replaced_together_or_the_run_has_none(folder, monkeypatch):
+    about = dict.fromkeys(("recipe", "method", "backbone", "llm", "split", "config"), "some")
+    result = {"run_info": {**about, "seed": 0, "environment": {}}, "train_info": {}, "metrics": {}, "meta_info": {}}
+    predictions = folder / "predictions.json"
+    with RunStore.open(folder, RECIPE) as store:
+        store.write_result(result, lambda path: path.write_text("old"))
+
+        def full(path):
+            path.write_text("ne")
+            raise OSError(28, "No space left on device")
+
+        with pytest.raises(FedkimError, match="no room"):
+            store.write_result({**result, "routes": {}}, full)
+        assert (store.result(), predictions.read_text()) == (result, "old")
+        assert not list(folder.glob(".tmp-*"))
+
+        replace, renamed = os.replace, []
+
+        def cut_off(source, target):
+            replace(source, target)
+            if Path(target) == predictions:
+                renamed.append(target)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "replace", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            store.write_result({**result, "routes": {}}, lambda path: path.write_text("new"))
+        assert renamed
+        assert (store.result(), predictions.read_text()) == (None, "new")
 
 
 # damage ---------------------------------------------------------------------------------------------------------

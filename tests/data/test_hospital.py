@@ -126,6 +126,17 @@ def test_a_column_that_holds_no_units_is_left_alone_where_the_site_file_says_so(
     assert hospital.check(site).errors == []
 
 
+def test_a_column_of_units_in_other_capitals_isn_t_passed_over(site):
+    header = "stay_id,hour,concept,value,Unit"
+    long_form(site, each_hour("hr,90,", "crea,100,µmol/L"), header=header)
+    (error,) = hospital.check(site).errors
+    assert (error.code, error.field) == ("E-SERIES-COLUMN", "Unit")
+    edit(site, 'form = "long"', 'form = "long"\nunit = "Unit"')
+    assert hospital.check(site).errors == []
+    edit(site, 'unit = "Unit"', 'unit = ""')  # not units: said so, and read as declared
+    assert hospital.check(site).errors == []
+
+
 @pytest.mark.parametrize("header", ["Crea", "CREA [µmol/L]", "Kreatinin"])
 def test_a_declared_measurement_without_a_column_is_told_and_what_may_be_meant(site, header):
     edit(site.parent / "icu.csv", "crea", header)
@@ -143,6 +154,13 @@ def test_a_declared_measurement_without_a_column_is_told_and_what_may_be_meant(s
         f'columns = {{ crea = "{header.split()[0]}" }}\nunits = {{ crea = "µmol/L" }}',
     )
     assert {finding.code for finding in hospital.check(site)} == {"I-SERIES-EMPTY", "I-SITE"}
+
+
+def test_a_column_that_the_site_file_names_must_be_there(site):
+    edit(site, 'units = { crea = "µmol/L" }', 'columns = { crea = "Kreatinin" }\nunits = { crea = "µmol/L" }')
+    (error,) = hospital.check(site).errors
+    assert (error.code, error.field) == ("E-SERIES-COLUMN", "data.series.columns.crea")
+    assert "no column of the name 'Kreatinin'" in error.found
 
 
 def test_a_header_that_pandas_has_numbered_is_the_measurement_and_counts_as_its_second(site):

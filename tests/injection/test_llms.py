@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from fedkim.errors import FedkimError
 from fedkim.injection import LLM, LLMS, load_llm
-from fedkim.injection.llms import cache_folder, choose_device, choose_dtype, model_digest
+from fedkim.injection.llms import cache_folder, choose_device, choose_dtype, folder_digest
 from toy_server import tiny
 
 
@@ -104,20 +104,21 @@ def test_a_local_folder_and_a_registered_record_load_the_same_weights(tmp_path):
 def test_a_folder_is_known_by_its_architecture_and_weights(tmp_path):
     own = tmp_path / "own"
     shutil.copytree(cache_folder() / "llm" / "tiny", own)
-    known = model_digest(str(own))
-    assert load_llm(str(own), device="cpu", dtype="float32").digest == known == model_digest(str(own))
-    assert model_digest("tiny") == tiny().digest == model_digest("somebody/model") == ""
+    known = folder_digest(str(own))
+    assert load_llm(str(own), device="cpu", dtype="float32").digest == known == folder_digest(str(own))
+    assert tiny().digest == known  # the same weights, by name
+    assert folder_digest("tiny") == folder_digest("somebody/model") == ""  # nothing is made or fetched to answer
 
     config = json.loads((own / "config.json").read_text())
     (own / "config.json").write_text(json.dumps({**config, "transformers_version": "0"}))
-    assert model_digest(str(own)) == known
+    assert folder_digest(str(own)) == known
     (own / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1.0}))
-    assert model_digest(str(own)) != known
+    assert folder_digest(str(own)) != known
     (own / "config.json").write_text(json.dumps(config))
     weights = load_file(own / "model.safetensors")
     name = max(weights, key=lambda name: weights[name].numel())
     save_file({**weights, name: weights[name] * 1.001}, own / "model.safetensors", metadata={"format": "pt"})
-    assert model_digest(str(own)) != known
+    assert folder_digest(str(own)) != known
 
 
 def test_bfloat16_is_chosen_only_where_the_processor_computes_in_it(monkeypatch):

@@ -88,6 +88,35 @@ def test_an_ending_and_names_of_columns_may_be_in_capitals_and_the_latter_are_to
     assert series.overlooked(long_table(hr=("bpm", 1), crea=("mg/dL", 1)).replace("hr", "HR")) == told
 
 
+TWO_STAYS = pd.concat([WIDE.assign(stay_id=1), WIDE.assign(stay_id=2, hr=140.0)])
+LONG = long_table(hr=("bpm", 1), crea=("mg/dL", 1), urine=("mL", 1))
+
+
+@pytest.mark.parametrize(
+    ("table", "header"),
+    [
+        (TWO_STAYS, {"stay_id": "Stay_ID"}),
+        (TWO_STAYS, {"stay_id": " stay_id"}),
+        (pd.concat([LONG.assign(stay_id=1), LONG.assign(stay_id=2)]), {"stay_id": "STAY_ID"}),
+        (WIDE, {"hour": "Hour"}),
+        (LONG, {"unit": "Unit"}),
+        (LONG, {"value": "Value"}),
+    ],
+)
+def test_a_column_that_tells_rows_apart_isn_t_passed_over_for_its_capitals(tmp_path, table, header):
+    ((meant, written),) = header.items()
+    other = table.rename(columns=header)
+    for given in (other, save(tmp_path, other), save(tmp_path, other, "t.parquet")):
+        with pytest.raises(FedkimError, match=rf"found a column '{written}', expected '{meant}'; rename it"):
+            series.read_table(given, units="yaib")
+
+
+def test_words_that_mean_nothing_in_a_table_are_left_alone(tmp_path, expected):
+    beside = WIDE.assign(Unit="ICU 3", Time="08:00", Value=1)
+    assert same(series.read_table(save(tmp_path, beside)), expected)
+    assert same(series.read_table(beside), expected)
+
+
 @pytest.mark.parametrize("index", [["hour"], ["stay_id", "hour"]])
 def test_hours_and_stays_of_a_parquet_file_may_be_its_index(tmp_path, expected, index):
     frame = WIDE.assign(stay_id="007").set_index(index)

@@ -170,6 +170,18 @@ def test_a_clock_that_drifts_is_read():
     assert rate_of(np.concatenate([minutes[:2500], 5 + np.arange(2500) / 501]), "x") == pytest.approx(500.5, abs=0.01)
 
 
+@pytest.mark.parametrize("start", [0, 5.5, 15, 30.25, 50])
+def test_a_window_of_a_drifting_clock_begins_when_it_was_asked_to(tmp_path, start):
+    times = np.concatenate([np.arange(15_000) / 500, 30 + np.arange(15_241) / 508])  # a minute; half of it 1.6 % faster
+    rows = [f"{when:.6f},{when / 100:.8f}" for when in times]  # the lead tells the time
+    (tmp_path / "r.csv").write_text("\n".join(["time,II", *rows]))
+    wave = read_wave(tmp_path / "r.csv", start, 10)
+    assert wave.values[0, 0] * 100 == pytest.approx(start, abs=0.085)  # the last 10 s hold too few samples at its rate
+    if start < 50:
+        assert wave.values[0, 0] * 100 == pytest.approx(start, abs=0.003)
+    assert wave.values.shape == (1, round(10 * wave.rate))
+
+
 EVEN = np.arange(3600) / 360
 UNEVEN = {
     "a lost sample": np.delete(EVEN, 1800),

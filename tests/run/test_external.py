@@ -252,7 +252,7 @@ def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
     assert kept["metrics"]["covid"]["sites"]["by_site"] == {}  # the total would give the other away
     assert kept["meta_info"]["sites"] == {
         "ward-a": {"patients": 40, "samples": 50},
-        "ward-b": {"patients": None, "samples": 12},
+        "ward-b": {"patients": None, "samples": None},  # three patients'
     }
     assert kept["train_info"]["rounds"] == [{"round": 1, "sites": {"ward-b": {}}}]  # three patients' loss
     assert kept["meta_info"]["suppressed"] == {"smallest_cell": 10, "tasks": ["mortality"]}

@@ -2,6 +2,7 @@ import json
 import shutil
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -247,11 +248,30 @@ def test_another_model_in_the_folder_of_the_language_model_is_told(tmp_path):
         lambda: fedkim.load(folder).export(task="lung_opacity", to=tmp_path / "export"),
     )
     for use in uses:
-        with pytest.raises(FedkimError, match=r"made with another language model than llm\.name holds now"):
+        with pytest.raises(FedkimError, match=r"made with other weights than llm\.name stands for now"):
             use()
     file.write_bytes(weights)
     assert run_recipe(recipe, out=folder) == result
     assert fedkim.load(folder).answer(task="lung_opacity", image=image) == before
+
+
+def test_a_registered_model_is_known_by_its_weights_too(tmp_path, monkeypatch):
+    model, folder = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(LLMS["tiny"].prepare(), model)
+    monkeypatch.setitem(LLMS, "mine", replace(LLMS["tiny"], name="mine", prepare=lambda: model))
+    recipe = small("llm.name=mine", "federation.rounds=2", "evaluation.blind=false", "evaluation.draws=100")
+    rounds = federate(recipe, out=folder)
+    next(rounds)
+    rounds.close()
+    (file,) = model.glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-20000] + bytes(20000))  # another release of a package, say
+    uses = (
+        lambda: run_recipe(recipe, out=folder),
+        lambda: fedkim.load(folder).answer(task="lung_opacity", image=torch.zeros(1, 32, 32)),
+    )
+    for use in uses:
+        with pytest.raises(FedkimError, match=r"made with other weights than llm\.name stands for now"):
+            use()
 
 
 def test_scores_of_a_stopped_run_are_given_but_dont_make_it_complete(tmp_path):

@@ -33,7 +33,7 @@ def experiment(
         keep: Cells whose weights stay on disk, as a pattern; the others' are deleted once their result is kept.
         runs: Folder of the runs.
         results: Folder of the results.
-        list_: Only print the cells: done, waiting, or unlike, where a result was made with other settings.
+        list_: Only print the cells: done, waiting, or unlike, where there is a result that the matrix refuses (running it says why).
     """
     for name, value in (("--jobs", jobs), ("--cells", cells)):
         if value is not None and value < 1:

@@ -76,8 +76,8 @@ def run(
     stored = None if force or numbers else _stored(folder, chosen, split)
     if stored:
         with shown_as_stored(f"file {folder / 'result.json'}"):
-            _show(stored, folder)
             _report_if_need_be(stored, folder)
+            _show(stored, folder)
         print("this is the stored result; --force runs anew")
         _keep(results, chosen, stored)
         return

@@ -252,7 +252,9 @@ def _injection(injection: Entry, tasks: set[str]) -> dict[str, Any]:
 
 
 def _holdings(held: Entry) -> dict[str, Any]:
-    return {name: None if _below(value) else value for name, value in _named(held, _HELD).items()}
+    """Of few patients neither their number nor that of their samples."""
+    few = _below(held.get("patients"))
+    return {name: None if few and name != "components" else value for name, value in _named(held, _HELD).items()}
 
 
 # throughout -------------------------------------------------------------------------------------------------------

@@ -51,10 +51,10 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
 
     where = choose_device(device)
     try:
-        source = _source(name, allow_download)
+        source, digest = _source(name, allow_download), ""
         if isinstance(source, Path):
             check_folder(source)
-        digest = model_digest(name)
+            digest = weights_digest(source)
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=not allow_download)
         with quiet_transformers():
             model = AutoModelForCausalLM.from_pretrained(
@@ -74,8 +74,10 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
     return LanguageModel(name, model.to(where), tokenizer, digest)
 
 
-def model_digest(name: str) -> str:
-    """Which weights a local folder holds (:func:`~fedkim.injection.checkpoint.weights_digest`); empty for a registered name or a hub id."""
+def folder_digest(name: str) -> str:
+    """Which weights a local folder holds (:func:`~fedkim.injection.checkpoint.weights_digest`); empty for a hub id, and for a
+    registered name, whose folder may have to be made first: the loaded model has its digest.
+    """
     return weights_digest(Path(name)) if name not in LLMS and Path(name).is_dir() else ""
 
 

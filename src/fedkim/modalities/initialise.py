@@ -76,6 +76,8 @@ def _draws(part: nn.Module) -> bool:
     """Whether a layer of torch's draws from the global generator in training."""
     if isinstance(part, nn.modules.dropout._DropoutNd):
         return part.p > 0
-    if isinstance(part, nn.MultiheadAttention | nn.RNNBase):
+    if isinstance(part, nn.RNNBase):
+        return part.dropout > 0 and part.num_layers > 1  # it stands between layers
+    if isinstance(part, nn.MultiheadAttention):
         return part.dropout > 0
     return isinstance(part, nn.RReLU)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 LONG = ("concept", "value")
 """Columns that make a table a long one."""
+STRUCTURE = ("stay_id", "hour", "time")
+"""Columns that tell rows apart."""
 SUMMED = frozenset({"urine"})
 """Concepts of which an hour holds an amount, not a state."""
 MOST_HOURS = 1e9
@@ -30,6 +32,26 @@ def name_and_unit(header: str) -> tuple[str, str | None]:
             name, _, unit = text[:-1].rpartition(opening)
             return name.strip(), unit.strip()
     return text, None
+
+
+def require_structure(headers: Iterable[str], what: str) -> None:
+    """Refuse a column that is called like one of :data:`STRUCTURE`, or of a long table, but for capitals or blanks, where that one is missing.
+
+    Unread it would mix stays, hours or units without a word.
+
+    Raises:
+        FedkimError: such a column.
+    """
+    plain = {header: header.strip().casefold() for header in headers}
+    missing = {*STRUCTURE, *LONG, "unit"} - set(plain)
+    if "hour" not in missing or "time" not in missing:
+        missing -= {"hour", "time"}
+    if not {*LONG} <= {*plain.values()}:
+        missing -= {*LONG, "unit"}  # a wide table's own words
+    for header, name in plain.items():
+        if name in missing:
+            found, remedy = f"a column {header!r}", "rename it"
+            raise FedkimError(what, found=found, expected=f"{name!r}", remedy=remedy, code="E-SERIES-COLUMN")
 
 
 def nearly_known(names: Iterable[str], known: Collection[str]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from fedkim.modalities.series_columns import (
     name_and_unit,
     nearly_known,
     renamed,
+    require_structure,
     whole_hours,
     widened,
 )
@@ -52,7 +53,7 @@ class Stays:
     present: frozenset[str]
     """Concepts that have a column, or in a long table a row."""
     overlooked: Mapping[str, str]
-    """Names in other capitals than a concept's, which aren't read, and the concept that may be meant."""
+    """Names that are nearly a concept's, which aren't read, and the concept that may be meant."""
     rows: Mapping[str, np.ndarray] | None
     """Row positions by stay; None for a table without ``stay_id``."""
 
@@ -139,6 +140,7 @@ def _with_hours(table: "pandas.DataFrame") -> "pandas.DataFrame":
     if not {"columns", "index", "assign"} <= set(dir(table)):
         raise FedkimError("table", found=type(table).__name__, expected="a file or a DataFrame")
     table = _named_levels(table)
+    require_structure([str(name) for name in (*table.columns, *table.index.names)], "table")
     table = table if {"hour", "time"} & set(table.columns) else table.assign(hour=table.index)
     return table.reset_index(drop=True)
 
@@ -157,6 +159,7 @@ def _stays(table: "pandas.DataFrame", what: str, units: str | tuple[tuple[str, s
     for name in given:
         if name not in BY_NAME:
             raise unknown("concept with a unit", name, BY_NAME)
+    require_structure(map(str, table.columns), what)
     long = is_long(table)
     words = table["concept"].astype(str).str.strip() if long else [name_and_unit(str(h))[0] for h in table.columns]
     overlooked = nearly_known(sorted(set(words)), BY_NAME)

@@ -171,6 +171,8 @@ def _read_csv(path: str | Path, start: float, seconds: float, sampling_rate: flo
         raise FedkimError(what, found="no sampling rate", remedy=remedy, code="E-ECG-RATE")
     _check_rate(what, rate, sampling_rate)
     first, last = _window(what, rate, values.shape[1], start, seconds)
+    if seconds_of is not None:
+        first, last = _by_clock(seconds_of - seconds_of[0], start, first, last)
     factors = [_millivolts(what, name, unit or units or "mV") for name, unit in zip(names, stated)]
     return Wave(what=what, values=values[:, first:last] * np.array(factors)[:, None], rate=rate, leads=tuple(names))
 
@@ -187,6 +189,15 @@ def _window(what: str, rate: float, length: int, start: float, seconds: float) -
             code="E-ECG-LENGTH",
         )
     return first, last
+
+
+def _by_clock(elapsed: np.ndarray, start: float, first: int, last: int) -> tuple[int, int]:
+    """The window where the file's own times have its beginning: far into a record whose clock drifts the mean rate is seconds off."""
+    begin = int(np.abs(elapsed - start).argmin())
+    if abs(begin - first) <= 1:  # times may be rounded
+        return first, last
+    begin = min(begin, len(elapsed) - (last - first))
+    return begin, begin + last - first
 
 
 def _check_rate(what: str, rate: float, declared: float) -> None:
@@ -221,7 +232,7 @@ def _check_amplitude(wave: Wave) -> None:
     peak = float(np.median(np.ptp(alive, axis=1)))
     if spread > SPREAD[1] or peak < SPREAD[0]:
         found, like = ("over 25 mV", "µV") if spread > SPREAD[1] else ("under 0.005 mV", "V")
-        remedy = f'it looks like {like}: say so in the file ("II [{like}]" in a CSV), or in a site file: data.ecg.unit'
+        remedy = f'it looks like {like}: say so in the file ("II [{like}]" in a CSV), or, where it says nothing, in a site file: data.ecg.unit'
         raise FedkimError(
             wave.what, found=f"an amplitude {found}", expected="millivolts", remedy=remedy, code="E-ECG-AMPLITUDE"
         )

@@ -112,10 +112,7 @@ class Recipe:
         return (self.data.root, dict(self.data.roots)) == (other.data.root, dict(other.data.roots))
 
     def without_places(self) -> "Recipe":
-        """The recipe as it may be told elsewhere: of folders and files of this machine, the language model's among them, the last name alone.
-
-        A language model's has some of its path's digest added: two folders of one name stay two.
-        """
+        """The recipe as it may be told elsewhere: of this machine's folders and files the last name alone, see :func:`without_place`."""
         roots = {name: Path(folder).name for name, folder in self.data.roots.items()}
         data = replace(self.data, root=Path(self.data.root).name, roots=roots)
         return replace(self, data=data, llm=replace(self.llm, name=without_place(self.llm.name)))
@@ -132,9 +129,11 @@ class Recipe:
 
 
 def without_place(model: str) -> str:
-    """A language model's name as it may be told elsewhere; a registered one, a hub's and one that was told already stay.
+    """A language model's name as it may be told elsewhere: of a folder the last name with eight digits of its path's digest, so that two
+    folders of one name stay two.
 
-    By its form, not by what is on the disk now: a folder may have moved since.
+    By its form, not by what is on the disk now, since a folder may have moved: a registered name stays, a hub's (``owner/model``) and so
+    a path of that form, and what was told already.
     """
     if not model.startswith(("/", ".", "~")) and model.count("/") < 2:
         return model

@@ -37,6 +37,7 @@ def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> di
             than the inputs it was trained on.
     """
     clock, recipe = Clock(), run.recipe
+    told = recipe.without_places()  # it is shown around
     site = load_site_file(site_file)
     data = load_site(
         site_file,
@@ -64,7 +65,7 @@ def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> di
     clock.lap("answers")
     return {
         "run_info": {
-            **describe_run(recipe, split="test", revealed=0, environment=environment_of(run.injector, recipe)),
+            **describe_run(told, split="test", revealed=0, environment=environment_of(run.injector, recipe)),
             "round": run.committed.round,
             "seconds": clock.total(),
             "seconds_by_part": clock.laps,

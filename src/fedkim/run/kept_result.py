@@ -1,4 +1,4 @@
-"""Where results are kept for good, and what of them is; and the page beside a run."""
+"""Where results are kept for good, and what of them is."""
 
 import json
 import tomllib

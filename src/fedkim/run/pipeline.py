@@ -14,7 +14,7 @@ from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
-from fedkim.injection.llms import choose_device, choose_dtype, model_digest
+from fedkim.injection.llms import choose_device, choose_dtype, folder_digest
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests
@@ -70,7 +70,7 @@ def run_recipe(
             made, remedy = stored["run_info"]["environment"], "run it anew with --force, or undo the change"
             what, own = f"result of {store.folder}", plugin_digests(recipe.run.plugins)
             require_same_plugins(made.get("plugins", {}), own, what, remedy)
-            require_same_model(made, model_digest(recipe.llm.name), what, remedy)
+            require_same_model(made, folder_digest(recipe.llm.name), what, remedy)
             if not network and (recipe.data.source == "hospital" or not recipe.same_folders(store.recipe())):
                 require_same_data(store.folder, load_data(recipe))
             if not store.is_reported():
@@ -194,12 +194,10 @@ def load_parts(
 
 
 def environment_of(injector: Injector, recipe: Recipe) -> dict[str, Any]:
-    """What decides the last bits of a recipe's run with this injector, and which weights are in the folder of its language model."""
+    """What decides the last bits of a recipe's run with this injector, and which weights its language model has."""
     llm = injector.llm
-    folder = {"language_model": llm.digest} if llm.digest else {}
-    return environment(
-        recipe.run.plugins, device=llm.device.type, dtype=str(llm.dtype).removeprefix("torch."), **folder
-    )
+    known = {"language_model": llm.digest} if llm.digest else {}
+    return environment(recipe.run.plugins, device=llm.device.type, dtype=str(llm.dtype).removeprefix("torch."), **known)
 
 
 def _score(
@@ -256,9 +254,8 @@ def _score(
     store.event("scored", seconds=clock.total(), split=split)
     if not keep:
         return plain(result)
-    store.forget_result()  # cut off from here on the run is scored again, and its files are of one split
-    write_predictions(store.folder / "predictions.json", scorer.rows, keep_ids=recipe.data.source != "hospital")
-    store.write_result(result)
+    keep_ids = recipe.data.source != "hospital"
+    store.write_result(result, lambda path: write_predictions(path, scorer.rows, keep_ids=keep_ids))
     result = store.result() or result
     write_report(result, store.folder / "report.html")
     return result

@@ -53,7 +53,7 @@ class Rounds:
         self.done = 0
         self._halfway = Halfway(injector, trainer, store=store, progress=progress)
         self.earlier_seconds = 0.0
-        """Of rounds that another process computed: a resumed run's time is the sum."""
+        """Of what another process computed, rounds and the part of one: a resumed run's time is the sum."""
         if store and (committed := store.latest()):
             self.done = committed.round
             self.state, self.memory = committed.namespace("state"), committed.namespace("memory")
@@ -87,7 +87,7 @@ class Rounds:
                 patience=recipe.federation.patience,
                 skipped_before=self._skipped_last(),
                 aggregated=self.aggregated,
-                recall=self._halfway.recall,
+                recall=self._recall,
                 keep=self._halfway.keep,
             ):
                 self._tell(finished)
@@ -121,6 +121,12 @@ class Rounds:
     def _skipped_last(self) -> int:
         """Rounds skipped in a row up to the last one."""
         return len(list(itertools.takewhile(lambda entry: entry.get("skipped"), reversed(self.history))))
+
+    def _recall(self, round: int) -> Gathered | None:
+        """What an earlier process kept of this round; its time counts."""
+        gathered = self._halfway.recall(round)
+        self.earlier_seconds += gathered.seconds if gathered else 0.0
+        return gathered
 
     # the injection --------------------------------------------------------------------------------------------------
 

@@ -65,11 +65,11 @@ def require_same_plugins(before: Mapping[str, str], now: Mapping[str, str], what
 
 
 def require_same_model(before: Mapping[str, Any], now: str, what: str, remedy: str) -> None:
-    """Refuse what belongs to other weights of the language model: a recipe names a folder and says nothing of what is in it.
+    """Refuse what belongs to other weights of the language model: a recipe names a folder or a model and says nothing of what is in it.
 
     Args:
         before: the environment of the rounds or result already there.
-        now: the folder's digest (:func:`fedkim.injection.llms.model_digest`); empty where the model isn't a folder.
+        now: the digest of the model's weights; empty where it isn't known.
         what: the rounds or result, for the message.
         remedy: what to do instead.
 
@@ -78,7 +78,7 @@ def require_same_model(before: Mapping[str, Any], now: str, what: str, remedy: s
     """
     made = before.get("language_model", now)
     if made and now and made != now:
-        raise FedkimError(what, found="made with another language model than llm.name holds now", remedy=remedy)
+        raise FedkimError(what, found="made with other weights than llm.name stands for now", remedy=remedy)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor
 from fedkim.errors import FedkimError
 from fedkim.recipe import Recipe
 from fedkim.store.environment import differences, refuse_other_bits
-from fedkim.store.files import TEMPORARY, make_folder, plain, pretty, sweep, sync_folder, write_text
+from fedkim.store.files import TEMPORARY, make_folder, plain, pretty, refused, sweep, sync_folder, write_text
 from fedkim.store.lock import Lock
 from fedkim.store.rounds import Committed, RoundFiles
 from fedkim.store.run_folder import RunFolder
@@ -151,15 +151,34 @@ class RunStore(RunFolder):
         write_text(self._reveals_file(), f"{count}\n")
         return count
 
-    def write_result(self, result: Mapping[str, Any]) -> Path:
-        """Write ``result.json``; its presence says that the run is complete."""
-        path = self.folder / "result.json"
-        write_text(path, pretty(plain(result)))
-        return path
+    def write_result(self, result: Mapping[str, Any], write_predictions: Callable[[Path], None]) -> None:
+        """Write a result, whose presence says that the run is complete, and the predictions it was made of, in the place of earlier ones.
 
-    def forget_result(self) -> None:
-        """Remove ``result.json``: what is written next belongs to another one."""
-        (self.folder / "result.json").unlink(missing_ok=True)
+        Both are on the disk before anything is taken away. Cut off after that there is no result, and the run is scored
+        again: never one of one split beside predictions of another.
+
+        Args:
+            result: for ``result.json``.
+            write_predictions: fills the file that it is given.
+
+        Raises:
+            FedkimError: no room on the disk; what was there stays.
+        """
+        names = ("predictions.json", "result.json")
+        drafts = [self.folder / f"{TEMPORARY}{os.getpid()}-new-{name}" for name in names]
+        try:
+            write_predictions(drafts[0])
+            write_text(drafts[1], pretty(plain(result)))
+            (self.folder / "result.json").unlink(missing_ok=True)
+            sync_folder(self.folder)
+            for draft, name in zip(drafts, names, strict=True):
+                os.replace(draft, self.folder / name)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise refused(self.folder / "result.json", error) from None
+        finally:
+            for draft in drafts:
+                draft.unlink(missing_ok=True)
 
     def _tell_damaged(self, number: int, damage: str) -> None:
         if self._lock:

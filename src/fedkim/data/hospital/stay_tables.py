@@ -54,7 +54,7 @@ def open_stays(rows: Sequence[Row], site: SiteFile, findings: Findings) -> set[t
             for concept, (_, numbers) in measured.items():
                 values.setdefault(concept, []).append(numbers)
     for name, meant in sorted(nearly.items()):
-        found = "a measurement's name but for its capitals; it isn't read"
+        found = "nearly a measurement's name (capitals, or a number behind it); it isn't read"
         remedy = f"did you mean {meant!r}? Rename it, or name it in data.series.columns"
         findings.add("W-SERIES-NAME", file=site.path.name, field=name, found=found, remedy=remedy)
     if places and not unread:

@@ -42,7 +42,7 @@ class Stays:
     present: frozenset[str] = frozenset()
     """Concepts that have a column, or in a long table a row."""
     nearly: Mapping[str, str] = field(default_factory=dict)
-    """Names that are a measurement's but for their capitals, which aren't read, and that one's."""
+    """Names that are nearly a measurement's, which aren't read, and that one's."""
     findings: Findings = field(default_factory=Findings)
 
     def tensors(self, stay: str, until_hour: int) -> dict[str, Tensor]:
@@ -110,6 +110,11 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> Stays:
     for header in absent:
         found = f"{counted(len(table.columns), 'column')}, none of that name"
         findings.add("E-SERIES-COLUMN", file=table.name, field=header, found=found, remedy="correct [data.series]")
+    for header in nearly_known(table.columns, {UNIT}) if layout.form == "long" and layout.unit == UNIT else ():
+        found, expected = "a name that is the column of units' but for its capitals", repr(UNIT)
+        remedy = f'data.series.unit = {header!r}, or "" if it holds something else'
+        findings.add("E-SERIES-COLUMN", file=table.name, field=header, found=found, expected=expected, remedy=remedy)
+        absent.append(header)
     if absent:
         return Stays(by_stay={}, findings=findings)
     hours = as_numbers(
