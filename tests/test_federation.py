@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import fedkim.run.rounds as rounds_module
-from fedkim.aggregation import ALGORITHMS, Rejection
+from fedkim.aggregation import ALGORITHMS, Algorithm, Rejection
 from fedkim.errors import FedkimError
 from fedkim.federation import federate
 from fedkim.run import federate as federate_recipe
@@ -398,6 +398,27 @@ def test_how_many_updates_make_a_round_is_the_recipes_to_say(quorum, skipped, mo
     monkeypatch.setattr(rounds_module.InProcess, "__call__", late)
     (finished,) = federate_recipe(small("federation.rounds=1", f"federation.quorum={quorum}"))
     assert finished.skipped == skipped
+
+
+@pytest.mark.parametrize(
+    ("returns", "found"),
+    [
+        (lambda state, memory: None, "NoneType"),
+        (lambda state, memory: state, "State"),
+        (lambda state, memory: (dict(state), memory), "tuple"),
+        (lambda state, memory: (State(list(state.items())[1:]), memory), "no tensor"),
+        (lambda state, memory: (State({**state, "encoder.x.y": torch.ones(1)}), memory), "tensor 'encoder.x.y'"),
+        (lambda state, memory: (State({k: v[None] for k, v in state.items()}), memory), "of another shape or type"),
+        (lambda state, memory: (State({k: v * torch.nan for k, v in state.items()}), memory), "isn't finite"),
+    ],
+)
+def test_what_a_plug_ins_algorithm_returns_is_checked_before_it_becomes_the_state(monkeypatch, returns, found):
+    def odd():
+        return Algorithm(name="odd", aggregate=lambda previous, updates, memory: returns(previous, memory))
+
+    monkeypatch.setitem(ALGORITHMS, "odd", odd)
+    with pytest.raises(FedkimError, match=rf"aggregation by 'odd', found .*{found}"):
+        list(federate_recipe(small("federation.algorithm=odd", "federation.rounds=1")))
 
 
 def test_memory_of_the_algorithm_survives_a_stop(tmp_path):

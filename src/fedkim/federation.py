@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedkim.aggregation import Algorithm, Limits, Memory, Rejection, gate
+from fedkim.aggregation import Algorithm, Limits, Memory, Rejection, aggregate, gate
 from fedkim.errors import FedkimError
 from fedkim.failpoints import reach
 from fedkim.state import State, Update
@@ -143,7 +143,7 @@ def federate(
             _reached(arriving), round=number, state=state, owned=owned, declared=declared, limits=limits
         )
         skipped = len(updates) < quorum
-        came_to, remembered = (averaged, memory) if skipped else algorithm.aggregate(state, updates, memory)
+        came_to, remembered = (averaged, memory) if skipped else aggregate(algorithm, state, updates, memory)
         return Gathered(
             contributions=[Contribution.of(update) for update in updates],  # without the tensors: the injection is long
             rejections=rejections,

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,9 @@ def test_of_a_folder_of_results_every_matrix_in_it_is_compared(done, tmp_path):
         ("cell", "backbone", None),
         ("", "config", "[run"),
         ("", "config", 5),
+        ("", "environment", None),
+        ("", "environment", []),
+        ("", "environment", {"plugins": None}),
     ],
 )
 def test_a_cell_that_was_changed_by_hand_is_told_in_one_line(done, tmp_path, table, key, value):
@@ -194,6 +198,18 @@ def test_a_cell_that_was_changed_by_hand_is_told_in_one_line(done, tmp_path, tab
     (tmp_path / path.name).write_text(json.dumps(record))
     with pytest.raises(FedkimError, match="found unreadable, expected a cell's result"):
         read_kept(tmp_path / path.name)
+
+
+def test_a_cell_that_is_all_brackets_is_told_in_one_line(tmp_path):
+    (tmp_path / "a--b--seed1.json").write_text("[" * 200_000)
+    with pytest.raises(FedkimError, match="found unreadable, expected a cell's result"):
+        read_kept(tmp_path / "a--b--seed1.json")
+
+
+def test_where_nothing_is_to_be_chosen_it_is_said(done, tmp_path):
+    root, _ = done
+    with pytest.raises(FedkimError, match=r"\[choice\] of small-matrix-smoke, found nothing to choose; .* a smoke run"):
+        run_matrix(root / "small.toml", runs=tmp_path, results=tmp_path, choose=True, smoke=True)
 
 
 def test_a_document_that_is_no_text_is_told_in_one_line(done, tmp_path):
@@ -241,6 +257,72 @@ def test_a_document_gets_its_block_written_anew_and_keeps_the_rest(done, tmp_pat
     page.write_text("nothing here")
     with pytest.raises(FedkimError, match="block of results"):
         write_comparison(root / "results" / "small-matrix", tmp_path / "out", into=page)
+
+
+WHOLE = "<!-- results:small-matrix -->\nold\n<!-- /results:small-matrix -->\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (WHOLE + WHOLE, "2 beginnings and 2 ends"),
+        (f"```\n{WHOLE}```\n{WHOLE}", "2 beginnings"),
+        ("<!-- results:small-matrix -->\nmine\n" + WHOLE, "2 beginnings and 1 ends"),
+        ("<!-- results:small-matrix -->\nmine\n", "1 beginnings and 0 ends"),
+        (WHOLE.replace("old", "<!-- results:other -->\nmine\n<!-- /results:other -->"), "another marker"),
+        ("<!-- /results:small-matrix -->\nmine\n<!-- results:small-matrix -->\n", "another marker"),
+        (WHOLE.replace("\nold", " \nold"), "something behind its first marker"),
+    ],
+)
+def test_a_document_whose_block_isn_t_clear_keeps_every_byte(done, tmp_path, text, found):
+    root, _ = done
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(FedkimError, match=f"block of results 'small-matrix', found {found}"):
+        write_comparison(root / "results" / "small-matrix", tmp_path / "out", into=page)
+    assert page.read_text() == text
+
+
+def test_a_document_keeps_its_line_ends_mode_and_place(done, tmp_path):
+    root, _ = done
+    page, link = tmp_path / "page.md", tmp_path / "link.md"
+    page.write_bytes(f"before\n{WHOLE}after\n".replace("\n", "\r\n").encode())
+    page.chmod(0o640)
+    link.symlink_to(page)
+    write_comparison(root / "results" / "small-matrix", tmp_path / "out", into=link)
+    written = page.read_bytes()
+    assert written.count(b"\n") == written.count(b"\r\n") > 20
+    assert page.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+
+
+def test_a_copy_of_a_cell_is_refused_and_takes_no_seed_away(done, tmp_path):
+    root, matrix = done
+    folder = tmp_path / matrix.name
+    shutil.copytree(root / "results" / matrix.name, folder)
+    shutil.copy(folder / "fedkim--fedavg--seed10.json", folder / "fedkim--fedavg--seed10 (old).json")
+    with pytest.raises(
+        FedkimError, match=r"\(old\)\.json, found the cell fedkim--fedavg--seed10, expected that of its name"
+    ):
+        read_scores(folder)
+
+
+def test_results_on_other_ground_are_neither_compared_nor_joined(done, tmp_path):
+    root, matrix = done
+    shutil.copytree(root / "results", tmp_path / "results")
+    folder = tmp_path / "results" / matrix.name
+    other = folder / "uniform--fedavg--seed10.json"  # a method that the matrix lists no more
+    record = json.loads((folder / "fedkim--fedavg--seed10.json").read_text())
+    record["run_info"]["cell"]["method"] = "uniform"
+    other.write_text(json.dumps(record))
+    read_scores(folder)
+    rounds = f"rounds = {tomllib.loads(record['run_info']['config'])['federation']['rounds']}"
+    record["run_info"]["config"] = record["run_info"]["config"].replace(rounds, "rounds = 9")
+    other.write_text(json.dumps(record))
+    with pytest.raises(FedkimError, match=r"uniform--fedavg--seed10\.json, found federation\.rounds = 9"):
+        read_scores(folder)
+    with pytest.raises(FedkimError, match=r"uniform--fedavg--seed10\.json, found federation\.rounds = 9"):
+        run_matrix(root / "small.toml", runs=tmp_path, results=tmp_path / "results")
 
 
 def test_forgetting_stands_beside_the_scores_where_it_was_measured(done, tmp_path):

@@ -259,6 +259,45 @@ def test_a_method_cannot_bring_an_algorithm_that_the_backbone_would_overwrite(tm
         load_matrix(write(tmp_path, BLOCK.replace("fedkim", "mine")))
 
 
+@pytest.mark.parametrize(
+    ("key", "change", "word"),
+    [
+        ("ours/v2", {"name": "ours/v2"}, "method 'ours/v2': name, found 'ours/v2', expected lower-case letters"),
+        ("ours", {"name": "ours-v2"}, "method 'ours', found the name 'ours-v2'"),
+        ("ours", {"name": "ours", "compared_with": "fedkimm"}, "did you mean 'fedkim'?"),
+        (
+            "ours",
+            {"name": "ours", "settings": "m3oe.experts=2"},
+            "method 'ours': settings, found str, expected a tuple",
+        ),
+        ("ours", {"name": "ours", "settings": ("m3oe.experts",)}, "found 'm3oe.experts', expected \"table.key=value\""),
+    ],
+)
+def test_a_method_of_a_plug_in_that_could_not_be_kept_or_compared_is_told_before_a_cell_runs(
+    tmp_path, monkeypatch, key, change, word
+):
+    monkeypatch.setitem(METHODS, key, replace(METHODS["fedkim"], title="Ours", **change))
+    with pytest.raises(FedkimError) as caught:
+        load_matrix(write(tmp_path, BLOCK))
+    assert word in str(caught.value)
+
+
+def test_blanks_in_a_key_make_no_other_setting_of_it(tmp_path):
+    text = CHOICE.format(seeds=[3], configurations='[[], ["injection . router_learning_rate = 1e-3"]]')
+    plain = CHOICE.format(seeds=[3], configurations='[[], ["injection.router_learning_rate=1e-3"]]')
+    spaced, without = (load_matrix(write(tmp_path, one.replace("fedkim", "fedplug"))) for one in (text, plain))
+    assert spaced == without
+    assert len(spaced.choice) == 1  # FedPlug has no router
+    with pytest.raises(FedkimError, match="without quotes in the key"):
+        load_matrix(write(tmp_path, BLOCK + 'variation = "x"\nset = [\'"m3oe".experts=2\']'))
+
+
+def test_a_choice_has_every_method_that_needs_one(tmp_path):
+    text = CHOICE.format(seeds=[3], configurations="[[]]").replace('["fedkim"]', '["fedkim", "fedplug"]', 1)
+    with pytest.raises(FedkimError, match=r"no fedplug in \[choice\] methods"):
+        load_matrix(write(tmp_path, text))
+
+
 def test_every_method_has_a_name_of_its_own():
     assert all(find_method(name).name == name for name in METHODS)
     assert len({method.title for method in METHODS.values()}) == len(METHODS)

@@ -111,6 +111,23 @@ def test_a_column_that_tells_rows_apart_isn_t_passed_over_for_its_capitals(tmp_p
             series.read_table(given, units="yaib")
 
 
+@pytest.mark.parametrize(("surplus", "refused"), [(",", False), (",,", True), (",7", True)])
+def test_a_cell_behind_the_last_column_shifts_no_name(tmp_path, expected, surplus, refused):
+    header, *rows = WIDE.to_csv(index=False).splitlines()
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([header, *(row + surplus for row in rows)]))
+    if refused:
+        with pytest.raises(FedkimError, match="rows with more cells than the header"):
+            series.read_table(path)
+    else:
+        assert same(series.read_table(path), expected)
+
+
+def test_a_stay_is_called_by_its_whole_number_however_it_is_kept(tmp_path, expected):
+    path = save(tmp_path, TWO_STAYS.assign(stay_id=TWO_STAYS["stay_id"].astype(float)), "t.parquet")
+    assert same(series.read_table(path, stay=1), expected)
+
+
 def test_words_that_mean_nothing_in_a_table_are_left_alone(tmp_path, expected):
     beside = WIDE.assign(Unit="ICU 3", Time="08:00", Value=1)
     assert same(series.read_table(save(tmp_path, beside)), expected)

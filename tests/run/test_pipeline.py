@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import fedkim
+from fedkim.coordinator.status import status_of, status_text
 from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.evaluation.answers import score
@@ -272,6 +273,28 @@ def test_a_registered_model_is_known_by_its_weights_too(tmp_path, monkeypatch):
     for use in uses:
         with pytest.raises(FedkimError, match=r"made with other weights than llm\.name stands for now"):
             use()
+
+
+def test_a_threshold_that_was_changed_by_hand_answers_for_nobody(scored, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(scored[0], folder)
+    result = json.loads((folder / "result.json").read_text())
+    for value in ("abc", 7.5, True, float("inf")):
+        result["metrics"]["lung_opacity"]["rows"]["injected"]["tuned"] = {"threshold": value, "source": "development"}
+        (folder / "result.json").write_text(json.dumps(result))
+        with pytest.raises(
+            FedkimError, match=r"threshold of 'lung_opacity' in the stored result, found something else"
+        ):
+            fedkim.load(folder).answer(task="lung_opacity", image=torch.zeros(1, 32, 32))
+
+
+def test_a_run_whose_rounds_are_gone_says_so(scored, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(scored[0], folder)
+    shutil.rmtree(folder / "rounds")
+    with pytest.raises(FedkimError, match="its rounds are gone: run it anew, a cell of a matrix with --keep"):
+        fedkim.load(folder).answer(task="lung_opacity", image=torch.zeros(1, 32, 32))
+    assert "rounds aren't kept any more" in status_text(status_of(folder))
 
 
 def test_scores_of_a_stopped_run_are_given_but_dont_make_it_complete(tmp_path):

@@ -295,10 +295,18 @@ def test_a_folder_in_use_is_kept_and_an_earlier_export_replaced_only_by_force(ru
     assert [path.name for path in mine.iterdir()] == ["notes.txt"]
     with pytest.raises(FedkimError, match="found a file"):
         run.export(task=TASK, to=mine / "notes.txt")
+    (mine / "route.json").write_text('{"routes": ["/"]}')  # a file of that name makes no export
+    with pytest.raises(FedkimError, match="files that are no export"):
+        run.export(task=TASK, to=mine, force=True)
+    assert (mine / "notes.txt").read_text() == "dear diary"
     (tmp_path / "empty").mkdir()
     folder = run.export(task=TASK, to=tmp_path / "empty")
     with pytest.raises(FedkimError, match=r"an earlier export; choose another, or replace it with --force"):
         run.export(task=TASK, to=folder)
+    (folder / "notes.txt").write_text("dear diary")
+    with pytest.raises(FedkimError, match=r"no export, such as notes\.txt"):
+        run.export(task="ecg_abnormal", to=folder, force=True)
+    (folder / "notes.txt").unlink()
     run.export(task="ecg_abnormal", to=folder, force=True)
     assert json.loads((folder / "route.json").read_text())["task"] == "ecg_abnormal"
     assert not (folder / "encoders" / "image.safetensors").exists()

@@ -108,6 +108,27 @@ def test_a_patient_in_two_splits_is_refused_whatever_the_source(monkeypatch):
         build_world(moved("data.split=paper"))  # which is for the public sets to read
 
 
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (lambda recipe: None, "data source 'squares', found NoneType, expected a fedkim.data.sample.Dataset"),
+        (lambda recipe: list(squares.load(recipe)), "data source 'squares', found list"),
+        (
+            lambda recipe: Dataset(
+                replace(sample, inputs={name: value.double() for name, value in sample.inputs.items()})
+                for sample in squares.load(recipe)
+            ),
+            "inputs of 'image', found float64, expected float32",
+        ),
+    ],
+)
+def test_what_a_plug_ins_source_gives_is_checked(monkeypatch, load, message):
+    monkeypatch.setitem(SOURCES, "squares", load)
+    with pytest.raises(FedkimError) as caught:
+        build_world(on_squares())
+    assert message in str(caught.value)
+
+
 def test_a_site_without_a_usable_row_is_named(monkeypatch):
     def unlabelled(sample):
         return replace(sample, labels={"frame": "No"}) if sample.strata["shard"] == "ward-1" else sample

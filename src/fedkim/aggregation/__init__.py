@@ -1,6 +1,6 @@
 """Aggregation: which updates may enter, and how they become the next state."""
 
-from fedkim.aggregation.algorithms import Algorithm, Memory, fedavg, fedprox, weighted_mean
+from fedkim.aggregation.algorithms import Algorithm, Memory, aggregate, fedavg, fedprox, weighted_mean
 from fedkim.aggregation.gate import NO_LIMITS, Limits, Rejection, gate, objection
 from fedkim.aggregation.registry import ALGORITHMS, ROBUST, make_algorithm
 from fedkim.aggregation.robust import check_owners, short_of_sites
@@ -15,6 +15,7 @@ __all__ = [
     "Memory",
     "Rejection",
     "Spool",
+    "aggregate",
     "check_owners",
     "fedavg",
     "fedprox",

@@ -37,6 +37,31 @@ class Algorithm:
     """What becomes of a component with fewer."""
 
 
+def aggregate(algorithm: Algorithm, previous: State, updates: Sequence[Update], memory: Memory) -> tuple[State, Memory]:
+    """What the algorithm makes of a round's updates; of a plug-in's it is checked that it is a state like the one before.
+
+    Raises:
+        FedkimError: no pair of state and memory, other tensors than before, or a number that isn't finite.
+    """
+    came = algorithm.aggregate(previous, updates, memory)
+    what, expected = (
+        f"aggregation by {algorithm.name!r}",
+        "a pair: the state, all of it and finite, and what is remembered",
+    )
+    if not isinstance(came, tuple) or len(came) != 2 or not all(isinstance(part, State) for part in came):
+        raise FedkimError(what, found=type(came).__name__, expected=expected)
+    state, remembered = came
+    if sorted(state) != sorted(previous):
+        odd = sorted(set(state) ^ set(previous))[0]
+        raise FedkimError(what, found=f"{'no ' if odd in previous else ''}tensor {odd!r}", expected=expected)
+    for key, tensor in state.items():
+        if tensor.shape != previous[key].shape or tensor.dtype != previous[key].dtype:
+            raise FedkimError(what, found=f"{key!r} of another shape or type", expected=expected)
+        if not torch.isfinite(tensor).all():
+            raise FedkimError(what, found=f"{key!r} with a number that isn't finite", expected=expected)
+    return state, remembered
+
+
 def contributors(updates: Sequence[Update]) -> dict[str, list[Update]]:
     """Who sent each component, in the sites' name order, so that arrival order changes no bit."""
     by_component: dict[str, list[Update]] = {}

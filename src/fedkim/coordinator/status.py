@@ -39,7 +39,10 @@ def status_of(path: Path) -> dict[str, Any]:
     run = RunFolder(path.resolve())
     state = "running" if run.is_held() else "finished" if (path / "result.json").is_file() else "stopped"
     engine = "flower" if recall_declared(path) else "in-process"
-    return {**_run(path), "engine": engine, "state": state, "reason": "", "sites": _given(run.history())}
+    found = _run(path)
+    gone = state == "finished" and not found["round"]
+    reason = "its rounds aren't kept any more, as of a matrix's cell that is done" if gone else ""
+    return {**found, "engine": engine, "state": state, "reason": reason, "sites": _given(run.history())}
 
 
 def status_text(found: dict[str, Any]) -> str:

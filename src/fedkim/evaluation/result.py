@@ -4,9 +4,11 @@ Everything is JSON: numbers that don't exist are null with a ``reason`` beside t
 missing; tables and reports then leave their part out.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
+from fedkim.errors import FedkimError
 from fedkim.tasks import Task
 
 
@@ -156,11 +158,21 @@ class Result(TypedDict, total=False):
 
 
 def tuned_threshold(result: Mapping[str, Any] | None, task: Task) -> dict[str, Any]:
-    """``{"value", "source"}`` of a yes/no task as a result has tuned it, or 0.5; empty for other tasks."""
+    """``{"value", "source"}`` of a yes/no task as a result has tuned it, or 0.5; empty for other tasks.
+
+    Raises:
+        FedkimError: the result holds something else there, so somebody has changed it.
+    """
     if len(task.answers or ()) != 2:
         return {}
     entry = (result or {}).get("metrics", {}).get(task.name, {})
     chosen = entry.get("rows", {}).get("injected", {}).get("tuned") or {}
-    if chosen.get("threshold") is not None:
-        return {"value": float(chosen["threshold"]), "source": "tuned on development patients"}
+    value = chosen.get("threshold")
+    if value is not None:
+        if type(value) not in (int, float) or not 0 <= value <= math.nextafter(
+            1, 2
+        ):  # the last one calls nobody positive
+            what, remedy = f"threshold of {task.name!r} in the stored result", "put back what was written"
+            raise FedkimError(what, found="something else", expected="a number from 0 to 1", remedy=remedy)
+        return {"value": float(value), "source": "tuned on development patients"}
     return {"value": 0.5, "source": "0.5, not tuned"}

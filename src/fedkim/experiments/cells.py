@@ -19,9 +19,11 @@ from pathlib import Path
 from fedkim.errors import FedkimError
 from fedkim.experiments.adoption import adopt, donor_of, heirs_of, trained_in
 from fedkim.experiments.choosing import read_chosen, write_chosen
+from fedkim.experiments.ground import ground, require_same_ground
 from fedkim.experiments.keeping import keep_cell, read_kept
 from fedkim.experiments.matrix import Cell, Matrix, choice_method, result_file
 from fedkim.experiments.matrix_file import load_matrix
+from fedkim.experiments.scores import CELLS
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, from_dict, plugin_digests
 from fedkim.run.kept_result import as_kept
@@ -88,6 +90,8 @@ def run_matrix(
     chosen = {} if choose else read_chosen(matrix, results)
     # all of them, whatever is selected: no cell is run beside results of other settings, for they would be compared
     finished = {cell for cell in (matrix.choice if choose else matrix.cells) if is_done(results, matrix, cell, chosen)}
+    if not choose:
+        _require_no_strangers(results, matrix)
     waiting = [cell for cell in selected if cell not in finished]
     now = waiting[:at_most]
     batches = _batches(matrix, now, chosen)
@@ -131,6 +135,9 @@ def select(matrix: Matrix, *, choose: bool = False, only: str = "*") -> list[Cel
     Raises:
         FedkimError: no cell does.
     """
+    if choose and not matrix.choice:
+        remedy = "leave out --choose" + ("; a smoke run has no choice" * matrix.smoke)
+        raise FedkimError(f"[choice] of {matrix.name}", found="nothing to choose", remedy=remedy)
     found = [cell for cell in (matrix.choice if choose else matrix.cells) if fnmatch.fnmatch(cell.name, only)]
     if not found:
         raise FedkimError(f"cells of {matrix.name}", found=f"none that match {only!r}", remedy="see --list")
@@ -208,6 +215,18 @@ def is_done(results: Path, matrix: Matrix, cell: Cell, chosen: Mapping[str, int]
     made, own = about.get("environment", {}).get("plugins", {}), plugin_digests(recipe.run.plugins)
     require_same_plugins(made, own, f"result {path}", _AGAIN)
     return True
+
+
+def _require_no_strangers(results: Path, matrix: Matrix) -> None:
+    """Refuse kept results under the matrix's name that it doesn't list, run on other ground: they would be compared with its own."""
+    listed = {cell.name for cell in matrix.cells}
+    for own in [cell for cell in matrix.cells if not cell.variation][:1]:
+        for path in sorted((results / matrix.name).glob(CELLS)):
+            if path.stem in listed or (about := read_kept(path)["run_info"])["cell"]["variation"]:
+                continue
+            here = ground(matrix.recipe(own).to_dict(), own.method)
+            there = ground(tomllib.loads(about["config"]), about["cell"]["method"])
+            require_same_ground(here, there, f"result {path}", f"the matrix {matrix.name}")
 
 
 def standing(results: Path, matrix: Matrix, cell: Cell) -> str:

@@ -41,6 +41,7 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
     scores = read_scores(results)
     decided = decide(scores)
     tables, figures = tables_of(results, scores, decided), all_figures(scores, decided)
+    document = _with_blocks(into, scores, markdown(scores, decided, tables)) if into is not None else None
     if out.exists() and not out.is_dir():
         raise FedkimError(f"--out {out}", found="a file", expected="a folder")
     out.mkdir(parents=True, exist_ok=True)
@@ -52,8 +53,8 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
     ):
         write_text(out / name, text)
         written.append(out / name)
-    if into is not None:
-        write_text(into, _with_blocks(into, scores, markdown(scores, decided, tables)))
+    if document is not None and into is not None:
+        write_text(into.resolve(), document)
         written.append(into)
         for path, name in shown_figures(into, scores.name, figures).items():
             make_folder(path.parent)
@@ -105,14 +106,23 @@ def block(text: str, name: str) -> tuple[str, str, str]:
     """What stands before, inside and after a document's block of results.
 
     Raises:
-        FedkimError: no such block.
+        FedkimError: no such block or several, no end, another block's marker inside, or something behind the first marker.
     """
-    begin, end = f"<!-- results:{name} -->\n", f"<!-- /results:{name} -->"
-    before, found, rest = text.partition(begin)
-    inside, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise FedkimError(f"block of results {name!r}", found="none", expected=f"{begin.strip()} … {end}")
-    return before + begin, inside, end + after
+    begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
+    before, _, rest = text.partition(begin)
+    inside, _, after = rest.partition(end)
+    markers = text.count(begin), text.count(end)
+    if markers != (1, 1):
+        found = "none" if markers == (0, 0) else f"{markers[0]} beginnings and {markers[1]} ends"
+    elif end in before or "<!-- results:" in inside or "<!-- /results:" in inside:
+        found = "another marker before its end"
+    elif not inside.startswith("\n"):
+        found = "something behind its first marker"
+    else:
+        return before + begin + "\n", inside[1:], end + after
+    raise FedkimError(
+        f"block of results {name!r}", found=found, expected=f"one {begin} and later one {end}, a line each"
+    )
 
 
 def summary_block(scores: Scores) -> str:
@@ -138,7 +148,7 @@ def _with_blocks(document: Path, scores: Scores, tables: str) -> str:
     if not has_short or f"<!-- results:{scores.name} -->" in text:
         before, _, after = block(text, scores.name)
         text = f"{before}\n{tables}\n{after}"
-    return text
+    return text.replace("\n", "\r\n") if b"\r\n" in document.read_bytes() else text
 
 
 def markdown(scores: Scores, decided: list[Decided], tables: list[Table] | None = None) -> str:

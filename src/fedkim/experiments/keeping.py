@@ -163,11 +163,13 @@ def read_kept(path: Path) -> dict[str, Any]:
         about = record["run_info"]
         named = all(isinstance(about["cell"][key], str) for key in ("method", "variation", "backbone"))
         tomllib.loads(about["config"])
+        plugins = about.get("environment", {}).get("plugins", {}).items()
+        named = named and all(isinstance(digest, str) for _, digest in plugins)
         if not named or type(about["cell"]["seed"]) is not int or not (record["metrics"] or hidden):
             raise ValueError
     except FileNotFoundError:
         raise FedkimError(f"result {path}", found="no such file") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise FedkimError(f"result {path}", found="unreadable", expected="a cell's result") from None
     return dict(record)
 

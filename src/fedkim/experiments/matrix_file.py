@@ -44,6 +44,7 @@ from fedkim.recipe import from_dict, import_plugins
 from fedkim.toml_files import read_toml
 
 _WORD = re.compile(r"[a-z0-9][a-z0-9.\-]{0,40}")
+_KEY = re.compile(r"\w+(\.[\w-]+)+")
 
 
 def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
@@ -57,6 +58,7 @@ def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
     if not isinstance(table.get("base", {}), Mapping):
         raise FedkimError(f"{path}: base", found=type(table["base"]).__name__, expected="a recipe's tables")
     import_plugins(from_dict(table.get("base", {}), source=str(path)).run.plugins)  # they may add methods
+    _check_methods()
     if not isinstance(table.get("cells"), list) or not table["cells"]:
         raise FedkimError(f"matrix {path}", found="no [[cells]]", expected="at least one block")
     name = _word(f"{path}: name", table.get("name", path.stem))
@@ -134,6 +136,12 @@ def _choice(where: str, table: Any) -> tuple[tuple[tuple[str, ...], ...], list[C
 
 
 def _check(matrix: Matrix) -> None:
+    if matrix.choice:
+        lacking = {choice_method(cell.method) for cell in matrix.cells} - {cell.method for cell in matrix.choice}
+        if lacking:
+            found = f"no {', '.join(sorted(lacking))} in [choice] methods"
+            expected = "every method that is chosen for, or that cells take the choice of"
+            raise FedkimError(f"matrix {matrix.name}", found=found, expected=expected)
     names = [cell.name for cell in (*matrix.cells, *matrix.choice)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -192,7 +200,7 @@ def _keys(settings: Sequence[str]) -> set[str]:
 
 def _settings(where: str, table: Any, backbones: Collection[str]) -> dict[str, tuple[str, ...]]:
     _only(where, table, [*sorted({choice_method(method) for method in METHODS}), *sorted(backbones)])
-    return {name: tuple(_list(where, table, name, str)) for name in table}
+    return {name: tuple(_strings(f"{where}: {name}", _list(where, table, name, str))) for name in table}
 
 
 def _only(where: str, table: Any, known: Sequence[str]) -> None:
@@ -211,9 +219,30 @@ def _list(where: str, block: Mapping[str, Any], key: str, kind: type) -> list[An
 
 
 def _strings(where: str, values: Any) -> list[str]:
+    """Settings, ``table.key=value``, without blanks in their keys: keys are compared as text."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise FedkimError(where, found=repr(values)[:60], expected='a list of "table.key=value"')
-    return values
+    parts = [value.partition("=") for value in values]
+    keys = [".".join(part.strip() for part in key.split(".")) for key, _, _ in parts]
+    for key, value in zip(keys, values, strict=True):
+        if not _KEY.fullmatch(key) or "=" not in value:
+            raise FedkimError(where, found=repr(value)[:60], expected='"table.key=value", without quotes in the key')
+    return [f"{key}={value.lstrip()}" for key, (_, _, value) in zip(keys, parts, strict=True)]
+
+
+def _check_methods() -> None:
+    """Refuse methods of plug-ins that could not be run, kept or compared: their names become part of files' names."""
+    for key, method in METHODS.items():
+        what = f"method {key!r}"
+        if _word(f"{what}: name", method.name) != key:
+            raise FedkimError(what, found=f"the name {method.name!r}", expected="the one it is registered by")
+        if method.compared_with not in METHODS:
+            raise unknown(f"{what}: compared_with:", method.compared_with, METHODS)
+        if not isinstance(method.settings, tuple):
+            raise FedkimError(
+                f"{what}: settings", found=type(method.settings).__name__, expected='a tuple of "table.key=value"'
+            )
+        _strings(f"{what}: settings", list(method.settings))
 
 
 def _word(where: str, value: Any) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 from fedkim.evaluation.blindness import worst_blindness
+from fedkim.experiments.ground import ground, require_same_ground
 from fedkim.experiments.keeping import SUFFIX, read_kept, recomputed
+from fedkim.experiments.matrix import Cell
 from fedkim.experiments.methods import LOCAL, METHODS
 from fedkim.recipe import import_plugins
 
@@ -210,12 +212,14 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
         from_predictions: compute synthetic cells' metrics again from their predictions files rather than believe the JSON.
 
     Raises:
-        FedkimError: no such folder, no cell in it, synthetic and real cells or development and test patients side by side.
+        FedkimError: no such folder, no cell in it, a file that isn't called after its cell; synthetic and real cells, development and
+            test patients, or cells of the main setting on other ground (:mod:`fedkim.experiments.ground`) side by side.
     """
     if not folder.is_dir():
         raise FedkimError(f"results {folder}", found="no such folder", remedy="run a matrix first: fedkim experiment")
     cells = [_cell(path, from_predictions) for path in sorted(folder.glob(CELLS))]
     import_plugins(sorted({name for cell in cells for name in cell.plugins}))  # they may have added methods
+    _require_one_ground(folder, cells)
     if not cells:
         raise FedkimError(f"results {folder}", found="no cell", remedy="run a matrix first: fedkim experiment")
     kinds = {bool(cell.record["meta_info"]["synthetic"]) for cell in cells}
@@ -230,6 +234,14 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
             remedy="delete the cells that were run under another evaluation.reveal_test, and run them again",
         )
     return Scores(name=folder.name, synthetic=kinds.pop(), cells=tuple(cells))
+
+
+def _require_one_ground(folder: Path, cells: Sequence[CellScores]) -> None:
+    """Refuse cells of the main setting that were run on other ground than the first."""
+    main = [cell for cell in cells if not cell.variation]
+    for cell in main[1:]:
+        there, here = ground(main[0].settings, main[0].method), ground(cell.settings, cell.method)
+        require_same_ground(there, here, f"result {folder / cell.name}.json", main[0].name)
 
 
 def common(*columns: Mapping[int, object]) -> list[int]:
@@ -270,6 +282,10 @@ def _cell(path: Path, from_predictions: bool) -> CellScores:
     has_table = path.with_name(path.name.removesuffix(".json") + SUFFIX).exists()
     record = recomputed(path, intervals=False) if from_predictions and has_table else read_kept(path)
     cell = record["run_info"]["cell"]
+    named = Cell(**{key: cell.get(key) for key in ("method", "variation", "backbone", "seed", "configuration")}).name
+    if named != path.stem:  # a copy would count as another seed, or hide one
+        remedy = "delete the copy, or name the file after its cell"
+        raise FedkimError(f"result {path}", found=f"the cell {named}", expected="that of its name", remedy=remedy)
     return CellScores(
         method=cell["method"],
         variation=cell["variation"],

@@ -10,6 +10,7 @@ header, in the column ``unit`` or, where neither has one, in the argument ``unit
 (:mod:`fedkim.modalities.units`). The tables opened last stay in memory, so that reading their stays one by one costs little.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -171,12 +172,18 @@ def _stays(table: "pandas.DataFrame", what: str, units: str | tuple[tuple[str, s
             values[:, column] = table[name].to_numpy(dtype=np.float64)
     rows = None
     if "stay_id" in table.columns:
-        names = table["stay_id"].astype(str).to_numpy()
+        names = _written(table["stay_id"]).astype(str).to_numpy()
         order = np.argsort(names, kind="stable")
         stays, starts = np.unique(names[order], return_index=True)
         rows = {str(stay): group for stay, group in zip(stays, np.split(order, starts[1:]))}
     present = frozenset(BY_NAME) & set(table.columns)
     return Stays(what=what, values=values, hours=hours, present=present, overlooked=overlooked, rows=rows)
+
+
+def _written(stays: "pandas.Series[Any]") -> "pandas.Series[Any]":
+    """Stays as they are named: a column of whole numbers may be kept as floating-point ones."""
+    whole = stays.dtype.kind == "f" and np.isfinite(stays).all() and (stays == np.floor(stays)).all()
+    return stays.astype("int64") if whole and (np.abs(stays) < 2**53).all() else stays
 
 
 def _read(path: Path, what: str) -> "pandas.DataFrame":
@@ -185,15 +192,21 @@ def _read(path: Path, what: str) -> "pandas.DataFrame":
     except ImportError:
         raise FedkimError("reading tables needs pandas", remedy=install_extra("icu")) from None
     as_written = dict.fromkeys(("stay_id", "concept", "unit"), str.strip)  # 007 and 7 are two stays, NA is a name
+    # the first column is no index where rows have a cell more than the header: that would shift every name
     readers: dict[str, Any] = {
-        ".csv": partial(pandas.read_csv, converters=as_written),
+        ".csv": partial(pandas.read_csv, converters=as_written, index_col=False),
         ".parquet": pandas.read_parquet,
     }
     ending = path.suffix.lower()
     if ending not in readers:
         raise FedkimError(what, found=f"ending {path.suffix!r}", expected=".csv or .parquet", code="E-SERIES-FORMAT")
     try:
-        table = _named_levels(readers[ending](path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            table = _named_levels(readers[ending](path))
+    except pandas.errors.ParserWarning:
+        found, remedy = "rows with more cells than the header", "export the table anew, a name for each column"
+        raise FedkimError(what, found=found, remedy=remedy, code="E-SERIES-FORMAT") from None
     except FileNotFoundError:
         raise FedkimError(what, found="no such file", remedy="check the path", code="E-FILE-MISSING") from None
     except Exception as error:  # pandas and pyarrow raise dozens of kinds

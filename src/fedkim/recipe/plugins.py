@@ -21,7 +21,7 @@ def import_plugins(modules: Iterable[str]) -> None:
         fresh = name not in sys.modules
         try:
             importlib.import_module(name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise FedkimError(
                 f"plug-in {name!r}",
                 found=f"{type(error).__name__} on import ({error})".replace("\n", " "),

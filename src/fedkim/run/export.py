@@ -76,10 +76,10 @@ def export_run(
             shapes=run.shapes,
             settings=run.recipe.extraction,
         )
-        record = _record(run, result, route, merge)
-        (draft / ROUTE).write_text(json.dumps(plain(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         card = model_card(result, _described(run, route, place.name, merge))
         (draft / "README.md").write_text(card, encoding="utf-8")
+        record = {**_record(run, result, route, merge), "files": sorted([ROUTE, *_files(draft)])}
+        (draft / ROUTE).write_text(json.dumps(plain(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _put_in_place(draft, place)
     except (OSError, SafetensorError) as error:  # a full disk is either, depending on who writes
         found = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -150,10 +150,10 @@ def _require_free(folder: Path, force: bool) -> None:
         raise FedkimError(f"target {folder}", found="a file", expected="a folder, absent or empty")
     if not folder.is_dir() or not any(folder.iterdir()):
         return
-    if not (folder / ROUTE).is_file():
+    if strangers := sorted(set(_files(folder)) - _of_an_export(folder)):
         raise FedkimError(
             f"target {folder}",
-            found="files that are no export",
+            found=f"files that are no export, such as {strangers[0]}",
             expected="a folder, absent or empty",
             remedy="choose another",
         )
@@ -161,6 +161,19 @@ def _require_free(folder: Path, force: bool) -> None:
         raise FedkimError(
             f"target {folder}", found="an earlier export", remedy="choose another, or replace it with --force"
         )
+
+
+def _files(folder: Path) -> list[str]:
+    """Every file below a folder, and every link."""
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+
+
+def _of_an_export(folder: Path) -> set[str]:
+    """The files that an export in this folder has written; none where there is no export."""
+    try:
+        return set(json.loads((folder / ROUTE).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _put_in_place(draft: Path, folder: Path) -> None:

@@ -77,9 +77,10 @@ class Run:
         """The number of the newest round, and the newest whole one; looked for once, so that all answers are of one round."""
         newest, committed = self.store.newest_round(), self.store.latest()
         if committed is None:
-            raise FedkimError(
-                f"run {self.folder}", found="no committed round", expected="at least one", remedy="run its recipe first"
-            )
+            remedy = "run its recipe first"
+            if (self.folder / "result.json").is_file():  # a matrix's cell gives its rounds up once it is done
+                remedy = "its rounds are gone: run it anew, a cell of a matrix with --keep"
+            raise FedkimError(f"run {self.folder}", found="no committed round", expected="at least one", remedy=remedy)
         own, remedy = plugin_digests(self.recipe.run.plugins), "undo the change, or run its recipe anew"
         made = committed.manifest.get("environment", {}).get("plugins", {})
         require_same_plugins(made, own, f"rounds of {self.folder}", remedy)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from fedkim.aggregation import Algorithm, check_owners, make_algorithm
 from fedkim.data.partition import partition
 from fedkim.data.registry import SOURCES
@@ -105,6 +107,14 @@ def load_data(recipe: Recipe) -> Dataset:
     if recipe.data.source not in SOURCES:
         raise unknown("data source", recipe.data.source, SOURCES)
     data = SOURCES[recipe.data.source](recipe)
+    if not isinstance(data, Dataset):  # a plug-in's may be anything
+        found, expected = type(data).__name__, "a fedkim.data.sample.Dataset"
+        raise FedkimError(f"data source {recipe.data.source!r}", found=found, expected=expected)
+    for sample in data:
+        for modality, tensor in sample.inputs.items():
+            if tensor.dtype != torch.float32:
+                found = str(tensor.dtype).removeprefix("torch.")
+                raise FedkimError(f"inputs of {modality!r}", found=found, expected="float32")
     if (recipe.data.source, recipe.data.split) != ("public", "paper"):  # by row, as it says with how much leaks
         check_disjoint(data)
     return data
