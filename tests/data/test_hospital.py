@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import stat
 import unicodedata
 from pathlib import Path
@@ -154,6 +155,80 @@ def test_a_declared_measurement_without_a_column_is_told_and_what_may_be_meant(s
         f'columns = {{ crea = "{header.split()[0]}" }}\nunits = {{ crea = "µmol/L" }}',
     )
     assert {finding.code for finding in hospital.check(site)} == {"I-SERIES-EMPTY", "I-SITE"}
+
+
+def test_a_header_s_unit_counts_where_the_site_file_names_the_whole_header(site):
+    before = hospital.load_site(site).samples[0].inputs["labs"]
+    for header, units in (("Crea [µmol/L]", "mg/dL"), ("Crea (Serum)", "µmol/L")):
+        shutil.copy(site.parent / "icu.csv", site.parent / "copy.csv")
+        edit(site.parent / "icu.csv", "crea", header)
+        declared = site.read_text(encoding="utf-8")
+        edit(site, 'units = { crea = "µmol/L" }', f'columns = {{ crea = "{header}" }}\nunits = {{ crea = "{units}" }}')
+        assert torch.equal(hospital.load_site(site).samples[0].inputs["labs"], before)
+        site.write_text(declared, encoding="utf-8")
+        shutil.copy(site.parent / "copy.csv", site.parent / "icu.csv")
+
+
+def test_rows_that_would_add_an_amount_twice_are_told(site):
+    long_form(site, each_hour("hr,90,", "urine,100,mL"))
+    assert "W-SERIES-TWICE" not in codes(hospital.check(site))
+    content = (site.parent / "icu.csv").read_text()
+    (site.parent / "icu.csv").write_text(content + "S0,3,urine,100,mL\nS0,3,hr,90,\n")
+    assert codes(hospital.check(site))["W-SERIES-TWICE"].startswith("1 row that repeat")  # a median isn't moved
+
+
+@pytest.mark.parametrize(("factor", "first", "told"), [(1, 0, ""), (60, 0, "fewer than two"), (1, -20, "before 0")])
+def test_hours_that_are_not_read_are_told(site, factor, first, told):
+    header, *lines = (site.parent / "icu.csv").read_text().splitlines()
+    rows = [line.split(",") for line in lines]
+    moved = [",".join([stay, str(factor * int(hour) + first), *rest]) for stay, hour, *rest in rows]
+    (site.parent / "icu.csv").write_text("\n".join([header, *moved]))
+    found = codes(hospital.check(site)).get("W-SERIES-OUTSIDE", "")
+    assert told in found
+    assert bool(found) == bool(told)
+
+
+def test_an_answer_counts_once_whatever_stands_beside_it(site):
+    table = site.parent / "patients.csv"
+    samples = len(hospital.load_site(site))
+    header, *rows = table.read_text().splitlines()
+    again = [
+        row.replace("films/", "./films/").replace("ward-0", "ward-1") for row in rows
+    ]  # elsewhere, and by another path
+    table.write_text("\n".join([header, *rows, *again]))
+    assert codes(hospital.check(site))["W-ROW-TWICE"] == "12 rows that repeat another"
+    assert len(hospital.load_site(site)) == samples
+    shutil.copy(site.parent / "films" / f"{PATIENT}-00.png", site.parent / "films" / "second.png")
+    second = rows[0].replace(f"films/{PATIENT}-00.png", "films/second.png").replace(f"ecg/{PATIENT}-00.csv", "")
+    table.write_text("\n".join([header, *rows, second]))
+    assert codes(hospital.check(site))["I-LABEL-TWICE"] == "1 label that an earlier row has for the same files"
+    labels = [sample.labels for sample in hospital.load_site(site)]
+    assert sum("covid" in given for given in labels) == 13  # of two films
+    assert sum("mortality" in given for given in labels) == 12  # of one stay
+
+
+def test_the_same_file_by_two_names_has_one_answer(site):
+    table = site.parent / "patients.csv"
+    header, *rows = table.read_text().splitlines()
+    other = rows[0].replace("films/", "films/../films/").replace(",neg,", ",pos,")
+    table.write_text("\n".join([header, *rows, other]))
+    assert "E-LABEL-CONFLICT" in codes(hospital.check(site))
+
+
+def test_consent_beside_its_refusal_is_told(site):
+    table = site.parent / "patients.csv"
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([header, *rows, rows[0].replace(",yes,", ",no,")]))
+    assert codes(hospital.check(site))["W-CONSENT-BOTH"].startswith("1 patient with a row without consent")
+
+
+def test_a_recording_of_another_kind_is_called_that(site):
+    ecg = site.parent / "ecg" / f"{PATIENT}-00.csv"
+    ecg.rename(ecg.with_suffix(".edf"))
+    edit(site.parent / "patients.csv", f"ecg/{PATIENT}-00.csv", f"ecg/{PATIENT}-00.edf")
+    (error,) = hospital.check(site).errors
+    assert (error.code, error.found) == ("E-ECG-FORMAT", "a file of another kind")
+    assert PATIENT not in str(error)
 
 
 def test_a_column_that_the_site_file_names_must_be_there(site):

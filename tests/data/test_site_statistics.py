@@ -99,6 +99,16 @@ def test_a_site_of_a_few_patients_tells_nothing():
     assert "9" not in str(few.to_dict()["tasks"])
 
 
+def test_a_site_by_which_the_total_would_tell_a_small_one_tells_nothing_either():
+    told = describe_sites({"a": shard(67, 0.5), "b": shard(60, 0.5), "c": shard(8, 0.5)})
+    assert {site: statistics.patients for site, statistics in told.items()} == {"a": 67, "b": None, "c": None}
+    for statistics in (told["b"], told["c"]):
+        for cells in (*statistics.tasks.values(), *statistics.modalities.values()):
+            assert cells.total is None
+            assert set(cells.counts.values()) <= {None, 0}
+        assert all(feature.mean is None for feature in statistics.features.values())
+
+
 def test_prevalence_and_its_range_are_those_of_the_sites():
     sites = describe_sites({"a": shard(100, 0.2), "b": shard(100, 0.6, seed=1), "c": shard(20, 0.1, seed=2)})
     assert prevalence(sites["a"].tasks["covid"]) == 0.2

@@ -282,7 +282,7 @@ def test_several_frames_of_a_tiff_are_refused_until_one_is_declared(pixels, tmp_
     first, second = Image.fromarray(pixels), Image.fromarray(np.ascontiguousarray(pixels[::-1]))
     first.save(tmp_path / "x.tiff", save_all=True, append_images=[second, first])
     refused(tmp_path / "x.tiff", "E-IMG-FRAMES")
-    with pytest.raises(FedkimError, match=r"give a single frame, or declare it in a site file: data\.image\.frames ="):
+    with pytest.raises(FedkimError, match=r"give a single frame; in a site file data\.image\.frames ="):
         image.read_image(tmp_path / "x.tiff")
     close(tmp_path / "x.tiff", image.prepare(np.ascontiguousarray(pixels[::-1]), 48), frames="middle")
 

@@ -182,6 +182,35 @@ def test_a_window_of_a_drifting_clock_begins_when_it_was_asked_to(tmp_path, star
     assert wave.values.shape == (1, round(10 * wave.rate))
 
 
+def test_a_missing_sample_of_a_single_column_is_a_gap_and_joins_nothing(tmp_path):
+    cells = [f"{value:.6f}" for value in np.tile(BEATS, 2)]
+    cells[1200:1210] = [""] * 10
+    (tmp_path / "r.csv").write_text("\n".join(["II", *cells]) + "\n\n")
+    for start, whole in ((0, True), (5, False)):
+        if whole:
+            assert signal.read_record(tmp_path / "r.csv", start, sampling_rate=100).isfinite().all()
+            continue
+        with pytest.raises(FedkimError, match="NaN or infinite"):
+            signal.read_record(tmp_path / "r.csv", start, sampling_rate=100)
+
+
+def test_one_lead_in_another_unit_beside_eleven_is_told(tmp_path):
+    wave = twelve()
+    wave[6] *= 1000
+    with pytest.raises(FedkimError, match=r"an amplitude over 25 mV in 1 of 12 leads.*µV"):
+        signal.read_record(write_csv(tmp_path, wave, ",".join(STANDARD_LEADS)), sampling_rate=100)
+
+
+def test_a_channel_beside_the_wanted_leads_needs_no_unit(tmp_path):
+    path = write_csv(tmp_path, [*LIMBS, 5000 + BEATS], "I [mV],II [mV],PLETH [NU]")
+    found = signal.read_record(path, leads=["II"], sampling_rate=100)
+    torch.testing.assert_close(found, signal.prepare(LIMBS[1:], 100), rtol=0, atol=1e-4)
+    derived = signal.read_record(path, leads=["aVF"], sampling_rate=100)
+    torch.testing.assert_close(derived, signal.prepare((LIMBS[1] - LIMBS[0] / 2)[None], 100), rtol=0, atol=1e-4)
+    with pytest.raises(FedkimError, match="lead 'PLETH', found unit 'NU'"):
+        signal.read_record(path, leads=["PLETH"], sampling_rate=100)
+
+
 EVEN = np.arange(3600) / 360
 UNEVEN = {
     "a lost sample": np.delete(EVEN, 1800),

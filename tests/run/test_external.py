@@ -163,6 +163,15 @@ def test_the_site_that_the_total_would_give_away_goes_too():
     assert len(suppressed(entry({"No": 20, "Yes": 20}, {"a": 10, "b": 30}))["sites"]["by_site"]) == 2
 
 
+def test_few_patients_at_two_sites_are_no_cell_to_be_computed():
+    def told(sites):
+        return set(suppressed(entry({"No": 20, "Yes": 20}, sites))["sites"]["by_site"])
+
+    assert told({"a": 13, "b": 12, "c": 18}) == set()  # 43, of 40 patients
+    assert told({"a": 13, "b": 12, "c": 15}) == {"a", "b", "c"}
+    assert told({"a": 18, "b": 18, "c": 18}) == {"a", "b", "c"}  # fourteen at two
+
+
 def test_a_site_whose_patients_all_gave_one_answer_isnt_the_only_one_left_out():
     told = entry({"No": 28, "Yes": 12}, {"a": 20, "b": 10, "c": 10})
     told["sites"]["by_site"]["a"]["value"] = None  # 20 are more than the 12 who said Yes: all of a said No
@@ -251,8 +260,8 @@ def test_what_is_kept_of_a_hospitals_run_describes_no_few(tmp_path):
     assert list(kept["metrics"]) == ["covid"]
     assert kept["metrics"]["covid"]["sites"]["by_site"] == {}  # the total would give the other away
     assert kept["meta_info"]["sites"] == {
-        "ward-a": {"patients": 40, "samples": 50},
-        "ward-b": {"patients": None, "samples": None},  # three patients'
+        "ward-a": {"patients": None, "samples": None},  # a total would give ward-b's three away
+        "ward-b": {"patients": None, "samples": None},
     }
     assert kept["train_info"]["rounds"] == [{"round": 1, "sites": {"ward-b": {}}}]  # three patients' loss
     assert kept["meta_info"]["suppressed"] == {"smallest_cell": 10, "tasks": ["mortality"]}

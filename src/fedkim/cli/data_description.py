@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,17 @@ def _published(recipe: "Recipe") -> dict[str, Any]:
         "seed": recipe.run.seed,
         "patients": disclose(counted).counts if own else counted,
         "patients_by_task": {
-            task: disclose(counts).counts if own else counts for task, counts in counted_by_task.items()
+            task: _told(counts, counted) if own else counts for task, counts in counted_by_task.items()
         },
     }
+
+
+def _told(counts: Mapping[str, int], of: Mapping[str, int]) -> dict[str, int | None]:
+    """Patients with an answer by split; hidden also where few of the split's have none."""
+    from fedkim.data.statistics import disclose
+
+    shown = disclose(counts).counts
+    return {split: None if 0 < of[split] - counts[split] < SMALLEST_CELL else shown[split] for split in counts}
 
 
 def stats(

@@ -22,6 +22,7 @@ def predict(
     image: Path | None = None,
     signal: Path | None = None,
     start: float = 0.0,
+    leads: str | None = None,
     table: Path | None = None,
     stay: str | None = None,
     until_hour: float | None = None,
@@ -37,6 +38,7 @@ def predict(
         image: An image file (PNG, JPEG, TIFF or DICOM, told by its content).
         signal: An ECG: a WFDB record, or a .csv with a column a lead (headers such as "II [mV]") and a column time.
         start: Where the ten seconds of the record begin, in seconds.
+        leads: The record's leads in the order of the training, separated by commas, where these aren't the standard twelve.
         table: An ICU table (.csv or .parquet): hourly, or a measurement a row.
         stay: Which stay of the table.
         until_hour: Use the 24 hours before this one; the first day if not given.
@@ -53,8 +55,9 @@ def predict(
     if TASKS[task].answers is None and not question:
         raise FedkimError(f"task {task!r}", found="no question", remedy="put it with --question")
     files = _files(TASKS[task], {"image": image, "signal": signal, "table": table})
+    named = tuple(name.strip() for name in leads.split(",")) if leads is not None else ()
     answer = opened.answer(
-        task=task, question=question, units=units, stay=stay, until_hour=until_hour, start=start, **files
+        task=task, question=question, units=units, stay=stay, until_hour=until_hour, start=start, leads=named, **files
     )
     print(_answer_json(task, answer) if as_json else _answer_text(task, answer))
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from fedkim.errors import FedkimError
 
+LISTED = "fedkim data check lists them all"
+"""The remedy for a hospital's data."""
 SHOWN = 100
 """Findings of one kind printed at most; the rest is counted."""
 
@@ -73,7 +75,7 @@ class Findings:
         """Those that forbid using the data."""
         return [finding for finding in self if finding.code.startswith("E-")]
 
-    def raise_for_errors(self, what: str) -> None:
+    def raise_for_errors(self, what: str, remedy: str = "") -> None:
         """Refuse if there is any error.
 
         Raises:
@@ -82,4 +84,4 @@ class Findings:
         errors = self.errors
         if errors:
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-            raise FedkimError(f"{what}: {errors[0]}{more}", remedy="fedkim data check lists them all")
+            raise FedkimError(f"{what}: {errors[0]}{more}", remedy=remedy)

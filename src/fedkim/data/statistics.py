@@ -108,11 +108,20 @@ def describe(
 
 
 def describe_sites(sites: Mapping[str, Dataset], *, k: int = SMALLEST_CELL) -> dict[str, SiteStatistics]:
-    """:func:`describe` of each site, over the tasks and modalities of all."""
+    """:func:`describe` of each site, over the tasks and modalities of all; one that a small site's number could be told by hides too."""
     tasks = {t for shard in sites.values() for s in shard for t in s.labels if t not in s.questions}
     modalities = {modality for shard in sites.values() for sample in shard for modality in sample.inputs}
+    numbers = {site: len({sample.patient for sample in shard}) for site, shard in sites.items()}
+    shown = disclose(numbers, k).counts
     return {
-        site: describe(shard, tasks=sorted(tasks), modalities=sorted(modalities), k=k) for site, shard in sites.items()
+        # of more than it has nothing of a site is shown
+        site: describe(
+            shard,
+            tasks=sorted(tasks),
+            modalities=sorted(modalities),
+            k=k if shown[site] is not None else max(k, numbers[site] + 1),
+        )
+        for site, shard in sites.items()
     }
 
 

@@ -61,7 +61,7 @@ def suppressed(entry: Entry) -> dict[str, Any] | None:
         **_named(entry, _TASK),
         "rows": {name: row_of(row) for name, row in rows.items() if name in shown},
         "differences": {name: score_of(value) for name, value in entry["differences"].items() if name in shown},
-        "sites": _sites(entry.get("sites") or {}),
+        "sites": _sites(entry.get("sites") or {}, rows["injected"]["patients"]),
         "blindness": _blindness(entry.get("blindness") or {}),
     }
 
@@ -86,7 +86,7 @@ def suppressed_result(result: Entry) -> dict[str, Any]:
     hidden = set(result["metrics"]) - set(metrics)
     about = {
         **_named(told, _ABOUT),
-        **_each(told, "sites", _holdings),
+        **({"sites": _holdings(told["sites"])} if "sites" in told else {}),
         **_each(told, "statistics", lambda table: _named(table, _STATISTICS)),
         "suppressed": {"smallest_cell": SMALLEST_CELL, "tasks": sorted(hidden)},
     }
@@ -173,8 +173,11 @@ def _coarse(score: Entry) -> dict[str, Any]:
     return {**_named(score, _CELL), **places, "reason": ""}
 
 
-def _sites(sites: Entry) -> dict[str, Any]:
+def _sites(sites: Entry, total: int) -> dict[str, Any]:
+    """The sites' scores; none where few patients are at two of them, which the sites' numbers and the total would tell."""
     by_site = sites.get("by_site", {})
+    if 0 < sum(entry["patients"] for entry in by_site.values()) - total < SMALLEST_CELL:
+        by_site = {}
     told = disclose({name: entry["patients"] for name, entry in by_site.items()}).counts
     shown = [name for name, patients in told.items() if patients is not None]
     # a lone one left out because all its patients gave one answer would show which one, beside the row's counts
@@ -251,10 +254,16 @@ def _injection(injection: Entry, tasks: set[str]) -> dict[str, Any]:
     return shown
 
 
-def _holdings(held: Entry) -> dict[str, Any]:
-    """Of few patients neither their number nor that of their samples."""
-    few = _below(held.get("patients"))
-    return {name: None if few and name != "components" else value for name, value in _named(held, _HELD).items()}
+def _holdings(sites: Entry) -> dict[str, Any]:
+    """Of few patients neither their number nor that of their samples, nor of as many other sites as these could be told by."""
+    known = {name: held["patients"] for name, held in sites.items() if isinstance(held.get("patients"), int)}
+    shown = {name for name, number in disclose(known).counts.items() if number is not None}
+    return {
+        name: {
+            key: value if key == "components" or name in shown else None for key, value in _named(held, _HELD).items()
+        }
+        for name, held in sites.items()
+    }
 
 
 # throughout -------------------------------------------------------------------------------------------------------

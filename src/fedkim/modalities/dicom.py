@@ -136,7 +136,7 @@ def _claims(dataset: Any, what: str, frames: str) -> _Claims:
         raise FedkimError(what, found=found, expected="1 or 3 samples of 1, 8, 16, 32 or 64", code="E-DCM-HEADER")
     num = _count(dataset, "NumberOfFrames", what, 1)
     if num > 1 and not frames:
-        remedy = 'give a single frame, or declare it in a site file: data.image.frames = "first" or "middle"'
+        remedy = 'give a single frame; in a site file data.image.frames = "first" or "middle" chooses one'
         raise FedkimError(what, found=f"{num} frames", expected="one", remedy=remedy, code="E-DCM-FRAMES")
     photometric = str(dataset.get("PhotometricInterpretation", ""))
     return _Claims(

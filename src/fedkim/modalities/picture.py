@@ -104,7 +104,7 @@ def _too_large(what: str, found: str) -> FedkimError:
 
 def _frame(num: int, frames: str, what: str) -> int:
     if not frames:
-        remedy = 'give a single frame, or declare it in a site file: data.image.frames = "first" or "middle"'
+        remedy = 'give a single frame; in a site file data.image.frames = "first" or "middle" chooses one'
         raise FedkimError(what, found=f"{num} frames", expected="one", remedy=remedy, code="E-IMG-FRAMES")
     if frames not in dicom.FRAMES:
         raise unknown("choice of frames", frames, dicom.FRAMES)

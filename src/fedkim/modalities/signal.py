@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from fedkim.errors import FedkimError
 from fedkim.modalities.modality import Modality
-from fedkim.modalities.signal_files import in_order, read_wave, standard_order
+from fedkim.modalities.signal_files import read_wave, standard_order
 
 SAMPLING_RATE = 100
 """Samples per second of the canonical tensor."""
@@ -52,8 +52,11 @@ def read_record(
         FedkimError: no wfdb, no such record, unreadable, too short, not an ECG by rate or amplitude, a lead missing, or
             fails :func:`prepare`.
     """
-    wave = read_wave(path, start_seconds, SECONDS, sampling_rate=sampling_rate, units=units)
-    wave = standard_order(wave) if leads is None else in_order(wave, leads, missing)
+    named = leads or ()
+    wave = read_wave(
+        path, start_seconds, SECONDS, sampling_rate=sampling_rate, units=units, leads=named, missing=missing
+    )
+    wave = wave if named else standard_order(wave)
     return prepare(wave.values, wave.rate, what=wave.what)
 
 

@@ -21,18 +21,21 @@ def read_columns(path: Path, what: str) -> tuple[list[str], list[str], np.ndarra
     try:
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline(1 << 16)
-            body = [line for line in file if line.strip()]
+            text = file.read().rstrip()
     except FileNotFoundError:
         raise FedkimError(what, found="no such file", remedy="check the path", code="E-FILE-MISSING") from None
     except (OSError, UnicodeDecodeError) as error:
         found = f"unreadable ({type(error).__name__})"
         raise FedkimError(what, found=found, expected="a UTF-8 table", code="E-ECG-FORMAT") from None
+    body = text.split("\n") if text else []
     columns = [cell.strip().strip('"') for cell in header.rstrip("\n").split(",")]
     if len(columns) == 1 and ";" in header:
         remedy = "export it with commas between the columns"
         raise FedkimError(
             what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-ECG-FORMAT"
         )
+    # of one column an empty line is a sample that is missing
+    body = [line.strip() or "nan" for line in body] if len(columns) == 1 else [line for line in body if line.strip()]
     matches = [_COLUMN.fullmatch(column) for column in columns]
     if not all(matches) or any(_is_number(column) for column in columns):
         raise FedkimError(what, found="no header of lead names", expected="such as I,II,V1", code="E-ECG-LEADS")

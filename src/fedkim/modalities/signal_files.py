@@ -57,7 +57,14 @@ def standard_order(wave: Wave) -> Wave:
 
 
 def read_wave(
-    path: str | Path, start_seconds: float, seconds: float, *, sampling_rate: float = 0.0, units: str = ""
+    path: str | Path,
+    start_seconds: float,
+    seconds: float,
+    *,
+    sampling_rate: float = 0.0,
+    units: str = "",
+    leads: Sequence[str] = (),
+    missing: str = "refuse",
 ) -> Wave:
     """``seconds`` of a recording from ``start_seconds`` on: a ``.csv`` table, or else a WFDB record.
 
@@ -67,9 +74,11 @@ def read_wave(
         seconds: how long it is.
         sampling_rate: samples a second; needed for a CSV without ``time``, elsewhere checked against the file.
         units: ``mV``, ``µV`` or ``V`` for leads without a unit of their own; default mV.
+        leads: these alone, in this order (:func:`in_order`); what else the file holds needs no unit. Empty: all as they stand.
+        missing: of those, see :func:`in_order`.
 
     Raises:
-        FedkimError: missing, unreadable, too short, at an impossible or another rate, in an unknown unit, at an
+        FedkimError: missing, unreadable, without a wanted lead, too short, at an impossible or another rate, in an unknown unit, at an
             amplitude that isn't an ECG's, or saturated. Each with a code ``E-ECG-…``.
     """
     for name, number, code in (
@@ -79,7 +88,8 @@ def read_wave(
         if not math.isfinite(number):
             raise FedkimError(f"{name} of an ECG", found=f"{number:g}", expected="a finite number", code=code)
     reader = _read_csv if str(path).lower().endswith(".csv") else _read_wfdb
-    wave = reader(path, start_seconds, seconds, sampling_rate, units)
+    wave = reader(path, start_seconds, seconds, sampling_rate, units, leads)
+    wave = in_order(wave, leads, missing) if leads else wave
     _check_amplitude(wave)
     return wave
 
@@ -126,7 +136,9 @@ def in_order(wave: Wave, wanted: Sequence[str], missing: str = "refuse") -> Wave
     return Wave(what=wave.what, values=values, rate=wave.rate, leads=tuple(wanted))
 
 
-def _read_wfdb(path: str | Path, start: float, seconds: float, sampling_rate: float, units: str) -> Wave:
+def _read_wfdb(
+    path: str | Path, start: float, seconds: float, sampling_rate: float, units: str, leads: Sequence[str]
+) -> Wave:
     try:
         import wfdb
     except ImportError:
@@ -152,15 +164,16 @@ def _read_wfdb(path: str | Path, start: float, seconds: float, sampling_rate: fl
         raise FedkimError(
             what, found=f"unreadable ({type(error).__name__})", remedy=remedy, code="E-ECG-FORMAT"
         ) from None
-    # a header without units means mV in WFDB; an undeclared unit of the caller's is of no use then
-    factors = [_millivolts(what, name, unit or units or "mV") for name, unit in zip(names, stated)]
+    factors = _factors(what, names, stated, units, leads)
     values = np.asarray(wave, dtype=np.float64).T
     if any(factor != 1 for factor in factors):
         values = values * np.array(factors)[:, None]
     return Wave(what=what, values=values, rate=rate, leads=tuple(str(name) for name in names))
 
 
-def _read_csv(path: str | Path, start: float, seconds: float, sampling_rate: float, units: str) -> Wave:
+def _read_csv(
+    path: str | Path, start: float, seconds: float, sampling_rate: float, units: str, leads: Sequence[str]
+) -> Wave:
     what = f"ECG table {path}"
     names, stated, values, seconds_of = read_columns(Path(path), what)
     rate = sampling_rate
@@ -173,7 +186,7 @@ def _read_csv(path: str | Path, start: float, seconds: float, sampling_rate: flo
     first, last = _window(what, rate, values.shape[1], start, seconds)
     if seconds_of is not None:
         first, last = _by_clock(seconds_of - seconds_of[0], start, first, last)
-    factors = [_millivolts(what, name, unit or units or "mV") for name, unit in zip(names, stated)]
+    factors = _factors(what, names, stated, units, leads)
     return Wave(what=what, values=values[:, first:last] * np.array(factors)[:, None], rate=rate, leads=tuple(names))
 
 
@@ -212,6 +225,18 @@ def _check_rate(what: str, rate: float, declared: float) -> None:
         )
 
 
+def _factors(what: str, names: Sequence[str], stated: Sequence[str], units: str, leads: Sequence[str]) -> list[float]:
+    """What turns each channel into millivolts. Beside wanted leads there may be others, of no unit that we know: they stay as they are."""
+    wanted = {lead.lower() for lead in leads}
+    if wanted - {name.lower() for name in names}:
+        wanted |= {"i", "ii"}  # limb leads are computed from these
+    # a header without units means mV in WFDB; an undeclared unit of the caller's is of no use then
+    return [
+        _millivolts(what, name, unit or units or "mV") if not leads or name.lower() in wanted else 1.0
+        for name, unit in zip(names, stated)
+    ]
+
+
 def _millivolts(what: str, lead: str, unit: str) -> float:
     plain = unit.strip().lower().replace("µ", "u").replace("μ", "u")
     if plain not in MILLIVOLTS:
@@ -229,6 +254,11 @@ def _check_amplitude(wave: Wave) -> None:
         return
     low, high = np.percentile(alive, (2.5, 97.5), axis=1)
     spread = float(np.median(high - low))
+    wide = int((high - low > SPREAD[1]).sum())
+    if wide and spread <= SPREAD[1]:  # beside it the others would be nothing: a window has one scale
+        found = f"an amplitude over {SPREAD[1]:g} mV in {wide} of {len(alive)} leads"
+        remedy = "look whether they are in µV, or leave these leads out"
+        raise FedkimError(wave.what, found=found, expected="millivolts", remedy=remedy, code="E-ECG-AMPLITUDE")
     peak = float(np.median(np.ptp(alive, axis=1)))
     if spread > SPREAD[1] or peak < SPREAD[0]:
         found, like = ("over 25 mV", "µV") if spread > SPREAD[1] else ("under 0.005 mV", "V")

@@ -172,6 +172,7 @@ def _scores(result: Mapping[str, Any], exported: Exported) -> str:
     if entry is None:
         return f"## Scores\n\nThe run didn't score `{exported.task}`: nothing is known about how well this model answers it."
     primary = entry["primary_metric"]
+    digits = 2 if "suppressed" in result["meta_info"] else 3  # what was rounded to two places has no third
     lines = [f"| {task_label(entry)}: {primary} | n | patients | [95 % by patient] |", "| --- | --- | --- | --- |"]
     for name in row_order(entry["rows"]):
         score = entry["rows"][name].get("primary")
@@ -179,10 +180,10 @@ def _scores(result: Mapping[str, Any], exported: Exported) -> str:
             continue
         reason = "" if score.get("low") is not None else f" ({score.get('reason') or 'no interval'})"
         lines.append(
-            f"| {_ABOUT_ROWS.get(name, ROWS.get(name, name))} | {score['n']} | {score['patients']} | {interval(score)}{reason} |"
+            f"| {_ABOUT_ROWS.get(name, ROWS.get(name, name))} | {score['n']} | {score['patients']} | {interval(score, digits)}{reason} |"
         )
     more = [
-        f"{metric} {interval(score)}"
+        f"{metric} {interval(score, digits)}"
         for metric, score in entry["rows"]["injected"].get("metrics", {}).items()
         if score.get("value") is not None
     ]

@@ -47,6 +47,12 @@ def evaluate_elsewhere(run: "Run", site_file: Path, *, progress: Progress) -> di
         workers=recipe.run.workers,
         progress=progress,
     ).split("test")
+    if not len(data):
+        found, remedy = (
+            "no row of the test split",
+            "correct the column of splits, or leave it out: then every row is scored",
+        )
+        raise FedkimError(f"site {site.site.name}", found=found, expected="rows to score", remedy=remedy)
     tasks = [known_groups(task, data) for task in _tasks(run, data, site.site.name)]
     clock.lap("data")
     small = _small_models(run)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedkim.errors import FedkimError, unknown
 from fedkim.modalities.image import read_image
-from fedkim.modalities.series import CONCEPTS, hours_beyond, implausible, overlooked, read_table
+from fedkim.modalities.series import CONCEPTS, HOURS, hours_beyond, implausible, overlooked, read_table
 from fedkim.modalities.series_columns import name_and_unit
 from fedkim.modalities.signal import read_record
 from fedkim.modalities.signal_files import leads_of
@@ -29,6 +29,8 @@ class Window:
     """The 24 hours that end just before this one, a whole number; None: the first day."""
     start: float = 0.0
     """Where the ten seconds of an ECG begin, in seconds."""
+    leads: tuple[str, ...] = ()
+    """The ECG's leads by name, in the order of the training; empty: the standard twelve, or where there are others those of the file."""
 
 
 def patient_inputs(
@@ -45,8 +47,8 @@ def patient_inputs(
 
     Raises:
         FedkimError: an input that is missing, superfluous, unreadable, never learned, of another shape or not finite;
-            a window of a kind of file that the task doesn't read; a table without units, without a column of its modality,
-            or tables without a measurement in the window.
+            a window of a kind of file that the task doesn't read; a table without units, or tables without a measurement
+            in the window.
     """
     for name in given:
         if name not in task.inputs:
@@ -82,7 +84,7 @@ def _require_use_of(window: Window, task: Task) -> None:
     """Refuse what is said of files that the task doesn't read, as such files are."""
     of_tables = dict.fromkeys(("units", "stay", "until_hour"), "ICU table")
     superfluous = {} if set(CONCEPTS) & set(task.inputs) else of_tables
-    superfluous |= {} if "signal" in task.inputs else {"start": "ECG"}
+    superfluous |= {} if "signal" in task.inputs else {"start": "ECG", "leads": "ECG"}
     for name, kind in superfluous.items():
         if getattr(window, name) != getattr(Window, name):
             option = f"--{name.replace('_', '-')}"
@@ -102,7 +104,7 @@ def _prepared(modality: str, value: Any, window: Window, image_size: int, shape:
         if modality == "image":
             return read_image(value, size=image_size)
         if modality == "signal":
-            return read_record(value, start_seconds=window.start, leads=leads_of(shape[0]))
+            return read_record(value, start_seconds=window.start, leads=window.leads or leads_of(shape[0]))
         if modality in CONCEPTS:
             return _from_table(modality, Path(value) if isinstance(value, str) else value, window)
     except FedkimError:
@@ -122,12 +124,17 @@ def _from_table(modality: str, table: Any, window: Window) -> Tensor:
     if isinstance(table, Path):
         require_units(table, window.units)
     tables = read_table(table, window.stay, window.until_hour, units=window.units or "", require_measurement=False)
-    if modality not in tables:
-        what = f"table {table}" if isinstance(table, Path) else "table"
-        names = ", ".join(concept.name for concept in CONCEPTS[modality])
-        remedy = " ".join(overlooked(table, units=window.units or ""))
-        raise FedkimError(what, found=f"no column of {modality!r}", expected=f"at least one of {names}", remedy=remedy)
-    return tables[modality]
+    # zeros where nothing of a group was measured, as in the training; the answer says so
+    return tables.get(modality, torch.zeros(HOURS, 2 * len(CONCEPTS[modality])))
+
+
+def lead_warnings(given: Mapping[str, Any], window: Window, shapes: Mapping[str, Sequence[int]]) -> list[str]:
+    """That leads other than the standard twelve are known by their place alone: a run doesn't keep their names."""
+    num = shapes["signal"][0] if "signal" in given and not isinstance(given["signal"], Tensor) else 0
+    if not num or window.leads or leads_of(num):
+        return []
+    which = "its lead is taken" if num == 1 else f"its {num} leads are taken in the file's order"
+    return [f"an ECG's leads are not checked: {which}; name those of the training, in its order (leads, --leads)"]
 
 
 def table_warnings(given: Mapping[str, Any], window: Window) -> list[str]:

@@ -1,6 +1,6 @@
 """Run: a finished (or stopped) run read back from its folder, ready to answer questions about one patient."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from fedkim.modalities.text import safe_question
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests
 from fedkim.run.export import export_run
-from fedkim.run.inputs import Window, patient_inputs, table_warnings
+from fedkim.run.inputs import Window, lead_warnings, patient_inputs, table_warnings
 from fedkim.run.pipeline import refuse_uninjected, score_again
 from fedkim.run.server import load_language_model, new_injector, set_threads
 from fedkim.run.world import resolve_tasks
@@ -119,6 +119,7 @@ class Run:
         stay: int | str | None = None,
         until_hour: float | None = None,
         start: float = 0.0,
+        leads: Sequence[str] = (),
         **inputs: Any,
     ) -> Answer:
         """Ask one question about one patient.
@@ -130,6 +131,7 @@ class Run:
             stay: which ``stay_id`` of an ICU table; needed where it holds several.
             until_hour: the 24 hours of an ICU table that end just before this one; the first day if not given.
             start: where the ten seconds of an ECG begin, in seconds.
+            leads: the ECG's leads by name in the order of the training, where these aren't the standard twelve.
             **inputs: by modality, a file (an image; an ECG as WFDB record or CSV; an ICU table as CSV or parquet), for ICU groups
                 also a DataFrame with a column or index ``hour`` and a column a concept, in YAIB's units unless its headers name
                 others (``fedkim.modalities.series.CONCEPTS``), or a prepared tensor: image ``[1, S, S]``, signal ``[leads, 1000]``,
@@ -144,7 +146,7 @@ class Run:
             raise unknown("task", str(task), TASKS)
         record = TASKS[task]
         question = safe_question(question)[0] if question else None
-        window = Window(units=units, stay=stay, until_hour=until_hour, start=start)
+        window = Window(units=units, stay=stay, until_hour=until_hour, start=start, leads=tuple(leads))
         if record.answers is None and not question:
             raise FedkimError(f"task {task!r}", found="no question", remedy='give question="…"')
         if record.answers is not None and question:
@@ -161,7 +163,8 @@ class Run:
         )
         route = self.injector.route(task)
         empty = [name for name in tensors if name in CONCEPTS and not bool(tensors[name].any())]
-        told = [*(f"nothing measured in {name}" for name in empty), *table_warnings(inputs, window)]
+        told = [f"nothing measured in {name}" for name in empty]
+        told += [*table_warnings(inputs, window), *lead_warnings(inputs, window, shapes)]
         warnings = (*told, *self._warnings(record))
         if record.answers is None:
             (text,) = generate(self.injector, task, [sample], max_new_tokens=self.recipe.llm.max_new_tokens)

@@ -15,6 +15,7 @@ Source: FEDMEKI, arXiv 2408.09227, and the preprocessing scripts published with 
 import csv
 import io
 import json
+import posixpath
 import re
 import unicodedata
 from collections import Counter
@@ -191,7 +192,7 @@ def _below(path: str, root: Path, *, signal: bool) -> str | None:
     name = (
         str(PurePosixPath(path).with_suffix(".hea")) if signal and not path.lower().endswith((".hea", ".csv")) else path
     )
-    parts = [part for part in PurePosixPath(name).parts if part not in ("/", ".")]
+    parts = [part for part in PurePosixPath(posixpath.normpath(name)).parts if part not in ("/", ".")]
     for start in range(len(parts)):
         below = "/".join(parts[start:])
         try:

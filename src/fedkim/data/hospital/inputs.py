@@ -18,7 +18,7 @@ from fedkim.data.hospital.stays import read_stays
 from fedkim.errors import FedkimError
 from fedkim.modalities.image import read_image
 from fedkim.modalities.signal import SECONDS, prepare
-from fedkim.modalities.signal_files import STANDARD_LEADS, Wave, in_order, read_wave, standard_order
+from fedkim.modalities.signal_files import STANDARD_LEADS, Wave, read_wave, standard_order
 
 MOST_SAMPLES = 100_000_000
 """Numbers of one ECG: a day of twelve leads at 100 samples a second."""
@@ -46,9 +46,9 @@ def read_ecg_input(
                 raise FedkimError("an ECG", found="a CSV", expected=expected, remedy=remedy, code="E-ECG-UNIT")
         else:
             _check_header(path)
-        wave = read_wave(path, start, SECONDS, sampling_rate=sampling_rate, units=unit)
+        wave = read_wave(path, start, SECONDS, sampling_rate=sampling_rate, units=unit, leads=leads, missing=missing)
         # twelve leads have one order, whatever the declared one: an encoder of several sites knows them by their place
-        wave = standard_order(in_order(wave, leads, missing)) if leads else _known_order(wave)
+        wave = standard_order(wave) if leads else _known_order(wave)
         tensor = prepare(wave.values, wave.rate, what=wave.what)
     except FedkimError as error:
         raise _quiet(error, path, "an ECG", "E-ECG-FORMAT") from None

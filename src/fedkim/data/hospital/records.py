@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from fedkim.data.decoding import decode
-from fedkim.data.findings import Findings
+from fedkim.data.findings import LISTED, Findings
 from fedkim.data.hospital.files import confined
 from fedkim.data.hospital.inputs import read_ecg_input, read_image_input, read_series_input, sample_files
 from fedkim.data.hospital.row import Row
@@ -34,7 +34,15 @@ _log = logging.getLogger(__name__)
 
 KEY_FILE = "pseudonyms.key"
 """Beside the site file: under it patients get their pseudonyms and splits. It never leaves; keep a copy."""
-_LOGGED = ("W-UNIT", "W-ROW-TWICE", "W-SERIES-NAME", "W-SERIES-ABSENT")
+_LOGGED = (
+    "W-UNIT",
+    "W-ROW-TWICE",
+    "W-SERIES-NAME",
+    "W-SERIES-ABSENT",
+    "W-SERIES-TWICE",
+    "W-SERIES-OUTSIDE",
+    "W-CONSENT-BOTH",
+)
 """Training goes on, but nobody shall find out afterwards."""
 _READERS: Mapping[str, Callable[..., Mapping[str, Tensor]]] = {
     "image": read_image_input,
@@ -109,9 +117,9 @@ def read_records(site: SiteFile, *, image_size: int = 64) -> list[Record]:
         raise FedkimError(f"site {site.site.name}", found="no files of its own", remedy=remedy)
     findings = Findings()
     rows = read_rows(site, findings)
-    findings.raise_for_errors(f"site {site.site.name}")
+    findings.raise_for_errors(f"site {site.site.name}", LISTED)
     open_stays(rows, site, findings)
-    findings.raise_for_errors(f"site {site.site.name}")
+    findings.raise_for_errors(f"site {site.site.name}", LISTED)
     for finding in findings:
         if finding.code in _LOGGED:
             _log.warning("site %s: %s", site.site.name, finding)
@@ -155,6 +163,11 @@ def input_of(role: str, row: Row, site: SiteFile, *, image_size: int) -> Input:
     shared = role == "stay"
     name = data.series.file if shared else row.files[role]
     if role == "ecg" and not name.lower().endswith((".csv", ".hea")):
+        if Path(name).suffix and not (site.files / f"{name}.hea").exists() and confined(site.files, name).is_file():
+            expected, remedy = "a WFDB record (its .hea) or a .csv", "name the record without .dat, or convert the file"
+            raise FedkimError(
+                "an ECG", found="a file of another kind", expected=expected, remedy=remedy, code="E-ECG-FORMAT"
+            )
         name += ".hea"
     path = confined(site.files, name)
     settings: dict[str, Any]
@@ -180,7 +193,7 @@ def _splits(
     """Split by patient: the column's, or ``split``, or the keyed rule."""
     if all(record.published_split for record in records):
         leaks = find_leaks(records, twins(records, tensors), [record.published_split for record in records])
-        leaks.raise_for_errors(f"site {site.site.name}")
+        leaks.raise_for_errors(f"site {site.site.name}", LISTED)
         return {record.patient: record.published_split for record in records}
     if split:
         return {record.patient: split for record in records}

@@ -20,6 +20,7 @@ from fedkim.tasks import TASKS
 def read_rows(site: SiteFile, findings: Findings) -> list[Row]:
     """The usable rows of all tables; what is wrong, dropped or worth knowing goes to the findings."""
     rows: list[Row] = []
+    refused: set[str] = set()
     named: set[Path] = set()
     for number, name in enumerate(site.data.tables, 1):
         shown = f"data.tables[{number}]" if not name.isprintable() or len(name) > 80 else name
@@ -34,10 +35,15 @@ def read_rows(site: SiteFile, findings: Findings) -> list[Row]:
         data = site.data
         table = read_table(path, findings, encoding=data.encoding, delimiter=data.delimiter, name=shown)
         if table is not None and _has_columns(table, data, findings):
-            rows += _usable(table, data, findings)
+            rows += _usable(table, data, findings, refused)
     if not site.files.is_dir():  # said once, not once a row
         remedy = "correct it: it begins at the site file's own folder"
         findings.add("E-FILE-MISSING", file=site.path.name, field="data.folder", found="no such folder", remedy=remedy)
+    both = len(refused & {row.patient for row in rows})
+    if both:
+        found = f"{counted(both, 'patient')} with a row without consent beside one with it"
+        remedy = "each row counts for itself; look whether a consent was withdrawn"
+        findings.add("W-CONSENT-BOTH", file=site.path.name, found=found, remedy=remedy)
     if not findings.errors:
         rows = each_once(rows, site, findings)
         check_together(rows, site, findings)
@@ -83,7 +89,8 @@ def _has_columns(table: Table, data: HospitalData, findings: Findings) -> bool:
     return not missing
 
 
-def _usable(table: Table, data: HospitalData, findings: Findings) -> list[Row]:
+def _usable(table: Table, data: HospitalData, findings: Findings, refused: set[str]) -> list[Row]:
+    """The rows that can be used; patients of those without consent go to ``refused``."""
     assert data.columns is not None
     columns, missing, counts, rows = data.columns, set(data.missing), Counter[str](), []
 
@@ -99,6 +106,7 @@ def _usable(table: Table, data: HospitalData, findings: Findings) -> list[Row]:
             continue
         if columns.consent and table.columns[columns.consent][index] not in data.consent_given:
             counts["consent"] += 1
+            refused.add(table.columns[columns.patient][index])
             continue
         patient = table.columns[columns.patient][index]
         if not patient or any(not mark.isprintable() for mark in patient):

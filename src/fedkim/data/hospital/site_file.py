@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from fedkim.data.findings import Findings
+from fedkim.data.findings import LISTED, Findings
 from fedkim.data.hospital.files import open_regular
 from fedkim.data.hospital.layout import UNIT
 from fedkim.data.hospital.typed_tables import broken_toml, filled, kind_of, short
@@ -197,7 +197,7 @@ def load_site_file(path: str | Path) -> SiteFile:
     """
     findings = Findings()
     site = read_site_file(Path(path), findings)
-    findings.raise_for_errors(f"site file {path}")
+    findings.raise_for_errors(f"site file {path}", LISTED)
     assert site is not None
     return site
 

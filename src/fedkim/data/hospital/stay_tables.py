@@ -11,7 +11,9 @@ from fedkim.data.hospital.layout import Layout
 from fedkim.data.hospital.row import Row
 from fedkim.data.hospital.site_file import SiteFile
 from fedkim.data.hospital.stays import read_stays
+from fedkim.data.hospital.words import counted
 from fedkim.errors import FedkimError
+from fedkim.modalities.series import HOURS
 from fedkim.modalities.units import BY_NAME, suspicion
 
 
@@ -22,6 +24,7 @@ def open_stays(rows: Sequence[Row], site: SiteFile, findings: Findings) -> set[t
         Those that can't be used, as role and cell (``("stay", "")``: the shared table), so that they aren't told again.
     """
     values: dict[str, list[np.ndarray]] = {}
+    spans: list[np.ndarray] = []
     unread: set[tuple[str, str]] = set()
     present: set[str] = set()
     nearly: dict[str, str] = {}
@@ -53,12 +56,14 @@ def open_stays(rows: Sequence[Row], site: SiteFile, findings: Findings) -> set[t
         for measured in stays.by_stay.values():
             for concept, (_, numbers) in measured.items():
                 values.setdefault(concept, []).append(numbers)
+            spans += [np.unique(np.concatenate([hours for hours, _ in measured.values()]))] if measured else []
     for name, meant in sorted(nearly.items()):
         found = "nearly a measurement's name (capitals, or a number behind it); it isn't read"
         remedy = f"did you mean {meant!r}? Rename it, or name it in data.series.columns"
         findings.add("W-SERIES-NAME", file=site.path.name, field=name, found=found, remedy=remedy)
     if places and not unread:
         _tell_absent(present, site, findings)
+        _tell_outside(spans, site, findings)
     _check_scale({concept: np.concatenate(parts) for concept, parts in values.items()}, site.path.name, findings)
     return unread
 
@@ -101,6 +106,25 @@ def _tell_absent(present: Collection[str], site: SiteFile, findings: Findings) -
         found = f"no {kind} of the name {series.columns.get(concept, concept)!r} in any hourly table"
         remedy = f"name yours in data.series.columns.{concept}, or take it out"
         findings.add(code, file=site.path.name, field=f"data.series.{key}.{concept}", found=found, remedy=remedy)
+
+
+def _tell_outside(spans: Sequence[np.ndarray], site: SiteFile, findings: Findings) -> None:
+    """Measurements before the admission, and stays so thin that their hours may be minutes or seconds; ``spans``: each stay's own hours."""
+    series = site.data.series
+    before = sum(int((hours < 0).sum()) for hours in spans)
+    if before:
+        found, remedy = (
+            f"{counted(before, 'hour')} before 0, over all stays",
+            "they aren't read: hours count from the admission",
+        )
+        findings.add("W-SERIES-OUTSIDE", file=site.path.name, field=series.hour, found=found, remedy=remedy)
+    several = [hours for hours in spans if len(hours) > 1]
+    first, end = series.until_hour - HOURS, series.until_hour
+    thin = sum(int(((hours >= first) & (hours < end)).sum()) < 2 for hours in several)
+    if several and 2 * thin > len(several):
+        found = f"fewer than two measured hours among the {HOURS} that are read, in {counted(thin, 'stay')} of {len(several)}"
+        remedy = "look whether the column holds minutes or seconds"
+        findings.add("W-SERIES-OUTSIDE", file=site.path.name, field=series.hour, found=found, remedy=remedy)
 
 
 def _pass_on(finding: Finding, findings: Findings, place: tuple[str, int | None, str] | None) -> None:

@@ -15,6 +15,7 @@ Of several plausible values in one hour the median counts, of urine the sum, as 
 """
 
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from fedkim.data.hospital.words import counted
 from fedkim.errors import FedkimError
 from fedkim.modalities.concepts import CONCEPTS
 from fedkim.modalities.series import HOURS, prepare_values
-from fedkim.modalities.series_columns import SUMMED, name_and_unit, nearly_known, rows_by_unit
+from fedkim.modalities.series_columns import MOST_HOURS, SUMMED, name_and_unit, nearly_known, rows_by_unit
 from fedkim.modalities.units import BY_NAME, Conversion, conversion
 
 
@@ -63,7 +64,7 @@ class Stays:
                 # a zero of a sensor that fell off is no half of a median
                 plausible = (measured >= concept.low) & (measured <= concept.high)
                 hours, measured = hours[plausible], measured[plausible]
-                places = np.floor(hours).astype(int) - (until_hour - HOURS)
+                places = np.floor(np.clip(hours, -MOST_HOURS, MOST_HOURS)).astype(int) - (until_hour - HOURS)
                 for place in np.unique(places[(places >= 0) & (places < HOURS) & (hours >= 0)]):
                     inside = measured[places == place]
                     values[place, column] = inside.sum() if concept.name in SUMMED else np.median(inside)
@@ -117,15 +118,21 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> Stays:
         absent.append(header)
     if absent:
         return Stays(by_stay={}, findings=findings)
-    hours = as_numbers(
-        table, layout.hour, replace(layout, sentinels=()), findings
-    )  # hour 0 may be, where a 0 means off
+    unread = Findings()  # told as hours: the remedies for measurements don't help
+    hours = as_numbers(table, layout.hour, replace(layout, sentinels=()), unread)  # hour 0 may be, where a 0 means off
     wrong = int((~np.isfinite(hours)).sum())
+    for finding in unread:
+        if finding.code == "E-SERIES-DECIMAL":
+            findings.put(finding)
     if wrong:
         found, expected = f"{counted(wrong, 'row')} without a number", "hours since admission: 0, 1, 2.5"
-        findings.add("E-SERIES-HOURS", file=table.name, field=layout.hour, found=found, expected=expected)
+        row, remedy = int(np.flatnonzero(~np.isfinite(hours))[0]) + 1, "count dates and times from the admission"
+        findings.add(
+            "E-SERIES-HOURS", file=table.name, row=row, field=layout.hour, found=found, expected=expected, remedy=remedy
+        )
         return Stays(by_stay={}, findings=findings)
     stays = table.columns[layout.stay] if layout.stay else [""] * table.num_rows
+    _tell_repeated(table, layout, findings)
     cells = _long(table, layout, findings) if layout.form == "long" else _wide(table, layout, findings)
     gathered: dict[str, dict[str, tuple[list[float], list[float]]]] = {stay: {} for stay in stays}
     for concept, (rows, values) in cells.items():
@@ -143,6 +150,22 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> Stays:
     return Stays(by_stay=by_stay, present=frozenset(cells), nearly=nearly, findings=findings)
 
 
+def _tell_repeated(table: Table, layout: Layout, findings: Findings) -> None:
+    """Rows that say the same cell for cell, where that adds amounts up twice."""
+    ours = _theirs_to_ours(layout)
+    names = table.columns[layout.concept] if layout.form == "long" else [name_and_unit(h)[0] for h in table.columns]
+    amounts = {name for name in {*names, *table.columns} if ours.get(name) in SUMMED}
+    rows = Counter(zip(*table.columns.values()))
+    if layout.form == "long":
+        place = list(table.columns).index(layout.concept)
+        rows = Counter({row: number for row, number in rows.items() if row[place] in amounts})
+    again = sum(rows.values()) - len(rows)
+    if again and amounts:
+        found = f"{counted(again, 'row')} that repeat another, and an amount among them"
+        remedy = "each counts; take them out if the export wrote them twice"
+        findings.add("W-SERIES-TWICE", file=table.name, field=layout.hour, found=found, remedy=remedy)
+
+
 def _theirs_to_ours(layout: Layout) -> dict[str, str]:
     """Our names of measurements by the table's."""
     named = dict(layout.columns)
@@ -154,10 +177,12 @@ def _wide(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
     units, theirs_to_ours = dict(layout.units), _theirs_to_ours(layout)
     cells: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for header in table.columns:
-        name, unit = (header, None) if header in theirs_to_ours else name_and_unit(header)
-        concept = theirs_to_ours.get(name)
+        name, unit = name_and_unit(header)
+        concept = theirs_to_ours.get(header) or theirs_to_ours.get(name)
         if concept is None:
             continue
+        if header in theirs_to_ours and not _converts(concept, unit):
+            unit = None  # the site file names it whole: its brackets may hold something else
         if concept in cells:
             found = "two columns of one measurement"
             findings.add(
@@ -206,6 +231,14 @@ def _long(table: Table, layout: Layout, findings: Findings) -> dict[str, tuple[n
         remedy = "name yours in [data.series.columns]"
         findings.add("E-SERIES-COLUMN", file=table.name, found="no known measurement", remedy=remedy)
     return cells
+
+
+def _converts(concept: str, unit: str | None) -> bool:
+    try:
+        conversion(concept, unit or "")
+    except FedkimError:
+        return False
+    return True
 
 
 def _rule(concept: str, unit: str | None, name: str, findings: Findings, row: int | None = None) -> Conversion | None:

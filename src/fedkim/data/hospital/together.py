@@ -1,6 +1,9 @@
 """What a hospital's rows show only all together: repetitions and contradictions, each told once and as a count."""
 
+import posixpath
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
 
 from fedkim.data.findings import Finding, Findings
 from fedkim.data.hospital.row import GIVES, Row
@@ -11,16 +14,43 @@ from fedkim.tasks import TASKS, has_inputs
 
 
 def each_once(rows: list[Row], site: SiteFile, findings: Findings) -> list[Row]:
-    """The rows without those that say word for word what an earlier one says: each would count as one more example."""
+    """Every answer once: rows without those that say what an earlier one says, whatever their ward, and labels likewise.
+
+    A stay beside two films would else be two examples of what is asked about the stay.
+    """
     first: dict[tuple[object, ...], Row] = {}
     for row in rows:
-        said = [tuple(sorted(part.items())) for part in (row.files, row.labels, row.questions)]
-        first.setdefault((row.patient, *said, row.split, row.site), row)
+        said = [tuple(sorted(part.items())) for part in (_resolved(row.files), row.labels, row.questions)]
+        first.setdefault((row.patient, *said, row.split), row)
     twice = len(rows) - len(first)
     if twice:
         found, remedy = f"{counted(twice, 'row')} that repeat another", "left out: each counts once"
         findings.add("W-ROW-TWICE", file=site.path.name, found=found, remedy=remedy)
-    return list(first.values())
+    answered: set[tuple[object, ...]] = set()
+    kept, again = [], 0
+    for row in first.values():
+        labels: dict[str, str] = {}
+        for task, label in row.labels.items():
+            answer = (task, label, row.questions.get(task), row.split, row.patient, *_files_of(row, task))
+            labels |= {} if answer in answered else {task: label}
+            answered.add(answer)
+        again += len(row.labels) - len(labels)
+        kept += [replace(row, labels=labels)] if labels else []
+    if again:
+        found = f"{counted(again, 'label')} that an earlier row has for the same files"
+        findings.add("I-LABEL-TWICE", file=site.path.name, found=found, remedy="each counts once")
+    return kept
+
+
+def _files_of(row: Row, task: str) -> list[tuple[str, str]]:
+    """The row's files that a task reads."""
+    inputs = set(TASKS[task].inputs)
+    return sorted((role, file) for role, file in _resolved(row.files).items() if set(GIVES[role]) & inputs)
+
+
+def _resolved(files: Mapping[str, str]) -> dict[str, str]:
+    """Files by one name each; a stay has an id."""
+    return {role: file if role == "stay" else posixpath.normpath(file) for role, file in files.items()}
 
 
 def check_together(rows: list[Row], site: SiteFile, findings: Findings) -> None:
@@ -34,11 +64,13 @@ def check_together(rows: list[Row], site: SiteFile, findings: Findings) -> None:
     ids: dict[str, list[Finding]] = {}
     for row in rows:
         splits.setdefault(row.patient, set()).add(row.split)
-        for role, file in row.files.items():
+        for role, file in _resolved(row.files).items():
             owners.setdefault((role, file), set()).add(row.patient)
     torn = sum(len(names) > 1 for names in splits.values())
-    shared = sum(len(patients) > 1 for patients in owners.values())
-    wrong = "one of the rows names the wrong file or the wrong patient"
+    shared = {role: sum(len(them) > 1 for (one, _), them in owners.items() if one == role) for role, _ in owners}
+    stays = shared.pop("stay", 0)
+    twins = [counted(number, noun) for number, noun in ((sum(shared.values()), "file"), (stays, "stay")) if number]
+    wrong = f"one of the rows names the wrong {'file' if any(shared.values()) else 'stay'} or the wrong patient"
     for code, number, found, remedy in (
         (
             "E-PATIENT-SPLITS",
@@ -46,7 +78,7 @@ def check_together(rows: list[Row], site: SiteFile, findings: Findings) -> None:
             f"{counted(torn, 'patient')} in two splits",
             "keep all rows of a patient in one split",
         ),
-        ("E-FILE-SHARED", shared, f"{counted(shared, 'file')} of two patients", wrong),
+        ("E-FILE-SHARED", len(twins), f"{' and '.join(twins)} of two patients", wrong),
     ):
         if number:
             findings.add(code, file=name, found=found, expected="one", remedy=remedy)
@@ -85,7 +117,7 @@ def _num_contradicted(rows: list[Row], name: str) -> int:
     task = TASKS[name]
     answers: dict[tuple[object, ...], set[str]] = defaultdict(set)
     for row in rows:
-        files = {role: file for role, file in row.files.items() if set(GIVES[role]) & set(task.inputs)}
-        if name in row.labels and has_inputs(task, {modality for role in files for modality in GIVES[role]}):
-            answers[row.patient, *sorted(files.items())].add(row.labels[name])
+        files = _files_of(row, name)
+        if name in row.labels and has_inputs(task, {modality for role, _ in files for modality in GIVES[role]}):
+            answers[row.patient, *files].add(row.labels[name])
     return 0 if task.answers is None else sum(len(given) > 1 for given in answers.values())
