@@ -17,7 +17,7 @@ from cryptography import x509
 
 from fedkim.coordinator.app import write_app
 from fedkim.coordinator.certificates import make_certificates, require_certificate
-from fedkim.coordinator.federation_file import load_federation_file, require_sites
+from fedkim.coordinator.federation_file import load_federation_file, network_folder, require_sites
 from fedkim.coordinator.manifest import add_site, remove_site
 from fedkim.coordinator.starting import start
 from fedkim.coordinator.status import status_of, status_text
@@ -91,7 +91,44 @@ def test_a_key_that_was_mistyped_or_stands_twice_is_told_by_its_sites_name(manif
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "fedkim.example.org", "Link.Ward.example.org", "10.0.0.5"])
 def test_a_certificate_for_the_address_in_use_is_taken(host, tmp_path):
     make_certificates(tmp_path, ["fedkim.example.org", "*.ward.example.org", "10.0.0.5"])
-    require_certificate(tmp_path / "server.pem", host, "[tls] certificate")
+    key, authority = tmp_path / "server.key", tmp_path / "ca.crt"
+    require_certificate(tmp_path / "server.pem", host, "[tls] certificate", key=key, authority=authority)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("server.key", "other", "another key in"),
+        ("server.key", "tls/ca.crt", "no private key in"),
+        ("ca.crt", "other", "one that the authority in .* hasn't signed"),
+        ("ca.crt", "tls/server.key", "no certificate in"),
+    ],
+)
+def test_certificate_key_and_authority_belong_together_or_nothing_starts(manifest, name, content, found):
+    sealed(manifest)
+    make_certificates(manifest.parent / "other", ["127.0.0.1"])
+    given = manifest.parent / (f"other/{name}" if content == "other" else content)
+    (manifest.parent / "tls" / name).write_bytes(given.read_bytes())
+    with pytest.raises(FedkimError, match=rf"\[tls\] certificate, found {found}"):
+        start(load_federation_file(manifest), print)
+
+
+def test_a_running_coordinator_is_found_by_its_folder_whatever_became_of_the_manifest(manifest):
+    sealed(manifest)
+    state = load_federation_file(manifest).state
+    (manifest.parent / "tls").rename(manifest.parent / "tls.old")
+    (manifest.parent / "recipe.toml").write_text("not toml")
+    assert network_folder(manifest) == state
+    manifest.write_text(manifest.read_text().replace('out = "run"\n', ""))
+    with pytest.raises(FedkimError, match="broken TOML"):
+        network_folder(manifest)
+
+
+@pytest.mark.parametrize("out", ["3", '""', '"."', '".."'])
+def test_the_run_has_a_folder_of_its_own(manifest, out):
+    manifest.write_text(manifest.read_text().replace('out = "run"', f"out = {out}"))
+    with pytest.raises(FedkimError, match=r"\[recipe\] out, found .*expected a folder of the run's own"):
+        load_federation_file(manifest)
 
 
 @pytest.mark.parametrize("host", ["10.0.0.6", "example.org", "a.fedkim.example.org", "ward.example.org"])
@@ -262,6 +299,9 @@ SITE = (
 )
 
 
+COORDINATOR = '[coordinator]\naddress = "127.0.0.1:1"\n'
+
+
 def test_a_recipe_that_changed_after_its_approval_is_refused(tmp_path):
     path = tmp_path / "site.toml"
     path.write_text(SITE.format(digest=RECIPE.digest()))
@@ -282,11 +322,14 @@ def test_a_recipe_that_changed_after_its_approval_is_refused(tmp_path):
         ('[coordinator]\naddress = "::1"\n', "an IPv6 address in brackets"),
         ('[coordinator]\naddress = "[]:8000"\n', "host:port"),
         ('[coordinator]\naddress = "127.0.0.1:1"\nkey = "none"\ncertificate = "none"\n', "no such file"),
+        (f'{COORDINATOR}key = "recipe.toml"\ncertificate = "recipe.toml"\n', r"key, found something else.*site keys"),
+        (f'{COORDINATOR}key = "own"\ncertificate = "own"\n', r"certificate, found something else.*ca\.crt, in PEM"),
         ("[polcy]\n", "did you mean 'policy'"),
     ],
 )
 def test_mistakes_in_a_sites_file_are_told(more, message, tmp_path):
     (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
+    (tmp_path / "own").write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n")
     path = tmp_path / "site.toml"
     path.write_text(SITE.format(digest="x") + more)
     with pytest.raises(FedkimError, match=message):

@@ -52,9 +52,9 @@ def running(tmp_path, monkeypatch):
 def test_the_holder_of_the_lock_is_asked_to_end_and_looking_takes_no_lock(running, monkeypatch):
     file, signals = running
     monkeypatch.setattr(Lock, "acquire", lambda self: pytest.fail("took the lock that a start may want just now"))
-    assert starting.stop(file) == os.getpid()
+    assert starting.stop(file.state) == os.getpid()
     assert signals == [os.getpid()]
-    assert starting.stop(SimpleNamespace(state=file.state / "elsewhere")) is None
+    assert starting.stop(file.state / "elsewhere") is None
 
 
 @pytest.mark.parametrize(("error", "told"), [(ProcessLookupError, None), (PermissionError, "of another account")])
@@ -65,14 +65,14 @@ def test_a_coordinator_that_has_just_ended_or_is_anothers_is_no_traceback(error,
     file, _ = running
     monkeypatch.setattr(starting.os, "kill", refuse)
     if told is None:
-        assert starting.stop(file) is None
+        assert starting.stop(file.state) is None
         return
     with pytest.raises(FedkimError, match=told):
-        starting.stop(file)
+        starting.stop(file.state)
 
 
 def test_a_folder_of_another_account_isnt_taken_for_one_without_a_coordinator(running, monkeypatch):
     file, _ = running
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(FedkimError, match="no permission to look into it"):
-        starting.stop(file)
+        starting.stop(file.state)

@@ -110,6 +110,34 @@ def test_the_name_of_a_new_log_is_on_the_disk_before_anything_leaves(tmp_path, m
     assert synced == [tmp_path]
 
 
+@pytest.mark.parametrize("change", ["moved", "emptied", "longer", "gone"])
+def test_a_log_that_was_taken_away_while_the_site_is_at_work_lets_nothing_leave(log, change):
+    path, _ = log
+    audit = AuditLog(path)
+    whole = path.read_bytes()
+    path.rename(path.with_suffix(".1"))
+    if change == "moved":
+        path.write_bytes(whole)  # a copy: another file, which a rotation would cut
+    elif change != "gone":
+        path.with_suffix(".1").rename(path)
+        path.write_bytes(b"" if change == "emptied" else whole + whole.splitlines()[-1] + b"\n")
+    for use in (lambda: audit.append("sent", run="run", round=21, bytes=1), lambda: audit.answered("run")):
+        with pytest.raises(FedkimError, match="put it back and start the site again") as caught:
+            use()
+        assert caught.value.code == "E-AUDIT"
+    audit.close()
+
+
+def test_a_log_that_begins_in_the_middle_says_what_lacks(log):
+    path, _ = log
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[5:]))
+    with pytest.raises(FedkimError, match=r"line 1, found a broken chain.*put its earlier lines before these"):
+        verify(path)
+    path.write_bytes(b"".join(lines))
+    assert verify(path).entries == len(lines)
+
+
 @pytest.mark.parametrize("odd", [{}, {"event": "sent"}, {"event": "resent", "bytes": "many"}])
 def test_a_line_of_another_form_is_a_broken_chain_however_well_it_is_chained(odd, tmp_path):
     entry = {"seq": 1, "previous": START, **odd}
@@ -127,7 +155,9 @@ def test_a_full_disk_leaves_the_chain_whole_and_nothing_is_told_as_written(log, 
     audit = AuditLog(path)
     write = os.write
     monkeypatch.setattr("fedkim.site.audit.os.write", lambda descriptor, data: write(descriptor, data[:9]))
-    with pytest.raises(OSError, match="no room"):
+    with pytest.raises(
+        FedkimError, match=r"audit log .*audit\.jsonl, found no room, [\d,]+ bytes free; make room there"
+    ):
         audit.append("sent", run="run", round=21, bytes=1)
     monkeypatch.undo()
     assert verify(path).head == audit.head == heads[-1]

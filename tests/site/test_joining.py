@@ -101,3 +101,22 @@ def test_a_refusal_of_an_earlier_start_isnt_read_as_todays(tmp_path, monkeypatch
     joining._Watch(said.append).again(child)
     child.stop()
     assert said == ["SuperNode ended: status 3; starting it again"]
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_what_the_middle_of_its_log_tells_is_said(status, tmp_path, monkeypatch):
+    monkeypatch.setattr(joining, "time", Clock())
+    code = f"print('ssl: CERTIFICATE_VERIFY_FAILED'); print('done\\n' * 20); raise SystemExit({status})"
+    child, said = Child("SuperNode", [sys.executable, "-c", code], tmp_path / "s.log", dict(os.environ)), []
+    watch = joining._Watch(said.append)
+    child.start()
+    for _ in range(joining.RESTARTS - 1):
+        child.process.wait(30)
+        watch.again(child)
+    child.process.wait(30)
+    with pytest.raises(
+        FedkimError, match=r"ended 5 times in 120 s: the coordinator's certificate isn't of the authority"
+    ):
+        watch.again(child)
+    child.stop()
+    assert all("certificate isn't of the authority" in line and "clock" not in line for line in said)

@@ -204,10 +204,10 @@ def stop(federation: Path, /) -> None:
     Args:
         federation: The manifest, federation.toml.
     """
-    from fedkim.coordinator.federation_file import load_federation_file
+    from fedkim.coordinator.federation_file import network_folder
     from fedkim.coordinator.starting import stop as end
 
-    process = end(load_federation_file(federation))
+    process = end(network_folder(federation))
     if process is None:
         raise FedkimError(f"federation {federation}", found="no coordinator at work", expected="one")
     print(f"asked process {process} to end")

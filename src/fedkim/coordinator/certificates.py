@@ -98,16 +98,18 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
     )
 
 
-def require_certificate(path: Path, host: str, where: str) -> None:
+def require_certificate(path: Path, host: str, where: str, *, key: Path, authority: Path) -> None:
     """Refuse a server's certificate that no program would take: Flower's would say no more than that they can't connect.
 
     Args:
         path: the certificate's file.
         host: the name or address by which this machine's own programs connect.
         where: what errors call the certificate.
+        key: the certificate's own private key.
+        authority: that signed it, itself or by certificates in between that stand in either file.
 
     Raises:
-        FedkimError: it can't be read, doesn't hold now, or doesn't name the host.
+        FedkimError: it can't be read, doesn't hold now, doesn't name the host, has another key, or is of another authority.
     """
     key_formats()
     from cryptography import x509
@@ -130,6 +132,36 @@ def require_certificate(path: Path, host: str, where: str) -> None:
     if wanted not in names and (isinstance(wanted, x509.IPAddress) or above not in names):
         found, expected = f"one that doesn't name {host}", "the address by which the coordinator's own programs connect"
         raise FedkimError(where, found=found, expected=expected, remedy=again)
+    _require_family(path, key, authority, where, again)
+
+
+def _require_family(path: Path, key: Path, authority: Path, where: str, again: str) -> None:
+    """Refuse certificate, key and authority that don't belong together."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+
+    certificate, *between = x509.load_pem_x509_certificates(path.read_bytes())
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    try:
+        own = serialization.load_pem_private_key(key.read_bytes(), password=None).public_key().public_bytes(*form)
+    except (OSError, ValueError, TypeError):  # TypeError: it is locked by a password
+        raise FedkimError(where, found=f"no private key in {key}", expected="its own, in PEM", remedy=again) from None
+    if own != certificate.public_key().public_bytes(*form):
+        raise FedkimError(where, found=f"another key in {key}", expected="the certificate's own", remedy=again)
+    try:
+        above = [*between, *x509.load_pem_x509_certificates(authority.read_bytes())]
+    except (OSError, ValueError):
+        found = f"no certificate in {authority}"
+        raise FedkimError(where, found=found, expected="its authority's, in PEM", remedy=again) from None
+    for issuer in above:
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return
+    found = f"one that the authority in {authority} hasn't signed"
+    raise FedkimError(where, found=found, expected="a certificate of that authority", remedy=again)
 
 
 def _general_name(host: str, where: str = "--host") -> "x509.GeneralName":

@@ -86,7 +86,7 @@ class FederationFile:
     @property
     def state(self) -> Path:
         """Where Flower's database, logs and this machine's notes are."""
-        return self.out.parent / f"{self.out.name}-network"
+        return _network_folder(self.out)
 
     def declared(self) -> dict[str, dict[str, int]]:
         """Most examples by site and component."""
@@ -121,7 +121,7 @@ def federation_file_from(tables: Mapping[str, Any], path: Path) -> FederationFil
     members = {name: member_from(name, table, path) for name, table in tables.get("sites", {}).items()}
     for member in members.values():
         require_counts(member, recipe, path)
-    out = here / str(recipe_table.get("out", f"runs/{recipe.run.name}"))
+    out = _out(recipe_table.get("out", f"runs/{recipe.run.name}"), path)
     return FederationFile(
         path=path.resolve(),
         recipe=recipe,
@@ -131,6 +131,32 @@ def federation_file_from(tables: Mapping[str, Any], path: Path) -> FederationFil
         tls=tls,
         sites=members,
     )
+
+
+def network_folder(path: Path) -> Path:
+    """Where a manifest's coordinator keeps its notes. Of a manifest that has come out of order the run's folder is enough to find it.
+
+    Raises:
+        FedkimError: it can't be read, or is out of order and names no folder.
+    """
+    tables = read_toml(path, "federation file")
+    table = tables.get("recipe")
+    if isinstance(table, Mapping) and "out" in table:
+        return _network_folder(_out(table["out"], path))
+    return federation_file_from(tables, path).state
+
+
+def _network_folder(out: Path) -> Path:
+    return out.parent / f"{out.name}-network"
+
+
+def _out(name: Any, path: Path) -> Path:
+    """The run's folder; the network's folder stands beside it."""
+    here = path.resolve().parent
+    if not isinstance(name, str) or not name or (here / name).resolve() in (here, *here.parents):
+        found, expected = repr(name)[:40], "a folder of the run's own, in quotes"
+        raise FedkimError(f"{path}: [recipe] out", found=found, expected=expected)
+    return here / name
 
 
 def require_sites(file: FederationFile) -> None:

@@ -49,7 +49,8 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
     """
     require_sites(file)
     assert file.tls is not None  # so require_sites saw to it
-    require_certificate(file.tls.certificate, _reached(file), f"{file.path}: [tls] certificate")
+    where = f"{file.path}: [tls] certificate"
+    require_certificate(file.tls.certificate, _reached(file), where, key=file.tls.key, authority=file.tls.authority)
     make_private(file.state)  # Flower's database holds every site's updates
     lock = Lock(
         file.state / "coordinator.lock", f"coordinator of {file.path}", remedy=f"`fedkim stop {file.path.name}` ends it"
@@ -82,14 +83,14 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
         lock.release()
 
 
-def stop(file: FederationFile) -> int | None:
-    """Ask a running coordinator to end; gives its process, or None if there is none.
+def stop(state: Path) -> int | None:
+    """Ask a running coordinator to end, by its network folder; gives its process, or None if there is none.
 
     Raises:
         FedkimError: it is another account's.
     """
-    require_access(file.state)
-    holder = lock_holder(file.state / "coordinator.lock")
+    require_access(state)
+    holder = lock_holder(state / "coordinator.lock")
     if holder is None:
         return None
     try:

@@ -70,7 +70,7 @@ class Answering:
                 print(told(error), flush=True)
                 code = (error.code or "E-TRAINING") if isinstance(error, FedkimError) else "E-FAILED"
                 reply, sent = self._without(request, "failed", code), b""
-                with contextlib.suppress(OSError):  # a full disk: the code alone leaves
+                with contextlib.suppress(FedkimError):  # of the log itself: the code alone leaves
                     self._note("failed", request, code=code)
         return to_header(reply), sent
 

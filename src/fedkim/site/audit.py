@@ -11,6 +11,7 @@ coordinator, which keeps that of the last reply it could read: ``verify`` takes 
 late or couldn't be read, stands in this log alone.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -24,7 +25,7 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 from fedkim.state import State
-from fedkim.store.files import canonical, cut_torn_line, sync_folder
+from fedkim.store.files import canonical, cut_torn_line, free_bytes, sync_folder
 from fedkim.store.lock import Lock
 
 START = "0" * 64
@@ -60,13 +61,29 @@ class AuditLog:
             threading.Lock(),
         )
         self._lock.acquire()
-        cut_torn_line(path)  # what it would have told hadn't left
+        with contextlib.suppress(OSError):  # reading it says what is wrong
+            cut_torn_line(path)  # what it would have told hadn't left
         verified = verify(path)
         self.head, self._next = verified.head, verified.entries + 1
+        self._written = _identity(path)
 
     def append(self, event: str, **fields: Any) -> str:
-        """Add a line, flushed to the disk before anything may leave; gives the new head."""
+        """Add a line, flushed to the disk before anything may leave; gives the new head.
+
+        Raises:
+            FedkimError: no room, no access, or another file in the log's place: what left would not be told, and not be counted.
+        """
+        try:
+            return self._append(event, fields)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            found = f"no room, {free_bytes(self.path):,} bytes free" if full else error.strerror or type(error).__name__
+            remedy = "make room there" if full else "give this account access to it"
+            raise FedkimError(f"audit log {self.path}", found=found, remedy=remedy, code="E-AUDIT") from None
+
+    def _append(self, event: str, fields: Mapping[str, Any]) -> str:
         with self._writing:
+            self._require_own()
             moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
             entry = {"seq": self._next, "time": moment, "event": event, **fields, "previous": self.head}
             entry["hash"] = _hash(entry)
@@ -84,10 +101,27 @@ class AuditLog:
             finally:
                 os.close(descriptor)
             self.head, self._next = entry["hash"], self._next + 1
+            self._written = _identity(self.path)
             return self.head
 
+    def _require_own(self) -> None:
+        """Refuse a log that was moved, replaced or cut while this process held it, as by a rotation of logs."""
+        if _identity(self.path) != self._written:
+            raise FedkimError(
+                f"audit log {self.path}",
+                found="another file than was written, or other lines",
+                expected="the log as it was: it counts what left, and is never rotated",
+                remedy="put it back and start the site again",
+                code="E-AUDIT",
+            )
+
     def answered(self, run: str) -> set[tuple[int, str]]:
-        """Round, and digest of the weights it began with, of every update of a run that left."""
+        """Round, and digest of the weights it began with, of every update of a run that left.
+
+        Raises:
+            FedkimError: another file stands in the log's place.
+        """
+        self._require_own()
         sent = (entry for entry in entries(self.path) if entry["event"] == "sent" and entry["run"] == run)
         return {(entry["round"], entry.get("base", "")) for entry in sent}
 
@@ -129,7 +163,11 @@ def verify(path: Path, *, head: str | None = None) -> Verified:
         FedkimError: a line was changed, removed, moved or added by other means, or the end was cut off before ``head``.
     """
     previous, count, sent, size, passed = START, 0, 0, 0, head in (None, START)
-    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    except OSError as error:
+        found, remedy = error.strerror or type(error).__name__, "give this account access to it"
+        raise FedkimError(f"audit log {path}", found=found, expected="a file", remedy=remedy) from None
     for number, line in enumerate(lines[:-1], start=1):
         try:
             entry = json.loads(line)
@@ -143,7 +181,9 @@ def verify(path: Path, *, head: str | None = None) -> Verified:
                 f"audit log {path}, line {number}",
                 found="a broken chain",
                 expected="the line that was written",
-                remedy="the log was changed; restore it from a copy",
+                remedy="the log begins in the middle: put its earlier lines before these"
+                if number == 1 and isinstance(entry.get("seq"), int) and entry["seq"] > 1 and whole
+                else "the log was changed; restore it from a copy",
             )
         previous, count = entry["hash"], number
         passed = passed or previous == head
@@ -158,6 +198,15 @@ def verify(path: Path, *, head: str | None = None) -> Verified:
             remedy="lines were cut off, or it is another site's head",
         )
     return Verified(entries=count, head=previous, sent=sent, bytes=size)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is and how long; None where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_size
 
 
 def _hash(entry: Mapping[str, Any]) -> str:

@@ -27,6 +27,15 @@ WITHIN = 120.0
 REFUSED = 300.0
 """Seconds for which a coordinator that refuses this site is asked again: it registers the sites one after the other, and takes a site
 that was cut off for connected for a minute longer."""
+SILENT = 30.0
+"""Seconds after which it is said that nobody answers."""
+_UNANSWERED = "Connection attempt failed, retrying"
+_CAUSES = {
+    "CERTIFICATE_VERIFY_FAILED": "the coordinator's certificate isn't of the authority in [coordinator] certificate, or doesn't name "
+    "the address",
+    "PermissionError": "a file that this account may not read",
+}
+"""What the SuperNode's log holds, and what it means; its last lines are always those of its end."""
 _REFUSAL = "Failed to activate SuperNode"
 
 
@@ -58,7 +67,14 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
         say(worker.last_words(1))
         node.start()
         say(f"{site.name} is joining {coordinator.address} (TLS); logs in {site.records}")
+        began, told = time.monotonic(), False
         while True:
+            if not told and time.monotonic() - began > SILENT:
+                told = True
+                if _UNANSWERED in node.last_words(3):
+                    say(
+                        f"nobody answers at {coordinator.address} so far; waiting (is the address right, has the coordinator begun?)"
+                    )
             for child in (worker, node):
                 if not child.alive:
                     watch.again(child)
@@ -139,11 +155,11 @@ class _Watch:
         elif len(recent) >= RESTARTS:
             raise FedkimError(
                 child.name,
-                found=f"ended {len(recent)} times in {WITHIN:g} s: {child.last_words(2)}",
-                remedy=f"see {child.log}" + (f"; {_CLOCK}" if status == 0 else ""),
+                found=f"ended {len(recent)} times in {WITHIN:g} s: {_cause(child) or child.last_words(2)}",
+                remedy=f"see {child.log}" + (f"; {_CLOCK}" if status == 0 and not _cause(child) else ""),
             )
         else:
-            reason = f"status {status}" + (f"; {_CLOCK}" if status == 0 else "")
+            reason = _cause(child) or f"status {status}" + (f"; {_CLOCK}" if status == 0 else "")
         if _REFUSAL not in child.last_words(15):
             self.refused_since.pop(child.name, None)
         self.say(f"{child.name} ended: {reason}; starting it again")
@@ -151,4 +167,10 @@ class _Watch:
         child.start()
 
 
-_CLOCK = "if nobody ended it, compare this machine's clock with the coordinator's: five seconds ahead are refused"
+def _cause(child: Child) -> str:
+    """What its log says that we know, of its last start."""
+    words = child.last_words(200)
+    return next((meaning for sign, meaning in _CAUSES.items() if sign in words), "")
+
+
+_CLOCK = "if nobody ended it, compare this machine's clock with the coordinator's: five seconds ahead and five minutes behind are refused"

@@ -18,6 +18,7 @@
 """
 
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,6 +141,26 @@ def _digest(path: Path) -> str:
         return ""
 
 
+def _require_pem(path: Path, kind: str, where: str) -> None:
+    """Refuse what Flower's program would hang or die on without a word."""
+    expected, label = {
+        "key": ("the private key that `fedkim site keys` made", b"PRIVATE KEY-----"),
+        "certificate": ("the coordinator's ca.crt, in PEM", b"-----BEGIN CERTIFICATE-----"),
+    }[kind]
+    try:
+        content = path.read_bytes()
+        if kind == "certificate":
+            ssl.create_default_context(cafile=path)
+    except ssl.SSLError:
+        content = b""
+    except OSError as error:
+        raise FedkimError(
+            where, found=error.strerror or type(error).__name__, remedy="give this account access"
+        ) from None
+    if label not in content:
+        raise FedkimError(where, found="something else", expected=expected, remedy="check the path")
+
+
 def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:
     for name, value in known_keys(table, ("address", "key", "certificate"), f"{path}: [coordinator]").items():
         if not isinstance(value, str):
@@ -152,4 +173,6 @@ def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:
         files[name] = path.parent / table[name]
         if not files[name].is_file():
             raise FedkimError(f"{path}: [coordinator] {name}", found="no such file", remedy="check the path")
+    for name, file in files.items():
+        _require_pem(file, name, f"{path}: [coordinator] {name}")
     return Coordinator(address=table["address"], **files)
