@@ -231,6 +231,13 @@ def test_a_recording_of_another_kind_is_called_that(site):
     assert PATIENT not in str(error)
 
 
+def test_recordings_of_one_lead_are_of_the_same_or_it_is_told(tmp_path):
+    site = write_hospital(tmp_path, leads=("II",))
+    assert "W-ECG-LEADS" not in codes(hospital.check(site))
+    edit(tmp_path / "ecg" / f"{PATIENT}-00.csv", "II", "V1")
+    assert codes(hospital.check(site))["W-ECG-LEADS"] == "recordings of one lead each, by 2 different names"
+
+
 def test_a_column_that_the_site_file_names_must_be_there(site):
     edit(site, 'units = { crea = "µmol/L" }', 'columns = { crea = "Kreatinin" }\nunits = { crea = "µmol/L" }')
     (error,) = hospital.check(site).errors

@@ -131,11 +131,25 @@ def test_dense_is_bright_whatever_number_a_tiff_has_for_white(tmp_path, mode, ki
     torch.testing.assert_close(image.read_image(white_is_zero), image.read_image(plain), rtol=0, atol=0.02)
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint32, np.int16, np.int32])
+def test_a_tiffs_numbers_are_read_as_they_are_or_refused(tmp_path, kind):
+    pixels = np.linspace(0, 1, 64 * 64).reshape(64, 64)
+    limits = np.iinfo(kind)
+    write_tiff(tmp_path / "x.tif", (limits.min + pixels * (float(limits.max) - limits.min)).astype(kind), photometric=1)
+    if kind in (np.int8, np.uint32):  # Pillow wraps these round
+        with pytest.raises(FedkimError, match=r"samples of (8|32) bits"):
+            image.read_image(tmp_path / "x.tif")
+        return
+    found = image.read_image(tmp_path / "x.tif").flatten().numpy()
+    expected = image.prepare(pixels.astype(np.float32), len(image.read_image(tmp_path / "x.tif")[0])).flatten().numpy()
+    assert np.corrcoef(found, expected)[0, 1] > 0.99
+
+
 def write_tiff(path, pixels, *, photometric):
     """One uncompressed strip, little-endian, with just the tags that a reader needs."""
     height, width = pixels.shape
     data = pixels.tobytes()
-    kind = 3 if pixels.dtype.kind == "f" else 1
+    kind = {"f": 3, "i": 2, "u": 1}[pixels.dtype.kind]
     tags = [(256, width), (257, height), (258, 8 * pixels.itemsize), (259, 1), (262, photometric), (273, 8), (277, 1)]
     tags += [(278, height), (279, len(data)), (339, kind)]
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)

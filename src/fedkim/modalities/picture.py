@@ -13,7 +13,7 @@ import struct
 import threading
 import warnings
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -24,6 +24,8 @@ from fedkim.modalities import dicom
 FORMATS = ("PNG", "JPEG", "TIFF")
 """What Pillow may decode here; DICOM comes beside."""
 _PHOTOMETRIC = 262
+_BITS, _SAMPLE_FORMAT = 258, 339
+_UNSIGNED, _SIGNED = 1, 2
 _OPENING = threading.Lock()
 _BUFFER = 1 << 18  # a small picture in one read
 _SHARES = [float(value) for value in np.arange(256) / np.float32(255)]
@@ -73,7 +75,9 @@ def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
                 picture.seek(_frame(num, frames, what))
             picture.load()
             if picture.format == "TIFF":  # its orientation is Pillow's own matter
-                dark_is_high = picture.tag_v2.get(_PHOTOMETRIC) == 0  # type: ignore[attr-defined]
+                tags = picture.tag_v2  # type: ignore[attr-defined]
+                _require_samples(tags, what)
+                dark_is_high = tags.get(_PHOTOMETRIC) == 0
                 return _turned(_grey(picture), picture.mode) if dark_is_high else _grey(picture)
             return _grey(_upright(picture))
     except Image.DecompressionBombError as error:
@@ -89,6 +93,15 @@ def _picture(file: BinaryIO, what: str, frames: str) -> Image.Image:
         raise
     except Exception as error:  # a damaged file makes Pillow's parsers raise anything
         raise _unreadable(what, error) from None
+
+
+def _require_samples(tags: Any, what: str) -> None:
+    """Refuse numbers that Pillow wraps round, so that the brightest become the darkest."""
+    form, bits = (int(np.ravel(tags.get(tag, 1))[0]) for tag in (_SAMPLE_FORMAT, _BITS))
+    if (form, bits) in ((_SIGNED, 8), (_UNSIGNED, 32)):
+        found = f"{'signed' if form == _SIGNED else 'unsigned'} samples of {bits} bits"
+        expected, remedy = "unsigned ones of 8 or 16, signed ones of 16 or 32, or fractions", "convert the file"
+        raise FedkimError(what, found=found, expected=expected, remedy=remedy, code="E-IMG-FORMAT")
 
 
 def _opened(file: BinaryIO) -> Image.Image:

@@ -56,6 +56,22 @@ def read_columns(path: Path, what: str) -> tuple[list[str], list[str], np.ndarra
     return names, stated, table[:, kept].T, None if clock is None else table[:, clock]
 
 
+def header_leads(path: Path, what: str) -> tuple[str, ...]:
+    """The names of the leads in a table's header.
+
+    Raises:
+        FedkimError: it can't be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            columns = [cell.strip().strip('"') for cell in file.readline(1 << 16).rstrip("\n").split(",")]
+    except (OSError, UnicodeDecodeError) as error:
+        found = f"unreadable ({type(error).__name__})"
+        raise FedkimError(what, found=found, expected="a UTF-8 table", code="E-ECG-FORMAT") from None
+    names = [str(match.group(1)) for column in columns if (match := _COLUMN.fullmatch(column))]
+    return tuple(name for name in names if name.lower() != "time")
+
+
 @np.errstate(invalid="ignore")
 def rate_of(times: np.ndarray, what: str) -> float:
     """Samples a second of times in seconds, which may be rounded: 0, 0.003, 0.006, 0.008 are 360 a second.

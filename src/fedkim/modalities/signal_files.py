@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fedkim.errors import FedkimError, install_extra
-from fedkim.modalities.signal_csv import rate_of, read_columns
+from fedkim.modalities.signal_csv import header_leads, rate_of, read_columns
 
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 """The order of a twelve-lead input."""
@@ -92,6 +92,24 @@ def read_wave(
     wave = in_order(wave, leads, missing) if leads else wave
     _check_amplitude(wave)
     return wave
+
+
+def lead_names(path: str | Path) -> tuple[str, ...]:
+    """The leads of a recording by its header alone, as :func:`read_wave` finds them.
+
+    Raises:
+        FedkimError: no such file, or no header that can be read.
+    """
+    if str(path).lower().endswith(".csv"):
+        return header_leads(Path(path), f"ECG table {path}")
+    import wfdb
+
+    record = str(path).removesuffix(".hea")
+    try:
+        return tuple(str(name) for name in wfdb.rdheader(record).sig_name or ())
+    except Exception as error:  # wfdb raises whatever its parser stumbles over
+        what, found = f"ECG record {record}", f"unreadable ({type(error).__name__})"
+        raise FedkimError(what, found=found, remedy="copy it again from its source", code="E-ECG-FORMAT") from None
 
 
 def in_order(wave: Wave, wanted: Sequence[str], missing: str = "refuse") -> Wave:

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fedkim.data.findings import Findings
+from fedkim.data.hospital.ecg_leads import tell_leads
 from fedkim.data.hospital.records import input_of
 from fedkim.data.hospital.row import Row
 from fedkim.data.hospital.rows import read_rows
@@ -43,6 +44,7 @@ def check(path: str | Path) -> Findings:
 def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None:
     """Read every file of every row as training would."""
     tensors: list[dict[str, Tensor]] = []
+    recordings: list[Path] = []
     inverted = 0
     unread = open_stays(rows, site, findings)
     for row in rows:
@@ -53,6 +55,7 @@ def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None
                 continue  # told already
             try:
                 item = input_of(role, row, site, image_size=64)
+                recordings += [item.path] if role == "ecg" else []
                 tensors[-1] |= item.read(item.path, **item.settings)
                 inverted += role == "image" and _is_inverted(item.path)
             except FedkimError as error:
@@ -61,6 +64,8 @@ def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None
                     remedy=error.remedy,
                 )  # fmt: skip
     _tell_inverted(inverted, site, findings)
+    if not site.data.ecg.leads:
+        tell_leads(recordings, site.path.name, findings)
     if not findings.errors:
         _check_twins(rows, tensors, site, findings)
         _tell_unmeasured(tensors, site, findings)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fedkim.data.decoding import decode
 from fedkim.data.findings import LISTED, Findings
+from fedkim.data.hospital.ecg_leads import tell_leads
 from fedkim.data.hospital.files import confined
 from fedkim.data.hospital.inputs import read_ecg_input, read_image_input, read_series_input, sample_files
 from fedkim.data.hospital.row import Row
@@ -42,6 +43,7 @@ _LOGGED = (
     "W-SERIES-TWICE",
     "W-SERIES-OUTSIDE",
     "W-CONSENT-BOTH",
+    "W-ECG-LEADS",
 )
 """Training goes on, but nobody shall find out afterwards."""
 _READERS: Mapping[str, Callable[..., Mapping[str, Tensor]]] = {
@@ -120,11 +122,15 @@ def read_records(site: SiteFile, *, image_size: int = 64) -> list[Record]:
     findings.raise_for_errors(f"site {site.site.name}", LISTED)
     open_stays(rows, site, findings)
     findings.raise_for_errors(f"site {site.site.name}", LISTED)
+    secret = _secret(site)
+    records = [as_record(row, site, image_size=image_size, secret=secret) for row in rows]
+    if not site.data.ecg.leads:
+        recordings = [given.path for record in records for given in record.inputs if given.read is read_ecg_input]
+        tell_leads(recordings, site.path.name, findings)
     for finding in findings:
         if finding.code in _LOGGED:
             _log.warning("site %s: %s", site.site.name, finding)
-    secret = _secret(site)
-    return [as_record(row, site, image_size=image_size, secret=secret) for row in rows]
+    return records
 
 
 def as_record(row: Row, site: SiteFile, *, image_size: int, secret: bytes) -> Record:
