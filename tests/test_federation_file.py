@@ -19,6 +19,7 @@ from fedkim.coordinator.app import write_app
 from fedkim.coordinator.certificates import make_certificates, require_certificate
 from fedkim.coordinator.federation_file import load_federation_file, network_folder, require_sites
 from fedkim.coordinator.manifest import add_site, remove_site
+from fedkim.coordinator.standing import write_standing
 from fedkim.coordinator.starting import start
 from fedkim.coordinator.status import status_of, status_text
 from fedkim.engines.flower.processes import flower_environment, program
@@ -111,6 +112,20 @@ def test_certificate_key_and_authority_belong_together_or_nothing_starts(manifes
     (manifest.parent / "tls" / name).write_bytes(given.read_bytes())
     with pytest.raises(FedkimError, match=rf"\[tls\] certificate, found {found}"):
         start(load_federation_file(manifest), print)
+
+
+def test_another_recipes_run_is_told_before_anything_starts_and_stands_as_it_stood(manifest):
+    sealed(manifest)
+    file = load_federation_file(manifest)
+    with RunStore.open(file.out, file.run_recipe):
+        pass
+    file.state.mkdir()
+    write_standing(file.state, "finished", digest="ab")
+    before = (file.state / "standing.json").read_text()
+    (manifest.parent / "recipe.toml").write_text(small("federation.rounds=9").to_toml())
+    with pytest.raises(FedkimError, match=r"found the run of another recipe; .*\[recipe\] out"):
+        start(load_federation_file(manifest), print)
+    assert (file.state / "standing.json").read_text() == before
 
 
 def test_a_running_coordinator_is_found_by_its_folder_whatever_became_of_the_manifest(manifest):

@@ -32,6 +32,7 @@ from fedkim.errors import FedkimError
 from fedkim.site.address import joined_address
 from fedkim.store.files import make_private, write_text
 from fedkim.store.lock import Lock, lives, lock_holder
+from fedkim.store.run_folder import RunFolder
 
 CONNECTION = "coordinator"
 BEGINNING = 180.0
@@ -45,12 +46,13 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
 
     Raises:
         FedkimError: Flower isn't there, another coordinator is, its certificate isn't for this machine or not for this day, or a
-            program died as it started.
+            program died as it started; the run's folder holds another recipe's.
     """
     require_sites(file)
     assert file.tls is not None  # so require_sites saw to it
     where = f"{file.path}: [tls] certificate"
     require_certificate(file.tls.certificate, _reached(file), where, key=file.tls.key, authority=file.tls.authority)
+    _require_same_recipe(file)
     make_private(file.state)  # Flower's database holds every site's updates
     lock = Lock(
         file.state / "coordinator.lock", f"coordinator of {file.path}", remedy=f"`fedkim stop {file.path.name}` ends it"
@@ -81,6 +83,15 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
         if superlink:
             superlink.stop()
         lock.release()
+
+
+def _require_same_recipe(file: FederationFile) -> None:
+    """Refuse another recipe's run before anything starts: how that run stands would be overwritten."""
+    if not (file.out / "recipe.json").is_file():
+        return
+    if RunFolder(file.out).recipe().digest() != file.run_recipe.digest():
+        remedy = "put the recipe back, or begin anew in another folder: [recipe] out of the manifest"
+        raise FedkimError(f"run folder {file.out}", found="the run of another recipe", remedy=remedy)
 
 
 def stop(state: Path) -> int | None:
