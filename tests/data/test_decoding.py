@@ -13,6 +13,7 @@ import tiny_set
 import torch
 
 from fedkim.data import cache, contents, decoding
+from fedkim.data.hospital.inputs import read_image_input
 from fedkim.data.record import Input, Record
 from fedkim.errors import FedkimError
 
@@ -58,7 +59,7 @@ def test_a_record_gets_what_its_reader_gives_the_first_time_and_every_time(root,
 
 
 def test_rules_are_the_readers_whole_package_where_it_is_ours_and_else_its_own_file():
-    hospital, plugin = "fedkim.data.hospital.inputs", tiny_set.__name__
+    hospital, plugin = read_image_input.__module__, tiny_set.__name__
     files = [path.name for path in decoding.rule_files([hospital, plugin])]
     assert {"inputs.py", "stays.py", "table.py", "image.py", "series.py"} <= set(files)
     assert "tiny_set.py" in files
