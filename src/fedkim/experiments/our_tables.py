@@ -69,6 +69,14 @@ def rho_table(scores: Scores) -> Table:
     )
 
 
+_VARIED = (
+    ("seen", "injected", SUMMARIES["seen"]),
+    ("seen", "small_before", "their small models"),
+    ("unseen", "injected", SUMMARIES["unseen"]),
+    ("generation", "injected", SUMMARIES["generation"]),
+)
+
+
 def varied(scores: Scores, title: str, variations: Sequence[str]) -> Table:
     """The main setting beside variations of it, on the variations' seeds."""
     rows = []
@@ -78,16 +86,16 @@ def varied(scores: Scores, title: str, variations: Sequence[str]) -> Table:
                 continue
             there = scores.group(method, variation=variation, backbone=backbone)
             cells = [title_of(method), variation, str(len(there))]
-            for which in SUMMARIES:
+            for which, row, _ in _VARIED:
                 tasks = scores.tasks(which)  # a variation's own further tasks would be another mean
-                here = scores.by_seed(method, which, variation=variation, backbone=backbone, tasks=tasks)
-                main = scores.by_seed(method, which, backbone=backbone, tasks=tasks)
+                here = scores.by_seed(method, which, row=row, variation=variation, backbone=backbone, tasks=tasks)
+                main = scores.by_seed(method, which, row=row, backbone=backbone, tasks=tasks)
                 cells += [shown(here), shown(less(here, main))]
             beside = scores.group(method, backbone=backbone)
             seeds, asked = common(there, beside) or sorted(there), scores.tasks("seen")
             rows.append([*cells, *(_mean_blindness(side, seeds, asked) for side in (there, beside))])
     header = ["method", "variation", "seeds"]
-    for name in SUMMARIES.values():
+    for _, _, name in _VARIED:
         header += [name, "− main"]
     return Table(
         title=title,
