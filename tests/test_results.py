@@ -9,6 +9,7 @@ import pytest
 
 from fedkim.data.phantom.settings import GENERATOR_VERSION
 from fedkim.data.phantom.table import over_seeds
+from fedkim.evaluation.seeds import paired_seeds
 from fedkim.experiments.cells import is_done
 from fedkim.experiments.choosing import seen_score
 from fedkim.experiments.claims import decide
@@ -17,7 +18,7 @@ from fedkim.experiments.figures import all_figures, standalone
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.matrix_file import load_matrix
 from fedkim.experiments.methods import title_of
-from fedkim.experiments.scores import Scores, processor, read_scores
+from fedkim.experiments.scores import Scores, less, processor, read_scores
 from fedkim.report.markdown import results_table
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,29 @@ def test_the_table_of_two_processors_is_of_the_committed_cells():
             pairs = [[one.by_seed(cell.method, which, row=row)[cell.seed] for one in pair] for which, row in columns]
             shown = " | ".join(f"{left:.1f} / {right:.1f}" for left, right in pairs)
             assert f"| {title_of(cell.method)}, seed {cell.seed} | {shown} |" in page
+
+
+def test_the_table_of_more_questions_is_of_the_committed_cells():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    scores = from_predictions("paper-matrix")
+    seen = ("lung_opacity", "covid", "ecg_abnormal", "mortality")
+    pictures = ("enlarged_cardiomediastinum", "atelectasis", "pleural_effusion")
+    rows = {f"`{task}`": (task,) for task in (*seen, "ectopic_beats", "sepsis")}
+    for name, tasks in {**rows, "the three unseen questions about pictures": pictures}.items():
+        cells = []
+        for row in ("injected", "small_before" if tasks[0] in seen else "proxy"):
+            gains = [_more_questions(scores, task, row) for task in tasks]
+            found = paired_seeds([fmean(gain[seed] for gain in gains) for seed in sorted(gains[0])])
+            bounds = ", ".join(f"{value:.1f}" for value in (found.low, found.high))
+            cells.append(f"{found.mean:.1f} [{bounds}]".replace("-0.0", "0.0").replace("-", "−"))
+        assert f"| {name} | {' | '.join(cells)} |" in page
+
+
+def _more_questions(scores: Scores, task: str, row: str) -> dict[int, float]:
+    return less(
+        scores.task_by_seed("fedkim", task, row=row, variation="questions"),
+        scores.task_by_seed("fedkim", task, row=row),
+    )
 
 
 def test_figures_on_the_results_page_are_those_of_the_committed_cells():
