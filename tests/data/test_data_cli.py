@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import tiny_set
 
-from fedkim.cli import main
+from fedkim.cli import data_description, main
 from fedkim.data.public_sets import PUBLIC_SETS
 from fixtures.writers import ecgqa, vqarad
 
@@ -148,6 +148,13 @@ def test_the_paper_split_is_published_with_what_it_leaks(told, tmp_path):
     published = json.loads(told("data", "splits", recipe(tmp_path, "paper"))[1])
     assert published["rows"]["private"] == 42
     assert any(line.startswith("covid: of 6 test rows") for line in published["leaks"])
+
+
+def test_how_few_of_a_split_lack_an_answer_cannot_be_computed():
+    of = {"private": 196, "public": 37, "development": 40, "test": 38}
+    counts = {"private": 191, "public": 36, "development": 40, "test": 20}
+    told = data_description._told(counts, of)
+    assert told == {"private": None, "public": None, "development": 40, "test": 20}
 
 
 def test_splits_of_a_source_with_its_own_rule_are_counted(told):

@@ -231,6 +231,27 @@ def test_a_recording_of_another_kind_is_called_that(site):
     assert PATIENT not in str(error)
 
 
+def test_a_file_of_one_stay_that_holds_several_is_refused(site):
+    rows = [
+        line.split(",", 1)[1] for line in (site.parent / "icu.csv").read_text().splitlines() if line.startswith("S0,")
+    ]
+    for number in range(12):
+        lines = [f"{'S0' if hour < 12 else 'S1'},{row}" for hour, row in enumerate(rows)]
+        (site.parent / f"stay-{number}.csv").write_text("\n".join(["Stay_ID,hour,hr [beats/min],crea", *lines]))
+    edit(site, 'file = "icu.csv"\n', "")
+    edit(site, 'stay = "stay"', 'series = "stay"')
+    table = site.parent / "patients.csv"
+    for number in range(12):
+        table.write_text(table.read_text().replace(f",S{number},", f",stay-{number}.csv,"))
+    assert {error.code for error in hospital.check(site).errors} == {"E-SERIES-STAY"}
+
+
+def test_a_ward_s_column_beside_the_units_is_left_alone(site):
+    header = "stay_id,hour,concept,value,unit,Unit"
+    long_form(site, each_hour("hr,90,,ICU 3", "crea,100,,ICU 3"), header=header)
+    assert hospital.check(site).errors == []
+
+
 def test_recordings_of_one_lead_are_of_the_same_or_it_is_told(tmp_path):
     site = write_hospital(tmp_path, leads=("II",))
     assert "W-ECG-LEADS" not in codes(hospital.check(site))

@@ -271,7 +271,6 @@ WHOLE = "<!-- results:small-matrix -->\nold\n<!-- /results:small-matrix -->\n"
         ("<!-- results:small-matrix -->\nmine\n", "1 beginnings and 0 ends"),
         (WHOLE.replace("old", "<!-- results:other -->\nmine\n<!-- /results:other -->"), "another marker"),
         ("<!-- /results:small-matrix -->\nmine\n<!-- results:small-matrix -->\n", "another marker"),
-        (WHOLE.replace("\nold", " \nold"), "something behind its first marker"),
     ],
 )
 def test_a_document_whose_block_isn_t_clear_keeps_every_byte(done, tmp_path, text, found):
@@ -281,6 +280,15 @@ def test_a_document_whose_block_isn_t_clear_keeps_every_byte(done, tmp_path, tex
     with pytest.raises(FedkimError, match=f"block of results 'small-matrix', found {found}"):
         write_comparison(root / "results" / "small-matrix", tmp_path / "out", into=page)
     assert page.read_text() == text
+
+
+def test_a_sentence_may_name_the_marker_and_a_blank_may_stand_behind_it(done, tmp_path):
+    root, _ = done
+    page = tmp_path / "page.md"
+    page.write_text("see `<!-- results:small-matrix -->`\n" + WHOLE.replace("\nold", " \nold"))
+    write_comparison(root / "results" / "small-matrix", tmp_path / "out", into=page)
+    assert "\nold\n" not in page.read_text()
+    assert page.read_text().startswith("see `<!-- results:small-matrix -->`\n")
 
 
 def test_a_document_keeps_its_line_ends_mode_and_place(done, tmp_path):

@@ -229,6 +229,8 @@ CHOICE = BLOCK + '[choice]\nmethods = ["fedkim"]\nseeds = {seeds}\nconfiguration
         (CHOICE.format(seeds=[3], configurations=["a=1"]), "configurations, found ['a=1'], expected a list of list"),
         (CHOICE.format(seeds=[3], configurations=[[5]]), "configurations, found [5], expected a list of"),
         (CHOICE.format(seeds=[3], configurations=[["m3oe.alpha={double}"]]), "m3oe"),
+        (CHOICE.format(seeds=[3], configurations=[["federation.rounds=2"]]), "compared on the same ground"),
+        (BLOCK + '[settings]\nfedkim = ["data.rho=0.1"]', "compared on the same ground"),
     ],
 )
 def test_mistakes_are_named_before_the_first_cell(tmp_path, text, word):

@@ -194,10 +194,15 @@ def test_a_missing_sample_of_a_single_column_is_a_gap_and_joins_nothing(tmp_path
             signal.read_record(tmp_path / "r.csv", start, sampling_rate=100)
 
 
+def test_twelve_leads_have_one_order_whatever_they_are_named_in(tmp_path):
+    path = write_wfdb(tmp_path, twelve(), STANDARD_LEADS)
+    assert torch.equal(signal.read_record(path, leads=STANDARD_LEADS[::-1]), signal.read_record(path))
+
+
 def test_one_lead_in_another_unit_beside_eleven_is_told(tmp_path):
     wave = twelve()
     wave[6] *= 1000
-    with pytest.raises(FedkimError, match=r"an amplitude over 25 mV in 1 of 12 leads.*µV"):
+    with pytest.raises(FedkimError, match=r"an amplitude over 100 mV in V1, beside 11 leads without.*µV"):
         signal.read_record(write_csv(tmp_path, wave, ",".join(STANDARD_LEADS)), sampling_rate=100)
 
 

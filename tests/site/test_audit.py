@@ -150,6 +150,20 @@ def test_a_line_of_another_form_is_a_broken_chain_however_well_it_is_chained(odd
     assert verify(path).entries == 1
 
 
+def test_a_full_disk_at_the_first_line_is_over_when_there_is_room(tmp_path, monkeypatch):
+    audit = AuditLog(tmp_path / "audit.jsonl")
+    write = os.write
+    for _ in range(2):
+        monkeypatch.setattr("fedkim.site.audit.os.write", lambda descriptor, data: write(descriptor, data[:9]))
+        with pytest.raises(FedkimError, match="found no room"):
+            audit.append("sent", run="run", round=1, bytes=1)
+        monkeypatch.undo()
+    assert audit.answered("run") == set()
+    audit.append("sent", run="run", round=1, bytes=1)
+    audit.close()
+    assert verify(tmp_path / "audit.jsonl").entries == 1
+
+
 def test_a_full_disk_leaves_the_chain_whole_and_nothing_is_told_as_written(log, monkeypatch):
     path, heads = log
     audit = AuditLog(path)

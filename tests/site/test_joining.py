@@ -3,15 +3,18 @@
 import os
 import sys
 import tempfile
+from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("flwr", reason="SKIPPED, NOT RUN: needs fedkim[flower]")
 
+from fedkim.coordinator.certificates import make_certificates
 from fedkim.data.hospital.site_file import HospitalData
 from fedkim.engines.flower.processes import Child
 from fedkim.errors import FedkimError
 from fedkim.site import joining
+from fedkim.site.keys import make_site_keys
 from fedkim.site.participant import Coordinator, Participant
 from fedkim.site.policy import Policy
 from fedkim.store.lock import Lock
@@ -25,6 +28,8 @@ RECIPE = small()
 def site(tmp_path):
     """A site that could join; its records lie too deep for a socket's path."""
     (tmp_path / "recipe.toml").write_text(RECIPE.to_toml())
+    make_site_keys(tmp_path / "key")
+    make_certificates(tmp_path, ["fedkim.example.org"])
     return Participant(
         path=tmp_path / "site.toml",
         name="ward",
@@ -51,6 +56,14 @@ def test_what_cant_be_started_leaves_neither_a_lock_nor_a_folder(broken, site, t
     lock = Lock(site.records / "site.lock", "site", remedy="wait")
     lock.acquire()
     lock.release()
+
+
+@pytest.mark.parametrize(("kind", "other"), [("key", "ca.crt"), ("key", "key.pub"), ("certificate", "key")])
+def test_a_key_or_certificate_that_is_none_is_told_before_anything_starts(kind, other, site, tmp_path):
+    coordinator = replace(site.coordinator, **{kind: tmp_path / other})
+    with pytest.raises(FedkimError, match=rf"\[coordinator\] {kind}, found something else"):
+        joining.join(replace(site, coordinator=coordinator), print)
+    assert not site.records.exists()
 
 
 @pytest.fixture

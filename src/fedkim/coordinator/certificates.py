@@ -1,5 +1,6 @@
 """The coordinator's certificates: an authority that the sites trust, and a server's certificate of it."""
 
+import contextlib
 import datetime
 import ipaddress
 import re
@@ -138,7 +139,7 @@ def require_certificate(path: Path, host: str, where: str, *, key: Path, authori
 def _require_family(path: Path, key: Path, authority: Path, where: str, again: str) -> None:
     """Refuse certificate, key and authority that don't belong together."""
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
 
     certificate, *between = x509.load_pem_x509_certificates(path.read_bytes())
@@ -150,16 +151,22 @@ def _require_family(path: Path, key: Path, authority: Path, where: str, again: s
     if own != certificate.public_key().public_bytes(*form):
         raise FedkimError(where, found=f"another key in {key}", expected="the certificate's own", remedy=again)
     try:
-        above = [*between, *x509.load_pem_x509_certificates(authority.read_bytes())]
+        trusted = x509.load_pem_x509_certificates(authority.read_bytes())
     except (OSError, ValueError):
         found = f"no certificate in {authority}"
         raise FedkimError(where, found=found, expected="its authority's, in PEM", remedy=again) from None
-    for issuer in above:
-        try:
-            certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return
+
+    def signed_by(issuers: "list[x509.Certificate]") -> "x509.Certificate | None":
+        for issuer in issuers:
+            with contextlib.suppress(ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+                certificate.verify_directly_issued_by(issuer)
+                return issuer
+        return None
+
+    for _ in range(len(between) + 1):  # up the chain, as far as the file has it
+        if signed_by(trusted):
+            return
+        certificate = signed_by(between) or certificate
     found = f"one that the authority in {authority} hasn't signed"
     raise FedkimError(where, found=found, expected="a certificate of that authority", remedy=again)
 

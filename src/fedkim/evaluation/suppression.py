@@ -258,6 +258,7 @@ def _holdings(sites: Entry) -> dict[str, Any]:
     """Of few patients neither their number nor that of their samples, nor of as many other sites as these could be told by."""
     known = {name: held["patients"] for name, held in sites.items() if isinstance(held.get("patients"), int)}
     shown = {name for name, number in disclose(known).counts.items() if number is not None}
+    shown |= {name for name, held in sites.items() if "patients" not in held}  # nobody says how many
     return {
         name: {
             key: value if key == "components" or name in shown else None for key, value in _named(held, _HELD).items()

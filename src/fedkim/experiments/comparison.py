@@ -1,6 +1,7 @@
 """The comparison of a matrix's results: one HTML page, the same as Markdown, and its figures as SVG files."""
 
 import contextlib
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +24,7 @@ from fedkim.report.template import filled
 from fedkim.store.files import make_folder, write_text
 
 _HERE = Path(__file__).parent
+_MARKER = re.compile(r"^(<!-- /?results:\S+ -->)[ \t]*$", re.MULTILINE)
 
 
 def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> list[Path]:
@@ -54,7 +56,9 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
         write_text(out / name, text)
         written.append(out / name)
     if document is not None and into is not None:
+        mode = into.stat().st_mode
         write_text(into.resolve(), document)
+        into.chmod(mode)
         written.append(into)
         for path, name in shown_figures(into, scores.name, figures).items():
             make_folder(path.parent)
@@ -109,17 +113,14 @@ def block(text: str, name: str) -> tuple[str, str, str]:
         FedkimError: no such block or several, no end, another block's marker inside, or something behind the first marker.
     """
     begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
-    before, _, rest = text.partition(begin)
-    inside, _, after = rest.partition(end)
-    markers = text.count(begin), text.count(end)
-    if markers != (1, 1):
-        found = "none" if markers == (0, 0) else f"{markers[0]} beginnings and {markers[1]} ends"
-    elif end in before or "<!-- results:" in inside or "<!-- /results:" in inside:
+    markers = list(_MARKER.finditer(text))  # whole lines: a sentence may name one
+    first, last = ([mark for mark in markers if mark[1] == marker] for marker in (begin, end))
+    if (len(first), len(last)) != (1, 1):
+        found = f"{len(first)} beginnings and {len(last)} ends" if first or last else "none"
+    elif markers.index(last[0]) != markers.index(first[0]) + 1:
         found = "another marker before its end"
-    elif not inside.startswith("\n"):
-        found = "something behind its first marker"
     else:
-        return before + begin + "\n", inside[1:], end + after
+        return text[: first[0].end() + 1], text[first[0].end() + 1 : last[0].start()], text[last[0].start() :]
     raise FedkimError(
         f"block of results {name!r}", found=found, expected=f"one {begin} and later one {end}, a line each"
     )

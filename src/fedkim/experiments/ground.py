@@ -22,6 +22,11 @@ def ground(config: Mapping[str, Mapping[str, Any]], method: str) -> dict[str, An
     return {key: value for key, value in keys.items() if key not in _OF_A_MACHINE | own}
 
 
+def is_ground(key: str) -> bool:
+    """Whether ``table.key`` is of what all methods of a matrix share."""
+    return key == "federation.rounds" or (key.partition(".")[0] in _TABLES and key not in _OF_A_MACHINE)
+
+
 def require_same_ground(first: Mapping[str, Any], second: Mapping[str, Any], what: str, other: str) -> None:
     """Refuse a difference in a key that both have; versions may differ in what they have.
 

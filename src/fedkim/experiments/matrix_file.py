@@ -38,6 +38,7 @@ from typing import Any
 
 from fedkim.aggregation import ALGORITHMS
 from fedkim.errors import FedkimError, unknown
+from fedkim.experiments.ground import is_ground
 from fedkim.experiments.matrix import FIGURES, Cell, Matrix, choice_method
 from fedkim.experiments.methods import METHODS, find_method
 from fedkim.recipe import from_dict, import_plugins
@@ -154,6 +155,11 @@ def _check(matrix: Matrix) -> None:
             expected="different seeds: settings chosen on an evaluated seed flatter it",
         )
     _refuse_the_runners_own(matrix)
+    chosen = [(f"[settings] {name}", keys) for name, keys in matrix.settings.items()]
+    for place, settings in [*chosen, *(("[choice] configurations", one) for one in matrix.configurations)]:
+        for key in sorted(filter(is_ground, _keys(settings))):
+            expected = "it in the base, in a variation or in a method: other cells are compared on the same ground"
+            raise FedkimError(f"matrix {matrix.name}: {place}", found=key, expected=expected)
     for cell in matrix.cells:
         own = [s for s in find_method(cell.method).settings if not any(figure in s for figure in FIGURES)]
         lost = sorted(_keys(own) & _keys(cell.overrides))
@@ -234,7 +240,7 @@ def _check_methods() -> None:
     """Refuse methods of plug-ins that could not be run, kept or compared: their names become part of files' names."""
     for key, method in METHODS.items():
         what = f"method {key!r}"
-        if _word(f"{what}: name", method.name) != key:
+        if _word(f"{what}: name", method.name.replace("_", "-")) != key.replace("_", "-") or method.name != key:
             raise FedkimError(what, found=f"the name {method.name!r}", expected="the one it is registered by")
         if method.compared_with not in METHODS:
             raise unknown(f"{what}: compared_with:", method.compared_with, METHODS)

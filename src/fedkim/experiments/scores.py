@@ -219,7 +219,6 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
         raise FedkimError(f"results {folder}", found="no such folder", remedy="run a matrix first: fedkim experiment")
     cells = [_cell(path, from_predictions) for path in sorted(folder.glob(CELLS))]
     import_plugins(sorted({name for cell in cells for name in cell.plugins}))  # they may have added methods
-    _require_one_ground(folder, cells)
     if not cells:
         raise FedkimError(f"results {folder}", found="no cell", remedy="run a matrix first: fedkim experiment")
     kinds = {bool(cell.record["meta_info"]["synthetic"]) for cell in cells}
@@ -233,6 +232,7 @@ def read_scores(folder: Path, *, from_predictions: bool = False) -> Scores:
             expected="one split in all of a matrix's cells",
             remedy="delete the cells that were run under another evaluation.reveal_test, and run them again",
         )
+    _require_one_ground(folder, cells)
     return Scores(name=folder.name, synthetic=kinds.pop(), cells=tuple(cells))
 
 

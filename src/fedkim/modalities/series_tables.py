@@ -141,7 +141,8 @@ def _with_hours(table: "pandas.DataFrame") -> "pandas.DataFrame":
     if not {"columns", "index", "assign"} <= set(dir(table)):
         raise FedkimError("table", found=type(table).__name__, expected="a file or a DataFrame")
     table = _named_levels(table)
-    require_structure([str(name) for name in (*table.columns, *table.index.names)], "table")
+    levels = table.index.names if len(table.index.names) > 1 else []  # a single one is the hours, whatever it is called
+    require_structure([str(name) for name in (*table.columns, *levels)], "table")
     table = table if {"hour", "time"} & set(table.columns) else table.assign(hour=table.index)
     return table.reset_index(drop=True)
 

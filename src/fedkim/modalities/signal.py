@@ -56,7 +56,7 @@ def read_record(
     wave = read_wave(
         path, start_seconds, SECONDS, sampling_rate=sampling_rate, units=units, leads=named, missing=missing
     )
-    wave = wave if named else standard_order(wave)
+    wave = standard_order(wave)  # twelve have one order, whatever the one they are named in
     return prepare(wave.values, wave.rate, what=wave.what)
 
 

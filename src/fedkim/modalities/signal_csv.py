@@ -34,8 +34,10 @@ def read_columns(path: Path, what: str) -> tuple[list[str], list[str], np.ndarra
         raise FedkimError(
             what, found="one column: it looks like ';' separates them", remedy=remedy, code="E-ECG-FORMAT"
         )
-    # of one column an empty line is a sample that is missing
-    body = [line.strip() or "nan" for line in body] if len(columns) == 1 else [line for line in body if line.strip()]
+    doubled = body[:1] == [""] and not any(line.strip() for line in body[::2])  # line ends that were written twice
+    if len(columns) == 1 and not doubled:  # an empty line is a sample that is missing
+        body = [line.strip() or "nan" for line in body]
+    body = [line for line in body if line.strip()]
     matches = [_COLUMN.fullmatch(column) for column in columns]
     if not all(matches) or any(_is_number(column) for column in columns):
         raise FedkimError(what, found="no header of lead names", expected="such as I,II,V1", code="E-ECG-LEADS")

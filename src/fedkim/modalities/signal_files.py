@@ -28,6 +28,8 @@ SPREAD = (0.005, 25.0)
 """Millivolts between the 2.5th and the 97.5th percentile of the middling lead: wider than any heart at both ends."""
 STUCK = 0.2
 """Share of a lead's samples at its two extremes, in runs, from which it counts as saturated."""
+_OTHER_UNIT = 4
+"""A lead so many times wider than any heart is in another unit; below that an electrode may be loose."""
 _RUN = 5
 """Samples that make a run: a peak cut off by the amplifier is flat for longer than a rounded one."""
 
@@ -102,8 +104,10 @@ def lead_names(path: str | Path) -> tuple[str, ...]:
     """
     if str(path).lower().endswith(".csv"):
         return header_leads(Path(path), f"ECG table {path}")
-    import wfdb
-
+    try:
+        import wfdb
+    except ImportError:
+        raise FedkimError("reading ECG records needs wfdb", remedy=install_extra("ecg")) from None
     record = str(path).removesuffix(".hea")
     try:
         return tuple(str(name) for name in wfdb.rdheader(record).sig_name or ())
@@ -272,10 +276,11 @@ def _check_amplitude(wave: Wave) -> None:
         return
     low, high = np.percentile(alive, (2.5, 97.5), axis=1)
     spread = float(np.median(high - low))
-    wide = int((high - low > SPREAD[1]).sum())
+    wide = int((high - low > _OTHER_UNIT * SPREAD[1]).sum())
     if wide and spread <= SPREAD[1]:  # beside it the others would be nothing: a window has one scale
-        found = f"an amplitude over {SPREAD[1]:g} mV in {wide} of {len(alive)} leads"
-        remedy = "look whether they are in µV, or leave these leads out"
+        names = ", ".join(name for name, lead in zip(wave.leads, values) if _spread(lead) > _OTHER_UNIT * SPREAD[1])
+        found = f"an amplitude over {_OTHER_UNIT * SPREAD[1]:g} mV in {names}, beside {len(alive) - wide} leads without"
+        remedy = "look whether it is in µV"
         raise FedkimError(wave.what, found=found, expected="millivolts", remedy=remedy, code="E-ECG-AMPLITUDE")
     peak = float(np.median(np.ptp(alive, axis=1)))
     if spread > SPREAD[1] or peak < SPREAD[0]:
@@ -288,6 +293,11 @@ def _check_amplitude(wave: Wave) -> None:
     if 2 * saturated > len(alive):
         found = f"{saturated} of {len(alive)} leads stuck at their extremes"
         raise FedkimError(wave.what, found=found, remedy="choose a window with signal", code="E-ECG-SATURATED")
+
+
+def _spread(lead: np.ndarray) -> float:
+    low, high = np.percentile(lead, (2.5, 97.5))
+    return float(high - low)
 
 
 def _is_saturated(lead: np.ndarray) -> bool:

@@ -155,7 +155,7 @@ def _require_free(folder: Path, force: bool) -> None:
             f"target {folder}",
             found=f"files that are no export, such as {strangers[0]}",
             expected="a folder, absent or empty",
-            remedy="choose another",
+            remedy="choose another, or move these away (an export of an earlier version lists no files)",
         )
     if not force:
         raise FedkimError(

@@ -97,6 +97,7 @@ class AuditLog:
                     sync_folder(self.path.parent)
             except OSError:
                 os.ftruncate(descriptor, before)
+                self._written = _identity(self.path)
                 raise
             finally:
                 os.close(descriptor)

@@ -13,7 +13,7 @@ from fedkim.engines.flower.channel import SOCKET
 from fedkim.engines.flower.processes import Child, flower_environment, free_port, program
 from fedkim.errors import FedkimError
 from fedkim.site.address import joined_address, split_address
-from fedkim.site.participant import Coordinator, Participant
+from fedkim.site.participant import Coordinator, Participant, require_pem
 from fedkim.store.files import make_private
 from fedkim.store.lock import Lock
 
@@ -49,6 +49,8 @@ def join(site: Participant, say: Callable[[str], None]) -> None:
     coordinator = site.coordinator
     if coordinator is None:
         raise FedkimError(f"{site.path}", found="no table [coordinator]", expected="an address and a key")
+    for kind, path in (("key", coordinator.key), ("certificate", coordinator.certificate)):
+        require_pem(path, kind, f"{site.path}: [coordinator] {kind}")
     supernode = partial(_supernode, program("flower-supernode"), coordinator)
     make_private(site.records)
     lock = Lock(site.records / "site.lock", f"site {site.name!r}", remedy="it takes part already: end that one first")

@@ -141,8 +141,12 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _require_pem(path: Path, kind: str, where: str) -> None:
-    """Refuse what Flower's program would hang or die on without a word."""
+def require_pem(path: Path, kind: str, where: str) -> None:
+    """Refuse a ``key`` or ``certificate`` that Flower's program would hang or die on without a word.
+
+    Raises:
+        FedkimError: another file, or one that this account may not read.
+    """
     expected, label = {
         "key": ("the private key that `fedkim site keys` made", b"PRIVATE KEY-----"),
         "certificate": ("the coordinator's ca.crt, in PEM", b"-----BEGIN CERTIFICATE-----"),
@@ -173,6 +177,4 @@ def _coordinator(table: Mapping[str, Any], path: Path) -> Coordinator:
         files[name] = path.parent / table[name]
         if not files[name].is_file():
             raise FedkimError(f"{path}: [coordinator] {name}", found="no such file", remedy="check the path")
-    for name, file in files.items():
-        _require_pem(file, name, f"{path}: [coordinator] {name}")
     return Coordinator(address=table["address"], **files)

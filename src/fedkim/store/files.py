@@ -34,8 +34,6 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, point: str = 
         _passed(point, "begin")
         write(temporary)
         _passed(point, "written")
-        if path.exists():
-            shutil.copymode(path, temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         _passed(point, "synced")

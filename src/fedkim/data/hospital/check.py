@@ -55,8 +55,8 @@ def check_files(rows: Sequence[Row], site: SiteFile, findings: Findings) -> None
                 continue  # told already
             try:
                 item = input_of(role, row, site, image_size=64)
-                recordings += [item.path] if role == "ecg" else []
                 tensors[-1] |= item.read(item.path, **item.settings)
+                recordings += [item.path] if role == "ecg" else []
                 inverted += role == "image" and _is_inverted(item.path)
             except FedkimError as error:
                 findings.add(

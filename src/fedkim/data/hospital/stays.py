@@ -111,11 +111,18 @@ def _parsed(table: Table, layout: Layout, findings: Findings) -> Stays:
     for header in absent:
         found = f"{counted(len(table.columns), 'column')}, none of that name"
         findings.add("E-SERIES-COLUMN", file=table.name, field=header, found=found, remedy="correct [data.series]")
-    for header in nearly_known(table.columns, {UNIT}) if layout.form == "long" and layout.unit == UNIT else ():
+    wanted = layout.form == "long" and layout.unit == UNIT and UNIT not in table.columns
+    for header in [name for name in table.columns if name.casefold() == UNIT] if wanted else ():
         found, expected = "a name that is the column of units' but for its capitals", repr(UNIT)
         remedy = f'data.series.unit = {header!r}, or "" if it holds something else'
         findings.add("E-SERIES-COLUMN", file=table.name, field=header, found=found, expected=expected, remedy=remedy)
         absent.append(header)
+    for header in [name for name in table.columns if name.casefold() == "stay_id"] if not layout.stay else ():
+        if len(set(table.columns[header])) > 1:
+            found, expected = "several stays in a table of one", "a file of each stay's own"
+            remedy = "name the table in data.series.file, and each row's stay in data.columns.stay"
+            findings.add("E-SERIES-STAY", file=table.name, field=header, found=found, expected=expected, remedy=remedy)
+            absent.append(header)
     if absent:
         return Stays(by_stay={}, findings=findings)
     unread = Findings()  # told as hours: the remedies for measurements don't help
@@ -155,12 +162,17 @@ def _tell_repeated(table: Table, layout: Layout, findings: Findings) -> None:
     ours = _theirs_to_ours(layout)
     names = table.columns[layout.concept] if layout.form == "long" else [name_and_unit(h)[0] for h in table.columns]
     amounts = {name for name in {*names, *table.columns} if ours.get(name) in SUMMED}
-    rows = Counter(zip(*table.columns.values()))
-    if layout.form == "long":
-        place = list(table.columns).index(layout.concept)
-        rows = Counter({row: number for row, number in rows.items() if row[place] in amounts})
+    if not amounts:
+        return
+    of = [layout.concept] if layout.form == "long" else [h for h in table.columns if {h, name_and_unit(h)[0]} & amounts]
+    meant = zip(*(table.columns[header] for header in of))
+    rows = Counter(
+        row
+        for row, cells in zip(zip(*table.columns.values()), meant)
+        if (cells[0] in amounts if layout.form == "long" else any(cell not in layout.missing for cell in cells))
+    )
     again = sum(rows.values()) - len(rows)
-    if again and amounts:
+    if again:
         found = f"{counted(again, 'row')} that repeat another, and an amount among them"
         remedy = "each counts; take them out if the export wrote them twice"
         findings.add("W-SERIES-TWICE", file=table.name, field=layout.hour, found=found, remedy=remedy)

@@ -1,7 +1,7 @@
 """What a hospital's rows show only all together: repetitions and contradictions, each told once and as a count."""
 
 import posixpath
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ def check_together(rows: list[Row], site: SiteFile, findings: Findings) -> None:
         for role, file in _resolved(row.files).items():
             owners.setdefault((role, file), set()).add(row.patient)
     torn = sum(len(names) > 1 for names in splits.values())
-    shared = {role: sum(len(them) > 1 for (one, _), them in owners.items() if one == role) for role, _ in owners}
+    shared = Counter(role for (role, _), them in owners.items() if len(them) > 1)
     stays = shared.pop("stay", 0)
     twins = [counted(number, noun) for number, noun in ((sum(shared.values()), "file"), (stays, "stay")) if number]
     wrong = f"one of the rows names the wrong {'file' if any(shared.values()) else 'stay'} or the wrong patient"
