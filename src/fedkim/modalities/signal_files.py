@@ -178,7 +178,7 @@ def _read_wfdb(
         _check_rate(what, rate, sampling_rate)
         first, last = _window(what, rate, length, start, seconds)
         found = wfdb.rdrecord(record, sampfrom=first, sampto=last)
-        wave, names, stated = found.p_signal, list(found.sig_name), list(found.units)
+        wave, names, stated = found.p_signal, [str(name) for name in found.sig_name], list(found.units)
     except FedkimError:
         raise
     except Exception as error:  # wfdb raises whatever its parser stumbles over
