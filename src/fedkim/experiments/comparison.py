@@ -110,7 +110,7 @@ def block(text: str, name: str) -> tuple[str, str, str]:
     """What stands before, inside and after a document's block of results.
 
     Raises:
-        FedkimError: no such block or several, no end, another block's marker inside, or something behind the first marker.
+        FedkimError: no such block or several, no end, or another block's marker inside. Markers are whole lines.
     """
     begin, end = f"<!-- results:{name} -->", f"<!-- /results:{name} -->"
     markers = list(_MARKER.finditer(text))  # whole lines: a sentence may name one

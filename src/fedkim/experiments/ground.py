@@ -15,11 +15,9 @@ def ground(config: Mapping[str, Mapping[str, Any]], method: str) -> dict[str, An
 
     Without what the method sets itself: that is what it is compared for.
     """
-    keys = {f"{table}.{key}": value for table in _TABLES for key, value in config.get(table, {}).items()}
-    if "rounds" in config.get("federation", {}):
-        keys["federation.rounds"] = config["federation"]["rounds"]
+    keys = {f"{table}.{key}": value for table, values in config.items() for key, value in values.items()}
     own = {setting.partition("=")[0] for setting in METHODS[method].settings} if method in METHODS else set()
-    return {key: value for key, value in keys.items() if key not in _OF_A_MACHINE | own}
+    return {key: value for key, value in keys.items() if is_ground(key) and key not in own}
 
 
 def is_ground(key: str) -> bool:

@@ -11,11 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
 from fedkim.errors import FedkimError, install_extra
+from fedkim.modalities.signal_amplitude import check_amplitude
 from fedkim.modalities.signal_csv import header_leads, rate_of, read_columns
 
 STANDARD_LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -24,14 +25,6 @@ MILLIVOLTS = {"mv": 1.0, "uv": 1e-3, "v": 1e3, "nv": 1e-6}
 """By unit, lower case and with every micro as u."""
 RATES = (50.0, 20000.0)
 """Samples a second outside of which nothing is a diagnostic ECG."""
-SPREAD = (0.005, 25.0)
-"""Millivolts between the 2.5th and the 97.5th percentile of the middling lead: wider than any heart at both ends."""
-STUCK = 0.2
-"""Share of a lead's samples at its two extremes, in runs, from which it counts as saturated."""
-_OTHER_UNIT = 4
-"""A lead so many times wider than any heart is in another unit; below that an electrode may be loose."""
-_RUN = 5
-"""Samples that make a run: a peak cut off by the amplifier is flat for longer than a rounded one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +85,7 @@ def read_wave(
     reader = _read_csv if str(path).lower().endswith(".csv") else _read_wfdb
     wave = reader(path, start_seconds, seconds, sampling_rate, units, leads)
     wave = in_order(wave, leads, missing) if leads else wave
-    _check_amplitude(wave)
+    check_amplitude(wave.what, wave.values, wave.leads)
     return wave
 
 
@@ -104,10 +97,7 @@ def lead_names(path: str | Path) -> tuple[str, ...]:
     """
     if str(path).lower().endswith(".csv"):
         return header_leads(Path(path), f"ECG table {path}")
-    try:
-        import wfdb
-    except ImportError:
-        raise FedkimError("reading ECG records needs wfdb", remedy=install_extra("ecg")) from None
+    wfdb = _wfdb()
     record = str(path).removesuffix(".hea")
     try:
         return tuple(str(name) for name in wfdb.rdheader(record).sig_name or ())
@@ -158,13 +148,18 @@ def in_order(wave: Wave, wanted: Sequence[str], missing: str = "refuse") -> Wave
     return Wave(what=wave.what, values=values, rate=wave.rate, leads=tuple(wanted))
 
 
-def _read_wfdb(
-    path: str | Path, start: float, seconds: float, sampling_rate: float, units: str, leads: Sequence[str]
-) -> Wave:
+def _wfdb() -> ModuleType:
     try:
         import wfdb
     except ImportError:
         raise FedkimError("reading ECG records needs wfdb", remedy=install_extra("ecg")) from None
+    return wfdb
+
+
+def _read_wfdb(
+    path: str | Path, start: float, seconds: float, sampling_rate: float, units: str, leads: Sequence[str]
+) -> Wave:
+    wfdb = _wfdb()
     record = str(path).removesuffix(".hea")
     what = f"ECG record {record}"
     if not Path(record + ".hea").is_file():
@@ -190,7 +185,7 @@ def _read_wfdb(
     values = np.asarray(wave, dtype=np.float64).T
     if any(factor != 1 for factor in factors):
         values = values * np.array(factors)[:, None]
-    return Wave(what=what, values=values, rate=rate, leads=tuple(str(name) for name in names))
+    return Wave(what=what, values=values, rate=rate, leads=tuple(names))
 
 
 def _read_csv(
@@ -264,47 +259,3 @@ def _millivolts(what: str, lead: str, unit: str) -> float:
     if plain not in MILLIVOLTS:
         raise FedkimError(f"{what}: lead {lead!r}", found=f"unit {unit!r}", expected="mV, µV or V", code="E-ECG-UNIT")
     return MILLIVOLTS[plain]
-
-
-def _check_amplitude(wave: Wave) -> None:
-    """Refuse what no electrode can have measured, and what an amplifier has cut off. Gaps are the caller's to refuse."""
-    values = wave.values
-    if not np.isfinite(values).all():
-        return
-    alive = values[np.ptp(values, axis=1) > 0]
-    if not len(alive):
-        return
-    low, high = np.percentile(alive, (2.5, 97.5), axis=1)
-    spread = float(np.median(high - low))
-    wide = int((high - low > _OTHER_UNIT * SPREAD[1]).sum())
-    if wide and spread <= SPREAD[1]:  # beside it the others would be nothing: a window has one scale
-        names = ", ".join(name for name, lead in zip(wave.leads, values) if _spread(lead) > _OTHER_UNIT * SPREAD[1])
-        found = f"an amplitude over {_OTHER_UNIT * SPREAD[1]:g} mV in {names}, beside {len(alive) - wide} leads without"
-        remedy = "look whether it is in µV"
-        raise FedkimError(wave.what, found=found, expected="millivolts", remedy=remedy, code="E-ECG-AMPLITUDE")
-    peak = float(np.median(np.ptp(alive, axis=1)))
-    if spread > SPREAD[1] or peak < SPREAD[0]:
-        found, like = ("over 25 mV", "µV") if spread > SPREAD[1] else ("under 0.005 mV", "V")
-        remedy = f'it looks like {like}: say so in the file ("II [{like}]" in a CSV), or, where it says nothing, in a site file: data.ecg.unit'
-        raise FedkimError(
-            wave.what, found=f"an amplitude {found}", expected="millivolts", remedy=remedy, code="E-ECG-AMPLITUDE"
-        )
-    saturated = sum(_is_saturated(lead) for lead in alive)
-    if 2 * saturated > len(alive):
-        found = f"{saturated} of {len(alive)} leads stuck at their extremes"
-        raise FedkimError(wave.what, found=found, remedy="choose a window with signal", code="E-ECG-SATURATED")
-
-
-def _spread(lead: np.ndarray) -> float:
-    low, high = np.percentile(lead, (2.5, 97.5))
-    return float(high - low)
-
-
-def _is_saturated(lead: np.ndarray) -> bool:
-    for extreme in (lead.min(), lead.max()):
-        at = np.concatenate([[False], lead == extreme, [False]])
-        edges = np.flatnonzero(at[1:] != at[:-1])
-        lengths: Any = edges[1::2] - edges[::2]
-        if lengths[lengths >= _RUN].sum() >= STUCK * len(lead):
-            return True
-    return False
