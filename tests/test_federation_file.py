@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import ssl
 import stat
 import subprocess
@@ -126,6 +127,23 @@ def test_another_recipes_run_is_told_before_anything_starts_and_stands_as_it_sto
     with pytest.raises(FedkimError, match=r"found the run of another recipe; .*\[recipe\] out"):
         start(load_federation_file(manifest), print)
     assert (file.state / "standing.json").read_text() == before
+
+
+def test_where_a_runs_rounds_are_gone_it_is_said_that_another_run_begins(manifest):
+    sealed(manifest)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        network = f'[network]\nhost = "127.0.0.1"\nport = {taken.getsockname()[1]}\n'
+        manifest.write_text(manifest.read_text() + network)
+        file, told = load_federation_file(manifest), []
+        file.state.mkdir()
+        for name in ("", "earlier"):
+            if name:
+                (file.state / "run-name").write_text(name)
+            with pytest.raises(FedkimError, match="port"):
+                start(file, told.append)
+    assert told == [f"no run in {file.out} any more: another one begins at round 1, under another name to the sites"]
 
 
 def test_a_chain_must_end_at_the_authority(manifest):

@@ -163,9 +163,12 @@ def test_the_preset_itself_may_be_overridden(tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("federation.round=2", "--set federation.round=2: unknown key 'round' in [federation]; did you mean 'rounds'?"),
-        ("rounds", "--set rounds, expected table.key=value, for example federation.rounds=3"),
-        ("rounds=3", "--set rounds=3, expected table.key=value, for example federation.rounds=3"),
+        (
+            "federation.round=2",
+            "setting federation.round=2: unknown key 'round' in [federation]; did you mean 'rounds'?",
+        ),
+        ("rounds", "setting rounds, expected table.key=value, for example federation.rounds=3"),
+        ("rounds=3", "setting rounds=3, expected table.key=value, for example federation.rounds=3"),
         ("run.seed=1\nrun.name=2", "expected table.key=value"),
         ("run.seed=-1", "[run] seed, found -1, expected at least 0"),
         ("a b.c=1", "expected table.key=value"),

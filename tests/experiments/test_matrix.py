@@ -363,6 +363,7 @@ seeds = [0]
         ("uniform = ['x=1']", "key 'uniform'"),
         ("fedplug = 1", "a list of str"),
         ("fedprox = ['federation.proximal_mu=1e-3']", "key 'fedprox'"),  # no cell has it
+        ("fedkim = ['injection.learning_rate=1e-3']", "key 'fedkim'"),
     ):
         with pytest.raises(FedkimError) as caught:
             load_matrix(write(tmp_path, f"[settings]\n{wrong}\n[[cells]]\nmethods = ['fedplug']\nseeds = [0]\n"))

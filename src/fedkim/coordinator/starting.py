@@ -61,6 +61,7 @@ def start(file: FederationFile, say: Callable[[str], None]) -> dict[str, Any]:
     superlink: Child | None = None
     try:
         write_standing(file.state, "starting")
+        _tell_new_run(file, say)
         environment = {**flower_environment(file.state / "flower"), MANIFEST: str(file.path)}
         superlink = Child("SuperLink", _superlink(file), file.state / "superlink.log", environment)
         write_text(file.state / "progress.log", "")
@@ -92,6 +93,12 @@ def _require_same_recipe(file: FederationFile) -> None:
     if RunFolder(file.out).recipe().digest() != file.run_recipe.digest():
         remedy = "put the recipe back, or begin anew in another folder: [recipe] out of the manifest"
         raise FedkimError(f"run folder {file.out}", found="the run of another recipe", remedy=remedy)
+
+
+def _tell_new_run(file: FederationFile, say: Callable[[str], None]) -> None:
+    """Say that rounds of an earlier run are gone, rather than count from 1 again in silence."""
+    if (file.state / "run-name").exists() and not (file.out / "recipe.json").is_file():
+        say(f"no run in {file.out} any more: another one begins at round 1, under another name to the sites")
 
 
 def stop(state: Path) -> int | None:

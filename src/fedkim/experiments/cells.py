@@ -1,7 +1,7 @@
 """Running a matrix: cells side by side as processes of one thread each, resumable at every cell and within it.
 
 A cell is done when its JSON stands below ``results``; a killed one resumes its own folder, ``runs/<matrix>/<cell>``, at its
-last round. Cells share data and untouched extraction through the cache; cells that differ in ρ alone are one process, which
+last round. Cells share data and untouched extraction through the cache; cells that train alike are one process, which
 trains once (``adoption``). They share nothing else.
 """
 

@@ -31,7 +31,7 @@ Blocks are run in the file's order, so the first ones matter most. A cell's resu
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def load_matrix(path: Path, *, smoke: bool = False) -> Matrix:
         cells=tuple(cells),
         choice=() if smoke else tuple(choice),
         configurations=configurations,
-        settings=_settings(f"{path}: [settings]", table.get("settings", {}), {cell.backbone for cell in cells}),
+        settings=_settings(f"{path}: [settings]", table.get("settings", {}), [*cells, *choice]),
         smoke=smoke,
     )
     _check(matrix)
@@ -204,8 +204,9 @@ def _keys(settings: Sequence[str]) -> set[str]:
     return {setting.partition("=")[0].strip() for setting in settings}
 
 
-def _settings(where: str, table: Any, backbones: Collection[str]) -> dict[str, tuple[str, ...]]:
-    _only(where, table, [*sorted({choice_method(method) for method in METHODS}), *sorted(backbones)])
+def _settings(where: str, table: Any, cells: Sequence[Cell]) -> dict[str, tuple[str, ...]]:
+    """Settings by method or backbone, of those that a cell has: others would never be read."""
+    _only(where, table, sorted({name for cell in cells for name in (choice_method(cell.method), cell.backbone)}))
     return {name: tuple(_strings(f"{where}: {name}", _list(where, table, name, str))) for name in table}
 
 

@@ -9,6 +9,9 @@ from fedkim.experiments.table import DASH, Table, shown
 
 COVID = "covid"
 MAIN = (FEDKIM, "fedavg")
+BLIND = "blind"
+"""The variation whose cells train and ask the language model once more, without the patient."""
+_BLIND = ("blind", "FEDKIM, trained and asked without the patient (blind)")
 ABLATION = ("fedkim", "fedkim-pub", "without-task", "without-modality", "uniform")
 
 
@@ -38,13 +41,17 @@ def zero_shot_classification(scores: Scores) -> Table:
     def row(method: str, backbone: str) -> list[str]:
         cells = [cell for cells in scores.group(method, backbone=backbone).values() for cell in cells]
         return [
-            *(f"{shown(scores.task_by_seed(method, task, backbone=backbone))} {_blind(cells, task)}" for task in tasks),
+            *(
+                f"{shown(scores.task_by_seed(method, task, backbone=backbone))} {_blindness(cells, task)}"
+                for task in tasks
+            ),
             shown(scores.by_seed(method, "unseen", backbone=backbone)),
         ]
 
     rows = _by_method(scores, row)
     references = [
         ("base", "language model alone"),
+        _BLIND,
         ("shuffled", "FEDKIM, given another patient's input"),
         ("proxy", "best head of FEDKIM's sites (proxy)"),
     ]
@@ -72,7 +79,7 @@ def zero_shot_generation(scores: Scores) -> Table:
         ]
 
     rows = _by_method(scores, row)
-    references = [("base", "language model alone"), ("majority_per_template", "majority of the template")]
+    references = [("base", "language model alone"), _BLIND, ("majority_per_template", "majority of the template")]
     rows += [[*one, *[DASH] * 5] for one in _references(scores, "generation", tasks, references)]
     return Table(
         title="Zero-shot on unseen tasks: generation",
@@ -107,6 +114,7 @@ def seen_tasks(scores: Scores) -> Table:
     rows = _by_method(scores, row)
     references = [
         ("base", "language model alone"),
+        _BLIND,
         ("shuffled", "FEDKIM, given another patient's input"),
         ("simple", "simple statistics"),
         ("small_before", "FEDKIM's small models, before injection"),
@@ -221,12 +229,14 @@ def _references(
     scores: Scores, which: str, tasks: Sequence[str], references: Sequence[tuple[str, str]]
 ) -> list[list[str]]:
     """Reference rows as FEDKIM's own cells computed them."""
-    seeds = len(scores.group("fedkim"))
     rows = []
     for name, title in references:
-        values = [shown(scores.task_by_seed("fedkim", task, row=name)) for task in tasks]
+        variation = BLIND if name == "blind" and scores.group(FEDKIM, variation=BLIND) else ""
+        values = [shown(scores.task_by_seed(FEDKIM, task, row=name, variation=variation)) for task in tasks]
         if any(value != DASH for value in values):
-            rows.append([f"*{title}*", DASH, str(seeds), *values, shown(scores.by_seed("fedkim", which, row=name))])
+            seeds = str(len(scores.group(FEDKIM, variation=variation)))
+            mean = shown(scores.by_seed(FEDKIM, which, row=name, variation=variation))
+            rows.append([f"*{title}*", DASH, seeds, *values, mean])
     return rows
 
 
@@ -245,6 +255,6 @@ def _mean_metric(
     return {seed: fmean(column[seed] for column in columns) for seed in common(*columns)}
 
 
-def _blind(cells: Sequence[CellScores], task: str) -> str:
+def _blindness(cells: Sequence[CellScores], task: str) -> str:
     found = [abs(worst[1]) for cell in cells if task in cell.record["metrics"] and (worst := cell.blindness(task))]
     return f"({fmean(found):.2f})" if found else f"({DASH})"

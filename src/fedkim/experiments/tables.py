@@ -8,6 +8,7 @@ from fedkim.experiments.explaining import against_majority, learning, routing
 from fedkim.experiments.fold_tables import FOLD, fold_tables
 from fedkim.experiments.our_tables import RHO, communication, rho_table, varied
 from fedkim.experiments.paper_tables import (
+    BLIND,
     ablation,
     less_fedkim,
     papers_metrics,
@@ -55,6 +56,6 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
 
 def _others(scores: Scores) -> list[str]:
     """Variations that no other table shows, such as those of a matrix of one's own."""
-    shown = {"", *HETEROGENEOUS, *QUESTIONS, *STEPS, *MODELS}
+    shown = {"", BLIND, *HETEROGENEOUS, *QUESTIONS, *STEPS, *MODELS}
     found = dict.fromkeys(variation for _, variation, _ in scores.groups())
     return [name for name in found if name not in shown and not name.startswith((RHO, FOLD))]

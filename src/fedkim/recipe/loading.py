@@ -32,7 +32,7 @@ def from_dict(deltas: Deltas, *overrides: str, source: str = "recipe") -> Recipe
 
     ``source`` is what error messages call the deltas, usually their file.
     """
-    layers = [(source, deltas), *((f"--set {override}", _parse_override(override)) for override in overrides)]
+    layers = [(source, deltas), *((f"setting {override}", _parse_override(override)) for override in overrides)]
     for name, layer in layers:
         _check(name, layer)
     preset = "fast"
@@ -59,7 +59,7 @@ def _tables() -> dict[str, type[Table]]:
 def _parse_override(override: str) -> dict[str, Any]:
     """``table.key=value`` with a TOML value; a bare word is taken as text, as the shell would."""
     key, equals, value = override.partition("=")
-    shape = FedkimError(f"--set {override}", expected="table.key=value, for example federation.rounds=3")
+    shape = FedkimError(f"setting {override}", expected="table.key=value, for example federation.rounds=3")
     if not equals or key.count(".") < 1 or "\n" in override:
         raise shape
     for candidate in (value, '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'):

@@ -274,7 +274,8 @@ class FlowerExchange:
                 return None
             if reply.status != "ok":
                 ours.leave_out(site, reply.code or reply.status)
-                self.tell("refused", round=number, site=site, reason=ours.why[site])
+                failed = reply.status == "failed"  # no other word of a site's becomes an event
+                self.tell("failed" if failed else "refused", round=number, site=site, reason=ours.why[site])
                 return None
             audit = reply.audit or None  # weights have left, whatever becomes of them here
             update = update_from(reply, body, ours.slices[site], self.sites[site], uploads=self.uploads)
