@@ -248,6 +248,7 @@ def test_the_digest_ignores_how_the_recipe_was_written():
         (["m3oe.router_inputs=task"], "fedkim-task-only"),
         (["m3oe.router=uniform"], "fedkim-uniform"),
         (["m3oe.router_spread=1.0"], "fedkim-spread"),
+        (["extraction.task_weights=gradient"], "fedkim-weighed"),
         (["injection.first_round=2"], "fedkim-late"),
     ],
 )

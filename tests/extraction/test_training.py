@@ -12,6 +12,7 @@ from fedkim.errors import FedkimError
 from fedkim.extraction import Extractor, predict_proba, train_site
 from fedkim.extraction.batches import Batch
 from fedkim.extraction.extractor import dropout
+from fedkim.extraction.training import evenly_moving
 from fedkim.parallel import ordered_map
 from fedkim.state import State
 
@@ -80,7 +81,13 @@ def test_a_few_samples_are_learnt_by_heart():
 
 
 @pytest.mark.parametrize(
-    "settings", [SETTINGS, replace(SETTINGS, augment=True, balanced=True), replace(SETTINGS, dropout=0.5)]
+    "settings",
+    [
+        SETTINGS,
+        replace(SETTINGS, augment=True, balanced=True),
+        replace(SETTINGS, dropout=0.5),
+        replace(SETTINGS, task_weights="gradient"),
+    ],
 )
 def test_the_same_seed_gives_the_same_bits_whatever_the_global_generator(settings):
     first = train(settings=settings).state.digest()
@@ -217,6 +224,34 @@ def test_a_rounds_loss_is_the_mean_over_tasks_of_the_mean_over_their_samples():
         scores = predict_proba(model, Dataset(samples), task)
         losses = [-math.log(score[task.answers.index(s.labels[task.name])]) for score, s in zip(scores, samples)]
         assert update.metrics[f"loss.{task.name}"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def test_weighed_by_gradients_no_task_moves_the_encoders_further_than_another():
+    extractor = Extractor(tasks=TASKS, shapes=DATA.shapes(), settings=SETTINGS, seed=1)
+    encoders = list(extractor.encoder.parameters())
+    batch = Batch.of(DATA.samples, ("image",))
+    easy, hard = (
+        functional.cross_entropy(extractor(batch, task.name), torch.arange(len(DATA)) % 2) * scale
+        for task, scale in ((BRIGHT, 50.0), (LEFT, 0.02))
+    )
+
+    def gradient(loss):
+        found = torch.autograd.grad(loss, encoders, retain_graph=True, allow_unused=True)
+        return torch.cat([torch.zeros(p.numel()) if g is None else g.flatten() for p, g in zip(encoders, found)])
+
+    whole = gradient(evenly_moving([easy, hard], encoders))
+    parts = [gradient(loss) / gradient(loss).norm() for loss in (easy, hard)]
+    assert torch.nn.functional.cosine_similarity(whole, sum(parts), dim=0) == pytest.approx(1, abs=1e-4)
+    assert evenly_moving([hard], encoders) is hard
+
+
+def test_weights_by_gradients_are_the_recipes_choice_and_learn_too():
+    plain, weighed = (replace(SETTINGS, local_epochs=30, task_weights=by) for by in ("equal", "gradient"))
+    before, update = train(settings=replace(SETTINGS, local_epochs=1)), train(settings=weighed)
+    assert update.metrics["loss"] < 0.5 * before.metrics["loss"]
+    assert update.state.digest() != train(settings=plain).state.digest()
+    alone = [train(tasks=[BRIGHT], settings=settings).state.digest() for settings in (plain, weighed)]
+    assert alone[0] == alone[1]  # one task has nobody to make room for
 
 
 def test_gradients_are_clipped_by_their_norm():

@@ -21,7 +21,7 @@ from fedkim.experiments.table import Table
 from fedkim.experiments.targets import targets_table
 
 HETEROGENEOUS = ("dirichlet-0.1", "missing-0.6", "site-shift")
-QUESTIONS = ("questions",)
+QUESTIONS = ("questions", "questions-weighed")
 STEPS = ("twice-the-steps",)
 MODELS = ("random-model", "ten-layers")
 """Variations of tables of their own."""

@@ -1,8 +1,8 @@
 """Local training: what a site does between a broadcast and its update.
 
 L_n = (1/T_n) Σ_t (1/|D_n,t|) Σ ℓ_t(f_n(x), y) over the tasks the site holds, plus the algorithm's penalty for drifting
-from the broadcast (FEDKIM, "Knowledge Extraction on Clients"). The same function trains the public set, with the server
-in the place of a site.
+from the broadcast (FEDKIM, "Knowledge Extraction on Clients"). ``task_weights = "gradient"``, ours, gives the tasks other
+weights than 1/T_n. The same function trains the public set, with the server in the place of a site.
 """
 
 import time
@@ -70,6 +70,7 @@ def train_site(
     extractor = Extractor(tasks=held, shapes=shapes, settings=settings, seed=seed).load(broadcast)
     extractor.train()
     parameters = dict(extractor.named_parameters())
+    encoders = list(extractor.encoder.parameters())
     optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate, fused=True)
 
     totals = {task.name: 0.0 for task in held}
@@ -95,7 +96,8 @@ def train_site(
                     remedy="check its inputs for NaN or lower extraction.learning_rate",
                     code="E-DIVERGED",
                 )
-        loss = torch.stack(list(losses.values())).mean()
+        values = list(losses.values())
+        loss = torch.stack(values).mean() if settings.task_weights == "equal" else evenly_moving(values, encoders)
         if penalty:
             loss = loss + penalty(parameters, broadcast)
         optimizer.zero_grad()
@@ -115,6 +117,29 @@ def train_site(
         metrics={**metrics, "steps": float(steps), "seconds": time.perf_counter() - began},
     )
 
+
+def evenly_moving(losses: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
+    """The losses' weighted mean in which each has a gradient of the same length at the shared parameters.
+
+    What GradNorm learns weights for (Chen et al., ICML 2018), taken exactly at every step. Under equal weights the task whose
+    gradient is longest shapes the encoders first, and another may find nothing of its own in them for many rounds.
+
+    Args:
+        losses: a scalar of each task.
+        shared: parameters; each loss depends on some of them.
+    """
+    if len(losses) == 1:
+        return losses[0]
+    lengths = []
+    for loss in losses:
+        gradients = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
+        lengths.append(torch.stack([g.square().sum() for g in gradients if g is not None]).sum().sqrt())
+    weights = 1 / (torch.stack(lengths) + _SHORTEST)
+    return (torch.stack(list(losses)) * weights).sum() / weights.sum()
+
+
+_SHORTEST = 1e-6
+"""Added to a gradient's length: a task that moves nothing has no weight without end."""
 
 Targets = dict[str, tuple[Tensor, Tensor]]
 """By task: the rows of the batch that it labels, and the numbers of their answers."""

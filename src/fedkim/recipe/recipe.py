@@ -80,6 +80,7 @@ class Recipe:
         name += "-rotated" if self.injection.mixup == "rotated" else ""
         name += "-late" if self.injection.first_round > 1 else ""
         name += "-spread" if self.m3oe.router_spread else ""
+        name += "-weighed" if self.extraction.task_weights == "gradient" else ""
         return (
             name
             + {

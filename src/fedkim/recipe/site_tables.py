@@ -128,6 +128,8 @@ class Extraction(Table):
     """Apply each modality's training-time augmentation."""
     balanced: bool = True
     """Draw batches with the answers equally frequent."""
+    task_weights: Literal["equal", "gradient"] = "equal"
+    """Weights of the tasks' losses: ``equal``, or by ``gradient``: each moves the encoders equally far (up to twice the time)."""
 
     def __post_init__(self) -> None:
         # encoders begin at an eighth of it; a stay's has two heads in half of it
