@@ -62,11 +62,15 @@ def test_the_table_of_two_processors_is_of_the_committed_cells():
     for again, pair in ((avx2, (first, avx2)), (avx512, (avx512, first))):
         for cell in again.cells:
             for one, kind in zip(pair, ("AVX512", "AVX2")):
-                (found,) = one.group(cell.method)[cell.seed]
+                (found,) = one.group(cell.method, variation=cell.variation)[cell.seed]
                 assert processor(found.record["run_info"]) == kind
-            pairs = [[one.by_seed(cell.method, which, row=row)[cell.seed] for one in pair] for which, row in columns]
+            pairs = [
+                [one.by_seed(cell.method, which, row=row, variation=cell.variation)[cell.seed] for one in pair]
+                for which, row in columns
+            ]
             shown = " | ".join(f"{left:.1f} / {right:.1f}" for left, right in pairs)
-            assert f"| {title_of(cell.method)}, seed {cell.seed} | {shown} |" in page
+            name = title_of(cell.method) + (f", {cell.variation}" if cell.variation else "")
+            assert f"| {name}, seed {cell.seed} | {shown} |" in page
 
 
 def test_the_table_of_more_questions_is_of_the_committed_cells():
