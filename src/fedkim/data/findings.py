@@ -1,5 +1,6 @@
 """Findings: everything that is wrong with a data set, told at once and without a patient's value."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ LISTED = "fedkim data check lists them all"
 """The remedy for a hospital's data."""
 SHOWN = 100
 """Findings of one kind printed at most; the rest is counted."""
+_PLACE = re.compile(r"(?P<file>.*?)(?:, (?:row|entry) (?P<row>\d+))?(?:: column '(?P<field>[^']+)')?")
+"""How an error's ``what`` goes on behind the file that it names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,27 @@ class Findings:
         """Note one finding."""
         finding = Finding(code=code, file=file, row=row, field=field, found=found, expected=expected, remedy=remedy)
         self._findings.append(finding)
+
+    def add_error(self, error: FedkimError, *, file: str, code: str) -> None:
+        """Note an error about a file, with the row and the column that it names.
+
+        Args:
+            error: what reading the file raised.
+            file: the file's name, or the end of its path; the error may name one below it.
+            code: where the error has none.
+        """
+        _, _, behind = error.what.rpartition(file)
+        place = _PLACE.fullmatch(behind if file in error.what else "")
+        below, row, field = place.group("file", "row", "field") if place else ("", None, None)
+        self.add(
+            error.code or code,
+            file=file + below,
+            row=int(row) if row else None,
+            field=field or "",
+            found=error.found or error.what,
+            expected=error.expected,
+            remedy=error.remedy,
+        )
 
     def put(self, finding: Finding) -> None:
         """Note one that another check has found."""

@@ -130,7 +130,7 @@ def entries_of(folder: Path, version: str, split: str) -> Iterator[tuple[Path, i
         FedkimError: a file can't be used.
     """
     for path in sorted((folder / version / split).glob("*.json"), key=lambda path: (len(path.stem), path.stem)):
-        for number, entry in enumerate(read_questions(path)):
+        for number, entry in enumerate(read_questions(path), start=1):
             yield path, number, entry
 
 

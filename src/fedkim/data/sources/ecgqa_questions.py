@@ -33,7 +33,7 @@ def read_questions(path: Path, *, remedy: str = "clone the repository again") ->
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         remedy = "copy the file again from its source"
         raise FedkimError(what, found="no list of questions", remedy=remedy, code="E-TABLE")
-    for number, entry in enumerate(entries):
+    for number, entry in enumerate(entries, start=1):
         lacking = [key for key in KEYS if not entry.get(key) and entry.get(key) != 0]
         if lacking:
             place, expected = f"{what}, entry {number}", ", ".join(KEYS)

@@ -115,10 +115,7 @@ class Checker:
         try:
             return read(*arguments)
         except FedkimError as error:
-            found = error.found or "what can't be read"
-            self.findings.add(
-                error.code or "E-TABLE", file=file, found=found, expected=error.expected, remedy=error.remedy
-            )
+            self.findings.add_error(error, file=file, code="E-TABLE")
             return None
 
     def count(self, file: str, what: str, found: int, expected: int) -> None:

@@ -37,8 +37,7 @@ def check_cohort(task: str, source: str, folder: Path, findings: Findings) -> No
         try:
             return read()
         except FedkimError as error:
-            code = error.code or "E-SERIES-FORMAT"
-            findings.add(code, file=f"{place}/{table}", found=error.found, expected=error.expected, remedy=error.remedy)
+            findings.add_error(error, file=f"{place}/{table}", code="E-SERIES-FORMAT")
             return None
 
     hourly = attempt("dyn.parquet", lambda: yaib_tables.read_hourly(folder, source))
