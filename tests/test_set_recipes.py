@@ -20,12 +20,13 @@ WRITERS = sorted(path.stem for path in (ROOT / "tests" / "fixtures" / "writers")
 
 def written(file, folder):
     """The recipe, its roots filled by the writers of the sets it names."""
-    names = load(file).data.roots
+    data = load(file).data
     overrides = []
-    for name in names:
+    for name in data.roots:
         root = folder / name
         root.mkdir()
-        importlib.import_module(f"fixtures.writers.{name}").write(root)
+        version = {"version": data.versions[name]} if name in data.versions else {}
+        importlib.import_module(f"fixtures.writers.{name}").write(root, **version)
         overrides.append(f"data.roots.{name}={root}")
     return load(file, *overrides)
 
@@ -50,6 +51,7 @@ def test_a_sets_recipe_finds_its_tasks_in_every_split_that_should_have_them(file
 def test_the_papers_recipe_on_public_sets_reads_all_of_them_and_passes_its_check():
     recipe = load(PAPER)
     assert set(recipe.data.roots) == set(WRITERS)
+    assert recipe.data.versions == {"vqarad": "mevf"}  # 3,515 questions, of which the paper tests a tenth
     assert (recipe.tasks, recipe.m3oe) == (
         load(ROOT / "recipes" / "paper.toml").tasks,
         load(ROOT / "recipes" / "paper.toml").m3oe,

@@ -53,6 +53,13 @@ def test_questions_about_one_image_share_patient_and_input(records):
     assert given.read(given.path, **given.settings)["image"].shape == (1, 32, 32)
 
 
+def test_the_published_test_of_mevf_is_a_file_whatever_its_phrase_types(records, version, root):
+    if version == "mevf":
+        assert not any("test" in (root / file).read_text() for file in vqarad.FILES[version])
+    tests = {record.id for record in records if record.published_split == "test"}
+    assert version == "public" or tests == {f"vqarad/mevf/testset-{row}" for row in range(1, 5)}
+
+
 def test_the_published_test_is_kept_as_published(records):
     test = [record for record in records if record.published_split == "test"]
     assert len(test) == 4
@@ -66,6 +73,7 @@ def test_a_check_tells_counts_and_shared_images_and_passes(root, version):
     if version == "public":
         assert counts["VQA_RAD Dataset Public.json", "questions"] == "2,248"
         assert counts["VQA_RAD Image Folder", "images"] == "315"
+        assert counts["VQA_RAD Dataset Public.json", "test questions"] == "451"
     else:
         assert counts["trainset.json", "questions"] == "3,064"
         assert counts["testset.json", "questions"] == "451"
@@ -89,6 +97,25 @@ def test_the_public_version_is_the_first(tmp_path):
 def test_an_empty_folder_is_told_what_was_expected(tmp_path):
     (finding,) = vqarad.check(tmp_path).errors
     assert "trainset.json" in finding.expected
+    with pytest.raises(FedkimError, match="neither version of vqarad"):
+        vqarad.read(tmp_path, Reading())
+
+
+def test_parquet_files_are_told_to_be_no_copy_that_can_be_read(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-00000-of-00001-eb8844602202be60.parquet").touch()
+    (finding,) = vqarad.check(tmp_path).errors
+    assert "Hugging Face" in finding.found
+    assert "VQA_RAD Dataset Public.json" in finding.expected
+
+
+def test_a_question_that_stands_there_twice_is_asked_once_and_by_the_published_code_as_often(tmp_path, version):
+    root = write(tmp_path, damage="twice", version=version)
+    assert len(vqarad.read(root, Reading(version=version))) == 30
+    assert len(vqarad.read(root, Reading(version=version, labels="paper"))) == 31
+    (finding,) = [finding for finding in vqarad.check(root) if finding.code == "I-QUESTION-TWICE"]
+    assert finding.found.startswith("1 question")
+    assert finding.row == (31 if version == "public" else 27)
 
 
 @pytest.mark.parametrize(
