@@ -51,11 +51,25 @@ def test_abnormal_by_both_rules(codes, fixed, paper):
         ("alles", "", "Yes"),  # German for "all": the published code finds "es" in it
         ("bigeminus", "", "No"),
         ("VES?", "", "Yes"),
+        ("VES2,alles", "Yes", "Yes"),
+        ("2ES1?", "", "Yes"),
     ],
 )
 def test_ectopic_beats_by_both_rules(extra_beats, fixed, paper):
     assert ptbxl.ectopic(extra_beats) == fixed
-    assert ptbxl.ectopic(extra_beats, "paper") == paper
+    assert ptbxl.ectopic(extra_beats, labels="paper") == paper
+
+
+@pytest.mark.parametrize("code", ["PAC", "PVC", "PRC(S)", "BIGU", "TRIGU"])
+def test_a_code_of_extra_beats_says_yes_where_the_column_says_nothing_or_is_unsure(code):
+    codes = {
+        "IRBBB": 100.0,
+        code: 0.0,
+        "SR": 0.0,
+    }  # as recording 9947's, whose report begins with premature contractions
+    assert ptbxl.ectopic("", codes) == ptbxl.ectopic("VES?", codes) == "Yes"
+    assert ptbxl.ectopic("", codes, "paper") == "No"  # the published code looks at the column alone
+    assert ptbxl.ectopic("", {"SR": 0.0, "PACE": 0.0}) == "No"
 
 
 def test_the_published_code_asks_the_first_so_many_of_each_answer(root, monkeypatch):
@@ -192,6 +206,14 @@ def test_a_whole_small_copy_is_told_its_counts_alone(root):
     assert counts["recordings without superclass"][1].startswith("411")
 
 
+def test_normal_ecgs_of_another_class_too_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "NUM_PATIENTS", 6)
+    monkeypatch.setattr(writer, "_CODES", ("{'NORM': 80.0, 'LVH': 35.0}", *writer._CODES[1:]))
+    (told,) = [finding for finding in ptbxl.check(writer.write(tmp_path)) if finding.code == "I-NORM"]
+    assert told.found.startswith("2 recordings")  # the first patient has two
+    assert ptbxl.read(tmp_path, Reading())[0].labels["ecg_abnormal"] == "No"
+
+
 DAMAGE = {
     "missing-column": ("E-COLUMN", True),
     "bad-codes": ("E-VALUE", True),
@@ -203,6 +225,7 @@ DAMAGE = {
     "microvolts": ("E-ECG-AMPLITUDE", False),
     "wrong-rate": ("E-ECG-RATE", False),
     "bad-class": ("E-VALUE", False),
+    "half-recording": ("E-ECG-FORMAT", False),
 }
 """By damage: the finding's code, and whether reading refuses too (the rest is seen in decoding, or harms nobody)."""
 

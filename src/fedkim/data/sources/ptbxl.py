@@ -10,7 +10,7 @@ authors' training set, 9 their validation, 10 their test; no patient is in two o
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fedkim.data import paper_split
@@ -39,7 +39,9 @@ NUM_WITHOUT = 411
 """Recordings without any superclass."""
 SURE = 50.0
 """Per cent above which the published code calls a recording normal."""
-_ECTOPIC = re.compile(r"\d*(sv|v)?es", re.IGNORECASE)
+EXTRA_BEATS = frozenset({"PAC", "PVC", "PRC(S)", "BIGU", "TRIGU"})
+"""SCP codes of premature atrial, ventricular and other beats, and of their coming every second or third beat."""
+_ECTOPIC = re.compile(r"\d*(sv|v)?es\d*", re.IGNORECASE)
 
 
 def read(root: Path, reading: Reading) -> Sequence[Record]:
@@ -79,16 +81,17 @@ def abnormal(codes: Mapping[str, float], classes: Mapping[str, str], labels: str
     return "No" if normal else "Yes"
 
 
-def ectopic(extra_beats: str, labels: str = "fixed") -> str:
+def ectopic(extra_beats: str, codes: Iterable[str] = (), labels: str = "fixed") -> str:
     """``ectopic_beats``: Yes, No, or empty where it can't be said.
 
-    paper: Yes if ``es`` stands anywhere in the column. fixed: Yes if one of its words is an extrasystole (``1ES``, ``VES``,
-    ``SVES``), No if the column is empty; a question mark or other words alone (``alles``, ``bigeminus``) say neither.
+    paper: Yes if ``es`` stands anywhere in the column ``extra_beats``. fixed: Yes if one of its words is an extrasystole (``1ES``,
+    ``VES``, ``SVES``, ``VES2``) or a diagnostic code says so, graded or not; No if the column is empty and no code does. A question
+    mark or other words alone (``VES?``, ``alles``, ``bigeminus``) say neither.
     """
     if labels == "paper":
         return "Yes" if "es" in extra_beats.lower() else "No"
     words = [word for word in re.split(r"[\s,;/+]+", extra_beats) if word]
-    if any(_ECTOPIC.fullmatch(word) for word in words):
+    if any(_ECTOPIC.fullmatch(word) for word in words) or not EXTRA_BEATS.isdisjoint(codes):
         return "Yes"
     return "" if words else "No"
 
@@ -139,7 +142,7 @@ def age_band(age: float | None) -> str:
 
 
 def check(root: Path) -> Findings:
-    """Headers, values, counts of the release, missing recordings, patients in two folds; opens one recording."""
+    """Headers, values, counts of the release, missing or cut recordings, patients in two folds; opens one recording."""
     root, checker = Path(root), Checker()
     found = checker.attempt(DATABASE, lambda: scan(root))
     classes = checker.attempt(STATEMENTS, lambda: read_classes(root))
@@ -165,12 +168,13 @@ def check(root: Path) -> Findings:
     if checker.attempt(str(root), lambda: folder_of(root)):
         inputs = [recording_input(root, one) for one in recordings]
         _check_files(inputs, checker.findings)
+        _check_sizes(inputs, checker.findings)
         _check_one(inputs, float(folder_of(root).removeprefix("records")), checker.findings)
     return checker.findings
 
 
 def _beats(recordings: Sequence[Recording], labels: str) -> dict[int, str]:
-    answers = {one.number: ectopic(one.extra_beats, labels) for one in recordings}
+    answers = {one.number: ectopic(one.extra_beats, one.codes, labels) for one in recordings}
     if labels != "paper":
         return {number: answer for number, answer in answers.items() if answer}
     asked: Counter[str] = Counter()
@@ -196,6 +200,9 @@ def _check_classes(recordings: Sequence[Recording], classes: Mapping[str, str], 
     for name, number in NUM_BY_SUPERCLASS.items():
         checker.count(DATABASE, f"recordings of {name}", sum(name in some for some in held), number)
     checker.count(DATABASE, "recordings without superclass", sum(not some for some in held), NUM_WITHOUT)
+    if both := sum("NORM" in some and len(some) > 1 for some in held):
+        found = f"{both:,} recordings of NORM and another superclass, which count as normal"
+        checker.findings.add("I-NORM", file=DATABASE, field="scp_codes", found=found)
     if foreign := {name for name in classes.values() if name not in NUM_BY_SUPERCLASS}:
         expected = ", ".join(NUM_BY_SUPERCLASS)
         checker.findings.add(
@@ -212,6 +219,30 @@ def _check_files(inputs: Sequence[Input], findings: Findings) -> None:
     if missing:
         found = f"{len(missing):,} of {len(inputs):,} recordings without .hea or .dat, this row's the first"
         findings.add("E-FILE-MISSING", file=DATABASE, row=missing[0], found=found, remedy="complete the copy")
+
+
+def _check_sizes(inputs: Sequence[Input], findings: Findings) -> None:
+    """Recordings whose ``.dat`` is shorter or longer than its header says: a download that broke off."""
+    wrong = [row for row, one in enumerate(inputs, start=1) if _is_there(one) and not _is_whole(one)]
+    if wrong:
+        found = f"{len(wrong):,} recordings whose .dat hasn't the bytes that its .hea tells, this row's the first"
+        findings.add(
+            "E-ECG-FORMAT", file=DATABASE, row=wrong[0], found=found, remedy="copy them again from their source"
+        )
+
+
+def _is_whole(one: Input) -> bool:
+    """By the header alone: ``name leads rate samples``, then a line a lead, ``file 16 …`` for two bytes a sample."""
+    try:
+        lines = [
+            line.split() for line in one.path.read_text(encoding="utf-8").splitlines() if line[:1] not in ("", "#")
+        ]
+        leads, samples = int(lines[0][1]), int(lines[0][3])
+        formats = [words[1] for words in lines[1 : leads + 1]]
+        size = sum(path.stat().st_size for path in one.companions)
+    except (OSError, ValueError, IndexError):
+        return False
+    return formats == ["16"] * leads and size == 2 * leads * samples
 
 
 def _check_one(inputs: Sequence[Input], rate: float, findings: Findings) -> None:
