@@ -86,6 +86,20 @@ def test_contents_are_compared_when_asked(told, tmp_path):
     assert "  row 51, field 'image', found what record 3 of another patient has (the same)" in out
 
 
+def test_files_that_cannot_be_read_are_all_told_and_the_others_still_compared(told, tmp_path):
+    tiny_set.write(tmp_path / "a")
+    films = tmp_path / "a" / "films"
+    (films / "50.png").write_bytes((films / "2.png").read_bytes())
+    (films / "1.png").write_bytes(b"no picture")
+    (films / "40.png").write_bytes((films / "40.png").read_bytes()[:300])
+    status, out, _ = told("data", "check", "tiny", tmp_path / "a", "--contents")
+    assert status == 2
+    assert "E-IMG-FORMAT: 1\n  films/1.png, found " in out
+    assert "E-IMG-UNREADABLE: 1\n  films/40.png, found " in out
+    assert out.count("leave its row out of the set's table") == 2
+    assert "  row 51, field 'image', found what record 3 of another patient has (the same)" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

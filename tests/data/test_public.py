@@ -143,6 +143,15 @@ def test_pictures_and_waves_of_other_shapes_are_refused(tmp_path):
         load({"tiny": tmp_path / "a"})
 
 
+def test_an_input_that_cannot_be_read_is_told_with_its_record_and_what_can_be_done(tmp_path):
+    tiny_set.write(tmp_path / "a")
+    (tmp_path / "a" / "films" / "5.png").write_bytes(b"no picture")
+    with pytest.raises(FedkimError, match=r"^sample tiny/5\.png: .*films/5\.png, found .* leave its row out") as caught:
+        load({"tiny": tmp_path / "a"})
+    assert f"fedkim data check tiny {tmp_path / 'a'} --contents tells all such files" in str(caught.value)
+    assert caught.value.code == "E-IMG-FORMAT"
+
+
 def test_every_set_that_comes_along_registers_under_its_name():
     sets = known_sets()
     assert {"tiny", "other"} <= set(sets)

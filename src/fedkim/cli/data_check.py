@@ -9,6 +9,8 @@ from fedkim.cli.options import AsJson
 from fedkim.errors import FedkimError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fedkim.data.findings import Findings
     from fedkim.data.public_sets import PublicSet
     from fedkim.data.record import Record
@@ -105,23 +107,45 @@ def _check_set(name: str, root: Path, contents: bool) -> "Findings":
     for finding in check_ids([record.patient for record in records]):
         findings.put(finding)
     if contents:
-        import sys
-
-        from fedkim.data.decoding import decode
-        from fedkim.data.leaks import twins
-        from fedkim.progress import progress_on
-
-        with progress_on(sys.stderr) as progress:
-            tensors = decode(records, workers=2, progress=progress, name=name)
-        for pair in twins(records, tensors):
-            findings.add(
-                "W-CONTENT-TWICE",
-                row=pair.second + 1,
-                field=pair.modality,
-                found=f"what record {pair.first + 1} of another patient has ({'the same' if pair.exact else 'a copy'})",
-                remedy="nothing to do: the two are split as one patient",
-            )
+        _check_contents(name, root, records, findings)
     return findings
+
+
+def _check_contents(name: str, root: Path, records: "list[Record]", findings: "Findings") -> None:
+    """Every input decoded and compared with all others; one that can't be read is told and left out."""
+    import sys
+
+    from fedkim.data.decoding import decode, read_each
+    from fedkim.data.leaks import twins
+    from fedkim.progress import progress_on
+
+    readable = list(enumerate(records, start=1))
+    with progress_on(sys.stderr) as progress:
+        try:
+            tensors = decode(records, workers=2, progress=progress, name=name)
+        except FedkimError:
+            failures = read_each(records, workers=2, progress=progress, name=name)
+            _tell_failures(root, failures, findings)
+            readable = [pair for pair, failure in zip(readable, failures, strict=True) if failure is None]
+            tensors = decode([record for _, record in readable], workers=2, progress=progress, name=name)
+    for pair in twins([record for _, record in readable], tensors):
+        findings.add(
+            "W-CONTENT-TWICE",
+            row=readable[pair.second][0],
+            field=pair.modality,
+            found=f"what record {readable[pair.first][0]} of another patient has ({'the same' if pair.exact else 'a copy'})",
+            remedy="nothing to do: the two are split as one patient",
+        )
+
+
+def _tell_failures(root: Path, failures: "Sequence[tuple[Path, FedkimError] | None]", findings: "Findings") -> None:
+    from fedkim.data.sources.public import MEND
+
+    for path, error in {id(failure[1]): failure for failure in failures if failure}.values():
+        if not error.code:  # nothing about a file: a package is missing
+            raise error
+        file = str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+        findings.add(error.code, file=file, found=error.found, expected=error.expected, remedy=MEND)
 
 
 def _records(known: "PublicSet", root: Path, findings: "Findings") -> "list[Record]":

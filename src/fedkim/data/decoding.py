@@ -86,6 +86,31 @@ def decode(
     return [{modality: t for job in row for modality, t in tensors[job].items()} for row in wanted]
 
 
+def read_each(
+    records: Sequence[Record], *, workers: int = 1, progress: Progress | None = None, name: str = "inputs"
+) -> list[tuple[Path, FedkimError] | None]:
+    """For each record its first input that can't be read, and why. Every input is opened, nothing is kept.
+
+    :func:`decode` ends at the first bad file of a shard; this finds them all.
+    """
+    wanted = [[_job(given) for given in record.inputs] for record in records]
+    jobs = list(dict.fromkeys(job for row in wanted for job in row))
+    errors: dict[_Job, FedkimError | None] = {}
+    with (progress or Silent()).stage(f"reading {name} one by one", len(jobs)) as stage:
+        for job, error in zip(jobs, ordered_map(_failure, jobs, workers)):
+            errors[job] = error
+            stage.advance(1)
+    return [next(((Path(job.path), error) for job in row if (error := errors[job])), None) for row in wanted]
+
+
+def _failure(job: _Job) -> FedkimError | None:
+    try:
+        job.read()
+    except FedkimError as error:
+        return error
+    return None
+
+
 def _job(given: Input) -> _Job:
     reader = f"{given.read.__module__}:{given.read.__qualname__}"
     found: Any = sys.modules.get(given.read.__module__)

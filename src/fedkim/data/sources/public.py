@@ -26,6 +26,9 @@ from fedkim.errors import FedkimError
 from fedkim.progress import Plain, Progress
 from fedkim.recipe import Recipe
 
+MEND = "copy the file again from its source, or leave its row out of the set's table"
+"""The remedy for an input that can't be read."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cohort:
@@ -108,7 +111,10 @@ def gather(recipe: Recipe, *, progress: Progress | None = None) -> Cohort:
     """The records, decoded and compared with each other."""
     records = read(recipe)
     name = "+".join(recipe.data.roots)
-    tensors = decode(records, workers=recipe.run.workers, progress=progress, name=name)
+    try:
+        tensors = decode(records, workers=recipe.run.workers, progress=progress, name=name)
+    except FedkimError as error:
+        raise _of_a_record(error, records, recipe.data.roots) from None
     shapes: dict[str, tuple[tuple[int, ...], str]] = {}
     for record, inputs in zip(records, tensors):
         for modality, tensor in inputs.items():
@@ -121,6 +127,23 @@ def gather(recipe: Recipe, *, progress: Progress | None = None) -> Cohort:
                     remedy="leave one of the two sets out of [data] roots",
                 )
     return Cohort(records=records, tensors=tensors, same=_same(records, tensors, name), name=name)
+
+
+def _of_a_record(error: FedkimError, records: Sequence[Record], roots: Mapping[str, str]) -> FedkimError:
+    """An input's error with the record that it is of, and with what can be done about a copy of a public set."""
+    for record in records:
+        for given in record.inputs:
+            named = error.what.endswith((str(given.path), str(given.path.with_suffix(""))))
+            if named and error.code and record.data_set in roots:
+                check = f"fedkim data check {record.data_set} {roots[record.data_set]} --contents"
+                return FedkimError(
+                    f"sample {record.id}: {error.what}",
+                    found=error.found,
+                    expected=error.expected,
+                    remedy=f"{MEND}; {check} tells all such files",
+                    code=error.code,
+                )
+    return error
 
 
 def _same(records: Sequence[Record], tensors: Sequence[Mapping[str, Tensor]], name: str) -> list[Twins]:
