@@ -101,6 +101,38 @@ def test_a_copy_of_valid_alone_is_whole(tmp_path):
     assert "I-PART" in [finding.code for finding in findings]
 
 
+@pytest.mark.parametrize("named", ["", "chexpertchestxrays-u20210408", "tables"])
+def test_a_copy_as_aimi_delivers_it_is_read_from_any_of_its_folders(tmp_path, root, named):
+    tables = writer.deliver(write(tmp_path, train=True))
+    given = tables if named == "tables" else tmp_path / named
+    plain, delivered = (chexpert.read(copy, Reading(version="train-best")) for copy in (root, given))
+    assert [record.id for record in delivered] == [record.id for record in plain]
+    assert all(record.inputs[0].path.is_file() for record in delivered)
+    assert chexpert.check(given).errors == []
+    assert "I-PART" not in [finding.code for finding in chexpert.check(given)]
+
+
+def test_the_first_batch_alone_is_enough_for_valid_and_says_what_train_needs(tmp_path):
+    tables = writer.deliver(write(tmp_path, train=True))
+    (tmp_path / "alone").mkdir()
+    alone = tables.rename(tmp_path / "alone" / tables.name)
+    for given in (alone, alone.parent):
+        findings = chexpert.check(given)
+        assert findings.errors == []
+        assert [finding.file for finding in findings if finding.code == "I-PART"] == ["train.csv"]
+        assert len(chexpert.read(given, Reading())) == 13
+        with pytest.raises(FedkimError, match="batches train 1 to 3") as caught:
+            chexpert.read(given, Reading(version="train-ones"))
+        assert caught.value.code == "E-FILE-MISSING"
+
+
+def test_a_batch_that_lacks_is_told_as_missing_pictures(tmp_path):
+    tables = writer.deliver(write(tmp_path, train=True))
+    (tables.parent / "CheXpert-v1.0 batch 3 (train 2)").rename(tmp_path / "elsewhere")
+    (finding,) = chexpert.check(tmp_path).errors
+    assert (finding.code, finding.file) == ("E-FILE-MISSING", "train.csv")
+
+
 @pytest.mark.parametrize(
     ("damage", "code", "readable"),
     [

@@ -4,6 +4,11 @@
         Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Enlarged Cardiomediastinum,…,Support Devices
         CheXpert-v1.0-small/valid/patient64541/study1/view1_frontal.jpg,Male,73,Frontal,AP,0.0,1.0,…,0.0
 
+As AIMI delivers it, the pictures of ``train`` lie in folders beside that of the tables, without a folder ``train``:
+
+    chexpertchestxrays-u20210408/CheXpert-v1.0 batch 1 (validate & csv)/{train.csv,valid.csv,valid/…}
+    chexpertchestxrays-u20210408/CheXpert-v1.0 batch {2 (train 1),3 (train 2),4 (train 3)}/patient00001/study1/…
+
 A finding is 1, 0, −1 (the report is uncertain) or empty (not mentioned) in ``train``; ``valid`` has 1 and 0 alone. Versions:
 
 - ``valid``: the 234 pictures of ``valid`` alone, as in the paper, where CheXpert is evaluated on and never trained on.
@@ -48,6 +53,8 @@ _ONES = frozenset({"atelectasis", "edema"})
 _VALUES = {"1": "1", "1.0": "1", "0": "0", "0.0": "0", "-1": "-1", "-1.0": "-1", "": ""}
 _RELEASE = {"train": (223_414, 64_540), "valid": (234, 200)}
 """Images and patients."""
+_DELIVERED = "chexpertchestxrays-u20210408"
+_TABLES, _BATCHES = "CheXpert-v1.0 batch 1 (validate & csv)", "CheXpert-v1.0 batch * (train *)"
 _LATERAL, _POSITIVE = 32, {"Enlarged Cardiomediastinum": 109, "Atelectasis": 80}
 """Of valid."""
 
@@ -66,6 +73,9 @@ def read(root: Path, reading: Reading) -> Sequence[Record]:
     for split in ("valid",) if version == "valid" else ("train", "valid"):
         rows = read_rows(root / f"{split}.csv", ("Path", "Frontal/Lateral", "AP/PA", NO_FINDING, *FINDINGS.values()))
         paths = _pictures(root, rows, split)
+        if split == "train" and not _any_there(paths):
+            remedy = "unpack the batches train 1 to 3 beside that of the tables, or ask the version valid"
+            raise FedkimError("pictures of chexpert's train.csv", found="none", remedy=remedy, code="E-FILE-MISSING")
         require_files(paths, f"chexpert's {split}.csv")
         for number, (row, path) in enumerate(zip(rows, paths), start=1):
             try:
@@ -103,7 +113,7 @@ def answers(row: Mapping[str, str], split: str, *, labels: str = "fixed", policy
 
 
 def check(root: Path) -> Findings:
-    """Headers, counts, values, missing pictures, repeated rows, patients in both parts. ``train`` may be absent."""
+    """Headers, counts, values, missing pictures, repeated rows, patients in both parts. ``train`` or its pictures may be absent."""
     root, checker = _folder(root), Checker()
     patients: dict[str, set[str]] = {}
     for split, (num_images, num_patients) in _RELEASE.items():
@@ -120,7 +130,12 @@ def check(root: Path) -> Findings:
         paths = checker.attempt(file, _pictures, root, rows, split)
         if paths is None:
             continue
-        checker.files(file, paths)
+        if split == "train" and not _any_there(paths):
+            checker.findings.add(
+                "I-PART", file=file, found="none of its pictures", remedy="only versions train-… need them"
+            )
+        else:
+            checker.files(file, paths)
         checker.unique(file, "Path", [row["Path"] for row in rows])
         patients[file] = {_patient(path) for path in paths}
         checker.count(file, "rows", len(rows), num_images)
@@ -149,16 +164,29 @@ def _record(row: Mapping[str, str], path: Path, split: str, labels: dict[str, st
 
 
 def _pictures(root: Path, rows: Sequence[Mapping[str, str]], split: str) -> list[Path]:
-    """The table's paths without their first folder, whose name depends on the release."""
+    """The table's paths without their first folder, whose name depends on the release; or a patient's folder in its batch."""
     paths = []
+    batch_of = _batches(root) if split == "train" else {}
     for number, row in enumerate(rows, start=1):
         parts = Path(row["Path"]).parts
         if not plain_name(row["Path"]) or len(parts) != 5 or parts[1] != split:
             what, found = f"table {split}.csv, row {number}", "a Path of another shape"
             expected = f"CheXpert-v1.0/{split}/patient…/study…/view….jpg"
             raise FedkimError(what, found=found, expected=expected, code="E-VALUE")
-        paths.append(root.joinpath(*parts[1:]))
+        batch = batch_of.get(parts[2])
+        paths.append(batch.joinpath(*parts[2:]) if batch else root.joinpath(*parts[1:]))
     return paths
+
+
+def _batches(root: Path) -> dict[str, Path]:
+    """The delivered folder of each training patient; empty where they lie in ``train``."""
+    if root.name != _TABLES or (root / "train").is_dir():
+        return {}
+    return {patient.name: batch for batch in sorted(root.parent.glob(_BATCHES)) for patient in batch.iterdir()}
+
+
+def _any_there(paths: Sequence[Path]) -> bool:
+    return any(path.is_file() for path in paths)
 
 
 def _patient(path: Path) -> str:
@@ -170,7 +198,8 @@ def _is_one(value: str) -> bool:
 
 
 def _folder(root: Path) -> Path:
-    return subfolder(Path(root), "CheXpert-v1.0", "CheXpert-v1.0-small")
+    """Where the tables are."""
+    return subfolder(subfolder(Path(root), "CheXpert-v1.0", "CheXpert-v1.0-small", _DELIVERED), _TABLES)
 
 
 CHEXPERT = PublicSet(
