@@ -106,6 +106,10 @@ def test_files_that_cannot_be_read_are_all_told_and_the_others_still_compared(to
         (["tinny", "."], "did you mean 'tiny'"),
         (["tiny"], "'tiny' without a folder"),
         (["tiny", "nowhere"], "no such folder"),
+        (["ecgqa", ".", "--root", "ptbxl=nowhere"], "folder nowhere, found no such folder"),
+        (["ecgqa", ".", "--root", "ptbxl"], "found 'ptbxl', expected NAME=FOLDER"),
+        (["ecgqa", ".", "--root", "rsna=."], "--root rsna, found a set that ecgqa isn't about"),
+        (["site.toml", "--root", "ptbxl=."], "--root beside a site.toml"),
     ],
 )
 def test_a_mistake_is_one_line(told, arguments, message):
@@ -128,6 +132,17 @@ def test_a_copy_of_another_version_than_the_first_is_checked_as_that(told, tmp_p
     assert (status, err) == (0, "")
     assert "W-COUNT" in out
     assert f"no version {PUBLIC_SETS[name].versions[0]!r} that can be read" in out
+
+
+def test_questions_are_checked_against_recordings_that_lie_elsewhere(told, tmp_path):
+    ecgqa.write(tmp_path / "set", versions=("template",))
+    (tmp_path / "set" / "ptbxl").rename(tmp_path / "recordings")
+    status, out, _ = told("data", "check", "ecgqa", tmp_path / "set")
+    assert status == 2
+    assert "--root ptbxl=FOLDER" in out
+    status, out, _ = told("data", "check", "ecgqa", tmp_path / "set", "--root", f"ptbxl={tmp_path / 'recordings'}")
+    assert status == 0
+    assert "E-" not in out
 
 
 def test_a_site_file_that_is_not_there_is_no_set_without_a_folder(told, tmp_path):

@@ -3,7 +3,9 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from fedkim.cli.options import AsJson
 from fedkim.errors import FedkimError
@@ -17,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def check(
-    what: str, root: Path | None = None, /, *, recipe: str = "", contents: bool = False, as_json: AsJson = False
+    what: str,
+    root: Path | None = None,
+    /,
+    *,
+    recipe: str = "",
+    contents: bool = False,
+    roots: Annotated[list[str] | None, Parameter(name="--root")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check your copy of a public data set, or a hospital's own data, and tell everything that is wrong at once.
 
@@ -29,6 +38,7 @@ def check(
         recipe: For a site.toml with labels of your own tasks: a recipe's file or name, whose plug-ins bring them. The approved recipe
             of [policy] needs no mention.
         contents: Also decode every input and look for the same picture or wave under two patients.
+        roots: The folder of another set that this one is about, as NAME=FOLDER: ecgqa asks about the recordings of ptbxl.
         as_json: Print JSON.
     """
     from fedkim.data.findings import Findings
@@ -36,6 +46,8 @@ def check(
     if what.endswith(".toml"):
         if root is not None:
             raise FedkimError("fedkim data check", found="a folder beside a site.toml", remedy="leave the folder out")
+        if roots:
+            raise FedkimError("fedkim data check", found="--root beside a site.toml", remedy="leave it out")
         if contents:
             remedy = "leave it out: a hospital's inputs are always decoded"
             raise FedkimError("fedkim data check", found="--contents beside a site.toml", remedy=remedy)
@@ -54,7 +66,7 @@ def check(
             raise FedkimError("fedkim data check", found=f"--recipe beside {what!r}", expected="a site.toml")
         if root is None:
             raise FedkimError("fedkim data check", found=f"{what!r} without a folder", remedy="give the copy's folder")
-        findings = _check_set(what, root, contents)
+        findings = _check_set(what, root, contents, _named_roots(roots or []))
         name = f"{what} at {root}"
     _show(findings, name, as_json)
     if findings.errors:
@@ -86,24 +98,38 @@ def _check_participation(path: Path, findings: "Findings") -> None:
         findings.add("E-SITE-FEDERATION", file=path.name, found=found, expected=error.expected, remedy=error.remedy)
 
 
-def _check_set(name: str, root: Path, contents: bool) -> "Findings":
+def _named_roots(given: list[str]) -> dict[str, str]:
+    roots = {}
+    for pair in given:
+        name, equals, folder = pair.partition("=")
+        if not (name and equals and folder):
+            raise FedkimError("--root", found=repr(pair), expected="NAME=FOLDER, such as ptbxl=/data/ptbxl")
+        roots[name] = folder
+    return roots
+
+
+def _check_set(name: str, root: Path, contents: bool, roots: dict[str, str]) -> "Findings":
     from fedkim.data.findings import Findings
     from fedkim.data.leaks import check_ids
     from fedkim.data.public_sets import find_set
 
     known = find_set(name) if name != "pack" else None
-    if not root.is_dir():
-        raise FedkimError(f"folder {root}", found="no such folder", remedy="check the path")
+    for folder in (root, *map(Path, roots.values())):
+        if not folder.is_dir():
+            raise FedkimError(f"folder {folder}", found="no such folder", remedy="check the path")
+    for other in roots:
+        if other not in (known.needs if known else ()):
+            raise FedkimError(f"--root {other}", found=f"a set that {name} isn't about", remedy="leave it out")
     if known is None:
         from fedkim.data.sources import pack_check
 
         return pack_check.check(root)
     findings = Findings()
-    for finding in known.check(root):
+    for finding in known.check(root, roots) if known.needs else known.check(root):
         findings.put(finding)
     if findings.errors:
         return findings  # the tables can't be trusted any further
-    records = _records(known, root, findings)
+    records = _records(known, root, roots, findings)
     for finding in check_ids([record.patient for record in records]):
         findings.put(finding)
     if contents:
@@ -148,17 +174,17 @@ def _tell_failures(root: Path, failures: "Sequence[tuple[Path, FedkimError] | No
         findings.add(error.code, file=file, found=error.found, expected=error.expected, remedy=MEND)
 
 
-def _records(known: "PublicSet", root: Path, findings: "Findings") -> "list[Record]":
+def _records(known: "PublicSet", root: Path, roots: dict[str, str], findings: "Findings") -> "list[Record]":
     """The records of the first of the set's versions that the copy holds; those before it are told."""
     from fedkim.data.public_sets import Reading
 
     *others, last = known.versions or ("",)
     for version in others:
         try:
-            return list(known.read(root, Reading(version=version)))
+            return list(known.read(root, Reading(version=version, roots=roots)))
         except FedkimError as error:
             findings.add("I-PART", found=f"no version {version!r} that can be read: {error.found}")
-    return list(known.read(root, Reading(version=last)))
+    return list(known.read(root, Reading(version=last, roots=roots)))
 
 
 def _show(findings: "Findings", name: str, as_json: bool) -> None:

@@ -41,9 +41,11 @@ class PublicSet:
     """Names of the tasks it has labels for."""
     read: Callable[[Path, Reading], Iterable[Record]]
     """Its records in its own order; raises FedkimError where the tables can't be used."""
-    check: Callable[[Path], Findings]
-    """Headers, counts of known releases, value policies: everything at once, opens no more than it must."""
+    check: Callable[..., Findings]
+    """Of its folder: headers, counts of known releases, value policies: everything at once, opens no more than it must."""
     versions: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    """Names of the other sets that it is about: ``check`` then takes their folders by name as well (``roots``)."""
 
 
 PUBLIC_SETS: dict[str, PublicSet] = {}

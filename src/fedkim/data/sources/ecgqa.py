@@ -2,7 +2,7 @@
 
     ecgqa/ptbxl/{template,paraphrased}/{train,valid,test}/00000.json …     10,000 questions a file (``ecgqa_questions``)
     ecgqa/ptbxl/answers.csv  answers_for_each_template.csv                 index,class · template_id,classes
-    ecgqa/ptbxl/{train,valid,test}_ecgs.tsv                                index <tab> ecg_id
+    ecgqa/ptbxl/{train,valid,test}_ecgs.tsv                                index <tab> ecg_id, without a header
 
 The recordings are PTB-XL's, and so are the patients: both sets share one registry of splits. PTB-XL is found in
 ``[data] roots`` under ``ptbxl``, else in a folder or link ``ptbxl`` inside this set's folder or beside it.
@@ -118,7 +118,8 @@ def ptbxl_root(root: Path, roots: Mapping[str, str]) -> Path:
     raise FedkimError(
         f"ECG-QA in {root}",
         found="no PTB-XL, whose recordings it asks about",
-        remedy="name it in [data] roots as ptbxl, or link its folder as 'ptbxl' inside or beside this one",
+        remedy="name it in [data] roots as ptbxl (in a check: --root ptbxl=FOLDER), or link its folder as 'ptbxl' inside or "
+        "beside this one",
         code="E-FILE-MISSING",
     )
 
@@ -134,13 +135,13 @@ def entries_of(folder: Path, version: str, split: str) -> Iterator[tuple[Path, i
             yield path, number, entry
 
 
-def check(root: Path) -> Findings:
+def check(root: Path, roots: Mapping[str, str] | None = None) -> Findings:
     """Files, counts of the release, answers outside the vocabulary, ECGs and patients in two splits; opens no ECG."""
     checker = Checker()
     folder = checker.attempt(str(root), lambda: folder_of(root))
     if folder is None:
         return checker.findings
-    home = checker.attempt(str(root), lambda: ptbxl_root(root, {}))
+    home = checker.attempt(str(root), lambda: ptbxl_root(root, roots or {}))
     recordings = home and checker.attempt(ptbxl_table.DATABASE, lambda: ptbxl_table.scan(home)[0])
     answers = checker.attempt(
         "answers.csv", lambda: {row["class"] for row in read_rows(folder / "answers.csv", ("class",))}
@@ -234,5 +235,6 @@ ECGQA = PublicSet(
     read=read,
     check=check,
     versions=VERSIONS,
+    needs=("ptbxl",),
 )
 PUBLIC_SETS["ecgqa"] = ECGQA
