@@ -1,7 +1,13 @@
 """YAIB cohorts from their published layout: windows that don't leak, units, and what a damaged copy is told."""
 
+import gzip
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas
+import pyarrow.parquet
 import pytest
 import torch
 
@@ -163,6 +169,72 @@ def test_the_hours_auroc_is_the_probability_that_a_positive_is_longer():
     assert yaib_check.length_auroc(hours, {str(number): number >= 5 for number in range(10)}) == 1
     assert yaib_check.length_auroc(hours, {str(number): number % 2 == 0 for number in range(10)}) == pytest.approx(0.6)
     assert yaib_check.length_auroc(hours, {str(number): number > 7 for number in range(10)}) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("mimic", "miiv", True),
+        ("mimic_demo", "miiv", True),
+        ("mimic_carevue", "miiv", False),
+        ("mimic_carevue", "mimic", True),
+        ("eicu", "eicu_demo", True),
+        ("eicu_demo", "mimic_demo", False),
+        ("hirid", "aumc", False),
+        ("eicu_ward1", "eicu_ward2", False),
+    ],
+)
+def test_sources_of_the_same_patients_are_known_by_their_names(one, other, same):
+    assert yaib.same_patients(one, other) == yaib.same_patients(other, one) == same
+
+
+def test_two_sources_of_the_same_patients_are_refused_even_for_different_tasks(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "TASKS", ("mortality24",))
+    monkeypatch.setattr(writer, "NUM_STAYS", {"mimic_demo": 20})
+    root = writer.write(tmp_path / "yaib")
+    (root / "sepsis").mkdir()
+    (root / "mortality24" / "mimic_demo").rename(root / "mortality24" / "mimic")
+    shutil.copytree(root / "mortality24" / "mimic", root / "sepsis" / "miiv")
+    assert "E-LEAK-SOURCE" in {finding.code for finding in yaib.check(root).errors}
+    with pytest.raises(FedkimError, match="E-LEAK-SOURCE mimic, found patients whom miiv holds too"):
+        yaib.read(root, Reading())
+
+
+def test_a_column_that_r_wrote_without_any_value_counts_as_not_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "TASKS", ("mortality24",))
+    monkeypatch.setattr(writer, "NUM_STAYS", {"eicu_demo": 20})
+    root = writer.write(tmp_path / "yaib")
+    path = root / "mortality24" / "eicu_demo" / "dyn.parquet"
+    plain = [
+        record.inputs[0].read(record.inputs[0].path, **record.inputs[0].settings)
+        for record in yaib.read(root, Reading())
+    ]
+    table = pyarrow.parquet.read_table(path)
+    place, nothing = table.schema.get_field_index("bnd"), pyarrow.array([None] * len(table), type=pyarrow.bool_())
+    pyarrow.parquet.write_table(table.set_column(place, "bnd", nothing), path)
+    assert pandas.read_parquet(path)["bnd"].dtype == object
+    assert yaib.check(root).errors == []
+    again = [
+        record.inputs[0].read(record.inputs[0].path, **record.inputs[0].settings)
+        for record in yaib.read(root, Reading())
+    ]
+    assert all(torch.equal(one[name], other[name]) for one, other in zip(plain, again, strict=True) for name in one)
+
+
+@pytest.mark.parametrize("name", ["ICUSTAYS.csv", "ICUSTAYS.csv.gz"])
+@pytest.mark.parametrize("upper", [True, False])
+def test_the_documented_table_of_patients_is_made_of_any_release_s_icustays(tmp_path, name, upper):
+    page = (Path(__file__).parents[2] / "docs" / "data" / "yaib.md").read_text(encoding="utf-8")
+    made: dict = {}
+    exec(
+        next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "write_patients" in block), made
+    )
+    header = "row_id,subject_id,hadm_id,icustay_id"
+    text = f"{header.upper() if upper else header}\n1,10,20,201000\n2,10,21,201001\n"
+    source = tmp_path / name
+    source.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    made["write_patients"](source, tmp_path / "mimic.csv")
+    assert (tmp_path / "mimic.csv").read_text().split() == ["stay_id,patient_id", "201000,10", "201001,10"]
 
 
 DAMAGE = {

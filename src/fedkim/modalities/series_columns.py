@@ -85,14 +85,17 @@ def renamed(table: "pandas.DataFrame", given: Mapping[str, str], what: str) -> "
             continue
         place = f"{what}: column {concept.name!r}"
         rule = _conversion(concept.name, unit if unit is not None else given.get(concept.name), place)
-        if table[header].dtype.kind not in "fiub":
-            expected = f"numbers in {concept.unit}"
-            raise FedkimError(place, found="text", expected=expected, code="E-SERIES-TEXT")
+        column = table[header]
+        if column.dtype.kind not in "fiub":
+            if column.notna().any():
+                expected = f"numbers in {concept.unit}"
+                raise FedkimError(place, found="text", expected=expected, code="E-SERIES-TEXT")
+            column = converted[header] = column.astype("float64")  # R calls a column without any value a logical one
         if concept.name in names.values():
             raise FedkimError(place, found="it twice", remedy="keep one", code="E-SERIES-COLUMN")
         names[header] = concept.name
         if rule != Conversion():
-            converted[header] = table[header] * rule.factor + rule.offset
+            converted[header] = column * rule.factor + rule.offset
     return table.assign(**converted).rename(columns=names)
 
 

@@ -6,11 +6,12 @@
 
 A record is 24 hours of a stay: ``vitals [24, 14]``, ``labs [24, 78]``, ``inputs [24, 2]``, ``outputs [24, 2]``. The unit of
 splitting is the patient where ``patients/`` tells, else the stay, because YAIB's tables carry no patient. The source is
-the natural site.
+the natural site. Two sources that hold the same patients are refused: nothing in the tables says who is who.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from fedkim.data.findings import Findings
@@ -27,6 +28,8 @@ CONTROLS = {"sepsis": 5, "aki": 1}
 """Controls a case, of the tasks whose labels are hourly."""
 MATCHING_SEED = 0
 """Of the matching; not the run's seed, so that a set's records are the same in every run."""
+CAREVUE = "mimic_carevue"
+"""The subset of MIMIC-III from before 2008, which shares nobody with MIMIC-IV."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +68,12 @@ def read(root: Path, reading: Reading) -> Sequence[Record]:
     is positive; so the window shows the onset itself and its length tells the label. It is kept to compare with.
 
     Raises:
-        FedkimError: no cohort, or a table that is missing, unreadable or not what it should be.
+        FedkimError: no cohort, two sources of the same patients, or a table that is missing, unreadable or not what it should be.
     """
     found, patients = cohorts(root), _Patients(Path(root))
+    findings = Findings()
+    _check_sources(found, findings)
+    findings.raise_for_errors(f"YAIB cohorts in {root}")
     records: list[Record] = []
     dead = {cohort.source: cohort for cohort in found if cohort.task == "mortality24"}
     first_days: set[str] = set()
@@ -88,13 +94,14 @@ def read(root: Path, reading: Reading) -> Sequence[Record]:
 
 
 def check(root: Path) -> Findings:
-    """Columns, labels, hours, units, ranges, counts of the demos, and what the length of a series tells."""
+    """Sources of the same patients, columns, labels, hours, units, ranges, counts of the demos, and what the length of a series tells."""
     findings = Findings()
     try:
         found = cohorts(root)
     except FedkimError as error:
         findings.add(error.code, file=str(root), found=error.found, expected=error.expected)
         return findings
+    _check_sources(found, findings)
     for cohort in found:
         yaib_check.check_cohort(cohort.task, cohort.source, cohort.folder, findings)
     for source in sorted({cohort.source for cohort in found}):
@@ -106,6 +113,32 @@ def check(root: Path) -> Findings:
                 remedy=f"add patients/{source}.csv with stay_id and patient_id if you have them",
             )
     return findings
+
+
+def same_patients(one: str, other: str) -> bool:
+    """Whether two sources hold the same patients, by their names.
+
+    A database and its demo or subset do, and MIMIC-III and MIMIC-IV, whose admissions of 2008 to 2012 stand in both under other
+    numbers, unless MIMIC-III is there as :data:`CAREVUE`.
+    """
+    for first, second in ((one, other), (other, one)):
+        if second in (f"{first}_demo", f"{first}_carevue"):
+            return True
+        if first.startswith("mimic") and first != CAREVUE and second.startswith("miiv"):
+            return True
+    return False
+
+
+def _check_sources(found: Sequence[Cohort], findings: Findings) -> None:
+    for one, other in combinations(sorted({cohort.source for cohort in found}), 2):
+        if same_patients(one, other):
+            findings.add(
+                "E-LEAK-SOURCE",
+                file=other,
+                found=f"patients whom {one} holds too",
+                expected="each patient in one source",
+                remedy=f"take one of the two away; beside miiv MIMIC-III may stand as its CareVue subset, {CAREVUE}",
+            )
 
 
 class _Patients:

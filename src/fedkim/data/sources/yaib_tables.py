@@ -77,7 +77,8 @@ def read_hourly(folder: Path, source: str) -> Hourly:
     path = Path(folder) / "dyn.parquet"
     table = read_table(path, ("stay_id", "time", *_NAMES))
     what = f"table {path}"
-    text = [name for name in _NAMES if table[name].dtype.kind not in "fiu"]
+    # R calls a column without any value a logical one
+    text = [name for name in _NAMES if table[name].dtype.kind not in "fiu" and table[name].notna().any()]
     if text:
         raise FedkimError(
             f"{what}: column {text[0]!r}",
