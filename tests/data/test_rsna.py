@@ -106,6 +106,40 @@ def test_each_damage_is_found_and_none_is_read_over(tmp_path, damage, code):
     assert "00000000-0000" not in str(caught.value) or damage == "no dicom"
 
 
+def test_with_rsna_s_mapping_the_patients_are_nih_s_and_without_it_a_check_says_what_counts(tmp_path, root):
+    mapped = write(tmp_path / "mapped", mapping=True)
+    read = rsna.read(mapped, Reading(image_size=32))
+    assert [record.patient for record in read[:3]] == ["rsna/nih-00000000", "rsna/nih-00000000", "rsna/nih-00000001"]
+    assert len({record.patient for record in read}) == 5
+    assert [record.id for record in read] == [record.id for record in rsna.read(root, Reading(image_size=32))]
+    told = [{finding.code for finding in rsna.check(copy)} for copy in (mapped, root)]
+    assert ["W-NO-PATIENT" in codes for codes in told] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [
+        ("00000001_000.png", "1_0.png", "E-VALUE"),
+        ("00000003-0000", "ffffffff-0000", "E-CONTRADICTION"),
+        ("[", "{", "E-TABLE"),
+    ],
+)
+def test_a_mapping_that_cannot_be_used_is_refused(tmp_path, old, new, code):
+    mapping = write(tmp_path, mapping=True) / rsna.MAPPING
+    mapping.write_text(mapping.read_text().replace(old, new, 1))
+    assert [finding.code for finding in rsna.check(tmp_path).errors] == [code]
+    with pytest.raises(FedkimError) as caught:
+        rsna.read(tmp_path, Reading())
+    assert caught.value.code == code
+
+
+def test_a_table_as_kaggle_packs_a_single_file_is_told_to_be_unzipped(tmp_path):
+    table = write(tmp_path) / rsna.LABELS
+    table.rename(table.with_name(f"{table.name}.zip"))
+    with pytest.raises(FedkimError, match=r"no such file; unzip stage_2_train_labels\.csv\.zip where it lies"):
+        rsna.read(tmp_path, Reading())
+
+
 def test_ids_are_strings_that_are_never_merged(tmp_path):
     write(tmp_path, num_patients=2)
     pictures = sorted((tmp_path / rsna.IMAGES).iterdir())

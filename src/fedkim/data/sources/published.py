@@ -46,7 +46,7 @@ def read_rows(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
                 rows.append(dict(zip(names, map(text, cells))))
             return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(what, error) from None
+        raise _unreadable(what, path, error) from None
 
 
 def read_list(path: Path, keys: Iterable[str]) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def read_list(path: Path, keys: Iterable[str]) -> list[dict[str, Any]]:
         with path.open(encoding="utf-8-sig") as handle:
             entries = json.load(handle, parse_int=str, parse_float=str)
     except (OSError, ValueError, RecursionError) as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        raise _unreadable(what, error) from None
+        raise _unreadable(what, path, error) from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise FedkimError(what, found="another JSON", expected="a list of objects", code="E-TABLE")
     for row, entry in enumerate(entries, start=1):
@@ -181,9 +181,12 @@ def _listed(allowed: Sequence[str]) -> str:
     return " or ".join(repr(value) if value else "nothing" for value in allowed)
 
 
-def _unreadable(what: str, error: Exception) -> FedkimError:
+def _unreadable(what: str, path: Path, error: Exception) -> FedkimError:
     if isinstance(error, FileNotFoundError):
+        packed = path.with_name(f"{path.name}.zip")
         remedy = "check the path, or copy the set again from its source"
+        if packed.is_file():  # so Kaggle hands out single tables
+            remedy = f"unzip {packed.name} where it lies"
         return FedkimError(what, found="no such file", remedy=remedy, code="E-FILE-MISSING")
     found = f"unreadable ({type(error).__name__})"
     return FedkimError(what, found=found, remedy=_COPY_AGAIN, code="E-TABLE")

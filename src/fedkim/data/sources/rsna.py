@@ -6,11 +6,15 @@
     stage_2_detailed_class_info.csv   patientId,class
                                       0004cfab-14fd-4e49-80ba-63a80b6bddd6,No Lung Opacity / Not Normal
     stage_2_train_images/<patientId>.dcm
+    pneumonia-challenge-dataset-mappings_2018.json   RSNA's own, if you have it: which picture of NIH's an image is
+                                                     [{"subset_img_id": "0004cfab-…", "img_id": "00006175_000.png", …}, …]
 
-A row is a box, not an image: an image with three boxes has three rows in both tables. Splitting rows puts one picture on both
+A ``patientId`` names an image: NIH's patients, whose number begins ``img_id``, recur under several. With the mapping they are the unit of
+splitting, without it the image is. A row is a box, not an image: an image with three boxes has three rows in both tables. Splitting rows puts one picture on both
 sides; here it is one record. Classes: Lung Opacity, Normal, and the middle one of pictures that are neither.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,13 +23,15 @@ from pathlib import Path
 from fedkim.data.findings import Findings
 from fedkim.data.public_sets import PUBLIC_SETS, PublicSet, Reading
 from fedkim.data.record import Input, Record
-from fedkim.data.sources.published import Checker, plain_name, read_rows, require_files, subfolder
+from fedkim.data.sources.published import Checker, plain_name, read_list, read_rows, require_files, subfolder, text
 from fedkim.errors import FedkimError
 from fedkim.modalities import dicom, image
 
 LABELS = "stage_2_train_labels.csv"
 CLASSES = "stage_2_detailed_class_info.csv"
 IMAGES = "stage_2_train_images"
+MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
+_NIH_PICTURE = re.compile(r"(\d{8})_\d{3}\.png")
 OPACITY, NORMAL, MIDDLE = "Lung Opacity", "Normal", "No Lung Opacity / Not Normal"
 NUM_BY_CLASS = {OPACITY: 6_012, NORMAL: 8_851, MIDDLE: 11_821}
 NUM_BY_ROWS = {1: 23_286, 2: 3_266, 3: 119, 4: 13}
@@ -38,7 +44,7 @@ class Film:
     """One image with what both tables say of it."""
 
     name: str
-    """The table's patientId. RSNA gave one to each image: a patient with several images has several."""
+    """The table's patientId. RSNA gave one to each image: a patient with several images has several (:func:`nih_patients`)."""
     target: str
     kind: str
     num_rows: int
@@ -48,12 +54,13 @@ def read(root: Path, reading: Reading) -> Sequence[Record]:
     """One record an image, in the order of the table of labels.
 
     Raises:
-        FedkimError: a table can't be used, the tables contradict each other, or pictures are missing or no DICOM.
+        FedkimError: a table or the mapping can't be used, they contradict each other, or pictures are missing or no DICOM.
     """
     root = _folder(root)
     films = _films(read_rows(root / LABELS, ("patientId", "Target")), read_rows(root / CLASSES, ("patientId", "class")))
     require_files((_picture(root, film.name) for film in films), "rsna")
-    return [_record(root, film, reading) for film in films]
+    patients = nih_patients(root, [film.name for film in films])
+    return [_record(root, film, patients[film.name], reading) for film in films]
 
 
 def answers(film: Film, view: str, labels: str = "fixed") -> dict[str, str]:
@@ -71,8 +78,29 @@ def answers(film: Film, view: str, labels: str = "fixed") -> dict[str, str]:
     return found
 
 
+def nih_patients(root: Path, names: Sequence[str]) -> dict[str, str]:
+    """The patient of each image: ``nih-00006175`` by RSNA's mapping, the image itself in a folder without it.
+
+    Raises:
+        FedkimError: the mapping can't be read, or lacks an image.
+    """
+    if not (root / MAPPING).is_file():
+        return {name: name for name in names}
+    known: dict[str, str] = {}
+    for row, entry in enumerate(read_list(root / MAPPING, ("subset_img_id", "img_id")), start=1):
+        picture = _NIH_PICTURE.fullmatch(text(entry["img_id"]))
+        if not picture:
+            what, expected = f"file {root / MAPPING}, entry {row}", "such as 00006175_000.png"
+            raise FedkimError(what, found="an img_id of another shape", expected=expected, code="E-VALUE")
+        known[text(entry["subset_img_id"])] = f"nih-{picture[1]}"
+    if lacking := sum(name not in known for name in names):
+        found, remedy = f"{lacking:,} images that it lacks", "copy it again from RSNA, or take it away"
+        raise FedkimError(f"file {root / MAPPING}", found=found, remedy=remedy, code="E-CONTRADICTION")
+    return {name: known[name] for name in names}
+
+
 def check(root: Path) -> Findings:
-    """Headers, counts, contradictions between the tables, missing pictures, and every picture's header."""
+    """Headers, counts, contradictions between the tables, the mapping, missing pictures, and every picture's header."""
     root, checker = _folder(root), Checker()
     labels = checker.attempt(LABELS, read_rows, root / LABELS, ("patientId", "x", "y", "width", "height", "Target"))
     classes = checker.attempt(CLASSES, read_rows, root / CLASSES, ("patientId", "class"))
@@ -91,6 +119,15 @@ def check(root: Path) -> Findings:
         checker.count(LABELS, f"images of {number} rows", sum(film.num_rows == number for film in films), expected)
     for kind, expected in NUM_BY_CLASS.items():
         checker.count(CLASSES, f"images of class {kind}", sum(film.kind == kind for film in films), expected)
+    if not (root / MAPPING).is_file():
+        checker.findings.add(
+            "W-NO-PATIENT",
+            file=LABELS,
+            field="patientId",
+            found="images without a patient: two images of one patient can end in two splits",
+            remedy=f"put RSNA's {MAPPING} beside the tables (docs/data/rsna.md)",
+        )
+    checker.attempt(MAPPING, nih_patients, root, [film.name for film in films])
     checker.files(LABELS, (_picture(root, film.name) for film in films))
     _check_headers(checker, [path for film in films if (path := _picture(root, film.name)).is_file()])
     return checker.findings
@@ -123,13 +160,13 @@ def _one_each(rows: Iterable[dict[str, str]], column: str, file: str) -> dict[st
     return values
 
 
-def _record(root: Path, film: Film, reading: Reading) -> Record:
+def _record(root: Path, film: Film, patient: str, reading: Reading) -> Record:
     path = _picture(root, film.name)
     view = dicom.header(path, "ViewPosition")["ViewPosition"].strip().upper()
     view = view if view in ("AP", "PA") else ""
     return Record(
         id=f"rsna/{film.name}",
-        patient=f"rsna/{film.name}",
+        patient=f"rsna/{patient}",
         inputs=(Input(path=path, read=image.read, settings={"size": reading.image_size}),),
         labels=answers(film, view, reading.labels),
         site=view,
