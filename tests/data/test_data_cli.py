@@ -96,8 +96,17 @@ def test_files_that_cannot_be_read_are_all_told_and_the_others_still_compared(to
     assert status == 2
     assert "E-IMG-FORMAT: 1\n  films/1.png, found " in out
     assert "E-IMG-UNREADABLE: 1\n  films/40.png, found " in out
-    assert out.count("leave its row out of the set's table") == 2
+    assert out.count("take it out of the copy with the rows that name it") == 2
     assert "  row 51, field 'image', found what record 3 of another patient has (the same)" in out
+
+
+def test_a_copy_without_a_single_file_that_can_be_read_is_told_all_the_same(told, tmp_path):
+    tiny_set.write(tmp_path / "a")
+    for film in (tmp_path / "a" / "films").iterdir():
+        film.write_bytes(b"no picture")
+    status, out, _ = told("data", "check", "tiny", tmp_path / "a", "--contents")
+    assert status == 2
+    assert out.startswith("E-IMG-FORMAT: 60\n")
 
 
 @pytest.mark.parametrize(

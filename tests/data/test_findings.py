@@ -22,6 +22,7 @@ def noted(what, file, **parts):
         ("table /d/aki/x/dyn.parquet: column 'hr'", "aki/x/dyn.parquet", ("aki/x/dyn.parquet", None, "hr")),
         ("questions /d/template/valid/10000.json, entry 2", "template/valid", ("template/valid/10000.json", 2, "")),
         ("the tables of rsna", "classes.csv", ("classes.csv", None, "")),
+        ("table ./valid.csv, row 2", ".", (".", None, "")),
     ],
 )
 def test_what_an_error_says_of_the_place_stands_in_the_finding(what, file, place):

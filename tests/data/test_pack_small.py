@@ -292,7 +292,7 @@ def test_questions_without_an_answer_are_refused(broken):
     entries = json.loads(path.read_text())
     del entries[2]["answer"]
     path.write_text(json.dumps(entries))
-    assert "entry 2" in refused(broken)
+    assert "entry 3" in refused(broken)
 
 
 def test_disagreeing_test_ids_are_refused(broken):

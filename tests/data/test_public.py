@@ -146,7 +146,9 @@ def test_pictures_and_waves_of_other_shapes_are_refused(tmp_path):
 def test_an_input_that_cannot_be_read_is_told_with_its_record_and_what_can_be_done(tmp_path):
     tiny_set.write(tmp_path / "a")
     (tmp_path / "a" / "films" / "5.png").write_bytes(b"no picture")
-    with pytest.raises(FedkimError, match=r"^sample tiny/5\.png: .*films/5\.png, found .* leave its row out") as caught:
+    with pytest.raises(
+        FedkimError, match=r"^sample tiny/5\.png: .*films/5\.png, found .* take it out of the copy"
+    ) as caught:
         load({"tiny": tmp_path / "a"})
     assert f"fedkim data check tiny {tmp_path / 'a'} --contents tells all such files" in str(caught.value)
     assert caught.value.code == "E-IMG-FORMAT"

@@ -167,7 +167,8 @@ def _check_contents(name: str, root: Path, records: "list[Record]", findings: "F
 def _tell_failures(root: Path, failures: "Sequence[tuple[Path, FedkimError] | None]", findings: "Findings") -> None:
     from fedkim.data.sources.public import MEND
 
-    for path, error in {id(failure[1]): failure for failure in failures if failure}.values():
+    told = {(path, error.found): (path, error) for path, error in filter(None, failures)}
+    for path, error in told.values():
         if not error.code:  # nothing about a file: a package is missing
             raise error
         file = str(path.relative_to(root)) if path.is_relative_to(root) else path.name

@@ -10,7 +10,7 @@ LISTED = "fedkim data check lists them all"
 """The remedy for a hospital's data."""
 SHOWN = 100
 """Findings of one kind printed at most; the rest is counted."""
-_PLACE = re.compile(r"(?P<file>.*?)(?:, (?:row|entry) (?P<row>\d+))?(?:: column '(?P<field>[^']+)')?")
+_PLACE = re.compile(r"(?P<file>(?:/.*?)?)(?:, (?:row|entry) (?P<row>\d+))?(?:: column '(?P<field>[^']+)')?")
 """How an error's ``what`` goes on behind the file that it names."""
 
 

@@ -86,11 +86,11 @@ def renamed(table: "pandas.DataFrame", given: Mapping[str, str], what: str) -> "
         place = f"{what}: column {concept.name!r}"
         rule = _conversion(concept.name, unit if unit is not None else given.get(concept.name), place)
         column = table[header]
+        if column.dtype.kind == "O" and column.isna().all():  # R calls a column without any value a logical one
+            column = converted[header] = column.astype("float64")
         if column.dtype.kind not in "fiub":
-            if column.notna().any():
-                expected = f"numbers in {concept.unit}"
-                raise FedkimError(place, found="text", expected=expected, code="E-SERIES-TEXT")
-            column = converted[header] = column.astype("float64")  # R calls a column without any value a logical one
+            expected = f"numbers in {concept.unit}"
+            raise FedkimError(place, found="text", expected=expected, code="E-SERIES-TEXT")
         if concept.name in names.values():
             raise FedkimError(place, found="it twice", remedy="keep one", code="E-SERIES-COLUMN")
         names[header] = concept.name

@@ -26,7 +26,7 @@ from fedkim.errors import FedkimError
 from fedkim.progress import Plain, Progress
 from fedkim.recipe import Recipe
 
-MEND = "copy the file again from its source, or leave its row out of the set's table"
+MEND = "copy the file again from its source, or take it out of the copy with the rows that name it"
 """The remedy for an input that can't be read."""
 
 
@@ -134,8 +134,9 @@ def _of_a_record(error: FedkimError, records: Sequence[Record], roots: Mapping[s
     for record in records:
         for given in record.inputs:
             named = error.what.endswith((str(given.path), str(given.path.with_suffix(""))))
-            if named and error.code and record.data_set in roots:
-                check = f"fedkim data check {record.data_set} {roots[record.data_set]} --contents"
+            homes = [name for name, root in roots.items() if given.path.is_relative_to(root)]
+            if named and homes and error.code:
+                check = f"fedkim data check {homes[0]} {roots[homes[0]]} --contents"
                 return FedkimError(
                     f"sample {record.id}: {error.what}",
                     found=error.found,

@@ -78,7 +78,8 @@ def read_hourly(folder: Path, source: str) -> Hourly:
     table = read_table(path, ("stay_id", "time", *_NAMES))
     what = f"table {path}"
     # R calls a column without any value a logical one
-    text = [name for name in _NAMES if table[name].dtype.kind not in "fiu" and table[name].notna().any()]
+    empty = {name for name in _NAMES if table[name].dtype.kind == "O" and table[name].isna().all()}
+    text = [name for name in _NAMES if table[name].dtype.kind not in "fiu" and name not in empty]
     if text:
         raise FedkimError(
             f"{what}: column {text[0]!r}",
