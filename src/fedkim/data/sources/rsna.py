@@ -9,8 +9,10 @@
     pneumonia-challenge-dataset-mappings_2018.json   RSNA's own, if you have it: which picture of NIH's an image is
                                                      [{"subset_img_id": "0004cfab-…", "img_id": "00006175_000.png", …}, …]
 
-A ``patientId`` names an image: NIH's patients, whose number begins ``img_id``, recur under several. With the mapping they are the unit of
-splitting, without it the image is. A row is a box, not an image: an image with three boxes has three rows in both tables. Splitting rows puts one picture on both
+A ``patientId`` names an image: NIH's patients, whose number begins ``img_id``, recur under several. With the mapping they are
+the unit of splitting, without it the image is.
+
+A row is a box, not an image: an image with three boxes has three rows in both tables. Splitting rows puts one picture on both
 sides; here it is one record. Classes: Lung Opacity, Normal, and the middle one of pictures that are neither.
 """
 
