@@ -136,10 +136,12 @@ def test_other_bits_are_refused_for_a_round_and_for_half_of_one(folder, environm
             assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize("changed", [{"device": "cuda"}, {"dtype": "bfloat16"}, {"language_model": "other"}])
+@pytest.mark.parametrize(
+    "changed", [{"device": "cuda"}, {"dtype": "bfloat16"}, {"language_model": "other"}, {"tokenizer": "other"}]
+)
 def test_where_no_key_gives_the_same_bits_back_nobody_is_told_to_delete_the_run(folder, changed):
     """The recipe fixes device and type as it fixes the rest, and ``fedkim evaluate`` has neither ``--set`` nor ``--force``."""
-    here = {**HERE, "language_model": "one"}
+    here = {**HERE, "language_model": "one", "tokenizer": "one"}
     with RunStore.open(folder, RECIPE, environment=here) as store:
         store.commit(1, State({"state.a": torch.zeros(1)}))
     with RunStore.open(folder, RECIPE, environment={**here, **changed}) as store:
@@ -149,10 +151,12 @@ def test_where_no_key_gives_the_same_bits_back_nobody_is_told_to_delete_the_run(
         assert "set run." not in str(caught.value)
 
 
-def test_rounds_that_dont_know_their_language_model_are_resumed(folder):
-    begin(folder)
-    with RunStore.open(folder, RECIPE, environment={**HERE, "language_model": "one"}) as store:
-        assert store.latest().round == 2
+@pytest.mark.parametrize("before", [{}, {"language_model": "one"}, {"language_model": "", "tokenizer": ""}])
+def test_rounds_that_dont_know_their_language_model_or_its_tokenizer_are_resumed(before, folder):
+    with RunStore.open(folder, RECIPE, environment={**HERE, **before}) as store:
+        store.commit(1, State({"state.a": torch.zeros(1)}))
+    with RunStore.open(folder, RECIPE, environment={**HERE, "language_model": "one", "tokenizer": "one"}) as store:
+        assert store.latest().round == 1
 
 
 def test_where_everything_is_damaged_the_message_says_so(folder):

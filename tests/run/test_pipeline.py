@@ -239,19 +239,22 @@ def test_another_model_in_the_folder_of_the_language_model_is_told(tmp_path):
     result = run_recipe(recipe, out=folder)
     image = torch.zeros(1, 32, 32)
     before = fedkim.load(folder).answer(task="lung_opacity", image=image)
-    (file,) = model.glob("*.safetensors")
-    weights = file.read_bytes()
-    file.write_bytes(weights[:-20000] + bytes(20000))
+    (weights,), tokenizer = model.glob("*.safetensors"), model / "tokenizer.json"
     uses = (
         lambda: run_recipe(recipe, out=folder),
         lambda: fedkim.load(folder).evaluate(),
         lambda: fedkim.load(folder).answer(task="lung_opacity", image=image),
         lambda: fedkim.load(folder).export(task="lung_opacity", to=tmp_path / "export"),
     )
-    for use in uses:
-        with pytest.raises(FedkimError, match=r"made with other weights than llm\.name stands for now"):
-            use()
-    file.write_bytes(weights)
+    for file, made_with in ((weights, "other weights"), (tokenizer, "another tokenizer")):
+        content = file.read_bytes()
+        swapped = content.replace(b'"<pad>"', b'"<pod>"') if file == tokenizer else content[:-20000] + bytes(20000)
+        assert swapped != content
+        file.write_bytes(swapped)
+        for use in uses:
+            with pytest.raises(FedkimError, match=rf"made with {made_with} than llm\.name stands for now"):
+                use()
+        file.write_bytes(content)
     assert run_recipe(recipe, out=folder) == result
     assert fedkim.load(folder).answer(task="lung_opacity", image=image) == before
 

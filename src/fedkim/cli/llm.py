@@ -40,10 +40,10 @@ def list_() -> None:
 
 @llm.command
 def check(name: str, /, *, say: str | None = None) -> None:
-    """Tell what a language model is and what experts on it would be, from its configuration and tokenizer.
+    """Tell what a language model is and what experts on it would be, from its configuration, tokenizer and the headers of its weights.
 
     Args:
-        name: A registered name or a folder.
+        name: A registered name, a folder, or a hub id that was fetched before.
         say: Also load the weights and let the model continue this text; a sound model continues it sensibly.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -90,17 +90,15 @@ def _parameters(model: Any) -> int:
 
 
 def _continued(language_model: "LanguageModel", text: str, tokens: int = 24) -> str:
-    """Greedy words after a text."""
+    """Greedy words after a text; what the folder's ``generation_config.json`` asks for besides has no part in it."""
     import torch
 
-    ids = torch.tensor([[language_model.begin_token, *language_model.encode(text)]], device=language_model.device)
-    model: Any = language_model.model
+    ids = [language_model.begin_token, *language_model.encode(text)]
+    start = len(ids)
     with torch.no_grad():
-        whole = model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=tokens,
-            do_sample=False,
-            pad_token_id=language_model.end_token,
-        )
-    return str(language_model.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True))
+        for _ in range(tokens):
+            logits = language_model.model(input_ids=torch.tensor([ids], device=language_model.device)).logits
+            ids.append(int(logits[0, -1].argmax()))
+            if ids[-1] == language_model.end_token:
+                break
+    return str(language_model.tokenizer.decode(ids[start:], skip_special_tokens=True))

@@ -7,20 +7,42 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 
+_TOKENIZER = (
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tekken.json",
+    "*.model",
+    "*.tiktoken",
+)
+_CUTS_NOTHING = ("transformers_version", "chat_template", "name_or_path", "is_local", "local_files_only")
+
 
 def check_folder(folder: Path) -> None:
     """Refuse what can't be a frozen text model here, by its ``config.json`` alone and before anything heavy is read.
 
     Raises:
-        FedkimError: InternLM2's own layout, a family that needs code of its own, a model that also sees or hears.
+        FedkimError: no ``config.json`` or none that can be read, an adapter beside the model, InternLM2's own layout, a family that
+            needs code of its own, a model that also sees or hears, a family that doesn't continue texts.
     """
     from transformers import CONFIG_MAPPING
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    what = f"language model folder {str(folder)!r}"
+    if (folder / "adapter_config.json").is_file():  # the loader would put it on the model, and no digest would know
+        raise FedkimError(
+            what,
+            found="an adapter (adapter_config.json)",
+            expected="a model alone",
+            remedy="merge the adapter into the model first",
+        )
     config = read_config(folder)
     if config is None:
-        return  # the loader says so in its own words
+        raise _without_config(folder, what)
     family, architectures = str(config.get("model_type")), config.get("architectures") or []
-    what = f"language model folder {str(folder)!r}"
     if family in ("internlm", "internlm2") or "InternLM2ForCausalLM" in architectures:
         raise FedkimError(
             what,
@@ -41,6 +63,22 @@ def check_folder(folder: Path) -> None:
             expected="a language model for text alone",
             remedy="take the family's text checkpoint",
         )
+    if family not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or config.get("is_encoder_decoder"):
+        raise FedkimError(
+            what,
+            found=f"{family!r}, which doesn't continue a text",
+            expected="a causal language model, such as Llama, Qwen or Gemma",
+        )
+
+
+def _without_config(folder: Path, what: str) -> FedkimError:
+    if (folder / "config.json").is_file():
+        return FedkimError(what, found="a config.json that is no JSON object", remedy="fetch it again")
+    other = next(folder.glob("*.gguf"), None)
+    found = f"{other.name}, a GGUF file, and no config.json" if other else "no config.json"
+    return FedkimError(
+        what, found=found, expected="a folder in the Hugging Face layout, with safetensors and tokenizer"
+    )
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
@@ -50,6 +88,36 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return config if isinstance(config, dict) else None
+
+
+def identity(folder: Path) -> dict[str, str]:
+    """Which model a folder holds, as a run's environment remembers it: digests of weights and, where there is one, tokenizer."""
+    tokenizer = tokenizer_digest(folder)
+    return {"language_model": weights_digest(folder), **({"tokenizer": tokenizer} if tokenizer else {})}
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """The first half of a sha256 over the files that decide how a text is cut; empty where there is none."""
+    files = sorted(path for pattern in _TOKENIZER for path in folder.glob(pattern) if path.is_file())
+    if not files:
+        return ""
+    hasher = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        if path.name == "tokenizer_config.json":
+            content = _decisive(content)
+        hasher.update(f"{path.name} {len(content)} ".encode() + content)
+    return hasher.hexdigest()[:32]
+
+
+def _decisive(content: bytes) -> bytes:
+    """A tokenizer's configuration without what cuts no text: it may be written anew by another version."""
+    try:
+        config = json.loads(content)
+        kept = {key: value for key, value in config.items() if key not in _CUTS_NOTHING}
+    except (ValueError, AttributeError):
+        return content
+    return json.dumps(kept, sort_keys=True).encode()
 
 
 def weights_digest(folder: Path) -> str:

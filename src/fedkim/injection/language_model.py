@@ -6,11 +6,14 @@ What differs between families is settled here, once: Gemma multiplies its embedd
 SentencePiece puts a space in front of every text.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fedkim.errors import FedkimError
 
 _ROWS = 4096
 """Embeddings looked at together: the norms of a large vocabulary need no second copy of it."""
@@ -24,8 +27,8 @@ class LanguageModel:
     model: nn.Module
     """Without dropout from here on: nothing of it trains, and its masks would be drawn from torch's global generator."""
     tokenizer: Any
-    digest: str = ""
-    """Of the weights in its folder; empty where it has a name instead."""
+    identity: Mapping[str, str] = field(default_factory=dict)
+    """Digests of its folder (:func:`~fedkim.injection.checkpoint.identity`); empty where it has none."""
 
     def __post_init__(self) -> None:
         for part in self.model.modules():
@@ -90,3 +93,28 @@ class LanguageModel:
         ids = torch.tensor(self.encode(text), device=self.device)
         with torch.no_grad():
             return self.embedding(ids).float()
+
+
+def check_tokenizer(llm: LanguageModel) -> None:
+    """Refuse a tokenizer that the model can't take: of the model, only the shape of its embedding is looked at.
+
+    A special token beyond the embedding is let pass, for no plain text becomes one: Gemma 3's text models have such a one, for images.
+
+    Raises:
+        FedkimError: no end of text, tokens without an embedding, BOS or EOS among them.
+    """
+    what, tokenizer, rows = f"language model {llm.name!r}", llm.tokenizer, int(llm.embedding.weight.shape[0])
+    if tokenizer.eos_token_id is None:
+        raise FedkimError(what, found="a tokenizer without an end of text (eos_token)")
+    for role, token in (("BOS", llm.begin_token), ("EOS", llm.end_token)):
+        if not 0 <= token < rows:
+            raise FedkimError(what, found=f"{role} {token}", expected=f"a token among its {rows} embeddings")
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    beyond = [number for number in tokenizer.get_vocab().values() if number >= rows and number not in special]
+    if beyond:
+        raise FedkimError(
+            what,
+            found=f"a tokenizer with {len(beyond)} tokens beyond the model's {rows} embeddings",
+            expected="an embedding for each",
+            remedy="take the tokenizer that belongs to the model",
+        )

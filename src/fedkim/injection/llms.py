@@ -1,7 +1,8 @@
 """Language models: a registry of records, and loading one frozen onto a device."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import torch
 from torch import nn
 
 from fedkim.data.cache import cache_folder
-from fedkim.errors import FedkimError, unknown
+from fedkim.errors import FedkimError
 from fedkim.injection.ablated import first_layers, without_knowledge
 from fedkim.injection.attention import use_float32_attention
-from fedkim.injection.checkpoint import check_folder, weights_digest
-from fedkim.injection.language_model import LanguageModel
+from fedkim.injection.checkpoint import check_folder, identity, tokenizer_digest
+from fedkim.injection.folders import find_folder
+from fedkim.injection.language_model import LanguageModel, check_tokenizer
 from fedkim.injection.quiet import quiet_transformers
+from fedkim.injection.weights import check_weights, holds_weights, refuse_incomplete, refuse_nonfinite
 from fedkim.m3oe.linear import cpu_computes_bfloat16, use_rounded_linear
 
 
@@ -45,40 +48,43 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
         allow_download: let a hub id be fetched from the network.
 
     Raises:
-        FedkimError: unknown name, missing package or files, a folder that holds no causal language model.
+        FedkimError: unknown name, missing package or files, a folder that holds no causal language model, weights that aren't those of
+            its configuration or aren't finite, a tokenizer of another model.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    where = choose_device(device)
-    try:
-        source, digest = _source(name, allow_download), ""
-        if isinstance(source, Path):
-            check_folder(source)
-            digest = weights_digest(source)
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=not allow_download)
-        with quiet_transformers():
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=choose_dtype(dtype, where), local_files_only=not allow_download, use_safetensors=True
-            )
-        if tokenizer.eos_token_id is None:
-            raise FedkimError(f"language model {name!r}", found="a tokenizer without an end of text (eos_token)")
-    except FedkimError:
-        raise
-    except Exception as error:  # a folder can be odd in more ways than its readers have errors of their own for
-        raise _unloaded(name, error, allow_download) from None
+    where, folder = choose_device(device), _folder(name, allow_download)
+    empty, tokenizer = _empty(folder), _tokenizer(name, folder)
+    check_weights(folder, empty)
+    check_tokenizer(LanguageModel(name, empty, tokenizer))
+    with quiet_transformers(), _told(folder):
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=choose_dtype(dtype, where),
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    refuse_incomplete(folder, info)
     model.requires_grad_(False).eval()
+    refuse_nonfinite(name, model)
     if where.type == "cpu" and model.dtype == torch.bfloat16:
         use_float32_attention(model)
         if not cpu_computes_bfloat16():
             use_rounded_linear(model)
-    return LanguageModel(name, model.to(where), tokenizer, digest)
+    return LanguageModel(name, model.to(where), tokenizer, identity(folder))
 
 
-def folder_digest(name: str) -> str:
-    """Which weights a local folder holds (:func:`~fedkim.injection.checkpoint.weights_digest`); empty for a hub id, and for a
-    registered name, whose folder may have to be made first: the loaded model has its digest.
+def folder_identity(name: str) -> dict[str, str]:
+    """Which model a local folder or a hub's local copy holds (:func:`~fedkim.injection.checkpoint.identity`); empty for a registered
+    name, whose folder may have to be made first, and for what isn't there: the loaded model has its own.
     """
-    return weights_digest(Path(name)) if name not in LLMS and Path(name).is_dir() else ""
+    if name in LLMS:
+        return {}
+    try:
+        return identity(find_folder(name, known=LLMS, allow_download=False))
+    except FedkimError:
+        return {}
 
 
 def load_tokenizer(name: str) -> Any:
@@ -87,39 +93,30 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         FedkimError: unknown name, or nothing that loads.
     """
-    from transformers import AutoTokenizer
-
-    source = _source(name, allow_download=False)
-    try:
-        with quiet_transformers():
-            return AutoTokenizer.from_pretrained(source, local_files_only=True)
-    except Exception as error:  # as above
-        raise FedkimError(
-            f"tokenizer of {name!r}", found=f"nothing that loads ({type(error).__name__})", expected="tokenizer.json"
-        ) from None
+    return _tokenizer(name, _folder(name, allow_download=False))
 
 
 def empty_model(name: str) -> nn.Module:
     """The model of a registered name or a local folder, with every shape and no weight (on the ``meta`` device).
 
+    A folder's weights and tokenizer are looked at as well, as far as they tell without being read; one that holds its configuration
+    alone is enough to plan with.
+
     Raises:
-        FedkimError: an unknown name, a folder without a configuration that loads.
+        FedkimError: an unknown name, a folder without a configuration that loads, or whose parts don't belong together.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if name in LLMS:
-        record = {"model_type": "llama", **LLMS[name].config}
-        config = AutoConfig.for_model(**record)
-    elif Path(name).is_dir():
-        check_folder(Path(name))
-        try:
-            config = AutoConfig.from_pretrained(name, local_files_only=True)
-        except Exception:  # as above
-            raise FedkimError(f"language model folder {name!r}", found="no config.json that loads") from None
-    else:
-        raise unknown("language model (or folder)", name, LLMS)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+        config = AutoConfig.for_model(**{"model_type": "llama", **LLMS[name].config})
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    folder = _folder(name, allow_download=False)
+    model = _empty(folder)
+    if holds_weights(folder):
+        check_weights(folder, model)
+        check_tokenizer(LanguageModel(name, model, _tokenizer(name, folder)))
+    return model
 
 
 def choose_device(device: str) -> torch.device:
@@ -140,37 +137,48 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if cpu_computes_bfloat16() else torch.float32
 
 
-def _unloaded(name: str, error: Exception, allow_download: bool) -> FedkimError:
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    found, remedy = f"nothing that loads ({type(error).__name__})", "check the path or id"
-    if not allow_download:
-        remedy += ", or set llm.allow_download = true to fetch it from the hub"
-    elif isinstance(error.__cause__, LocalEntryNotFoundError):
-        found, remedy = "no copy of it here, and a hub that couldn't be reached", "check the network, or give a folder"
-    return FedkimError(
-        f"language model {name!r}",
-        found=found,
-        expected="a folder in the Hugging Face layout with safetensors and tokenizer, or a hub id",
-        remedy=remedy,
-    )
+def _folder(name: str, allow_download: bool) -> Path:
+    if name not in LLMS:
+        return find_folder(name, known=LLMS, allow_download=allow_download)
+    try:
+        return LLMS[name].prepare()
+    except OSError as error:
+        found = f"{error.strerror or type(error).__name__} while its folder was made"
+        remedy = f"make room in {cache_folder()}, or set FEDKIM_CACHE"
+        raise FedkimError(f"language model {name!r}", found=found, remedy=remedy) from None
 
 
-def _source(name: str, allow_download: bool) -> Path | str:
-    if name in LLMS:
-        try:
-            return LLMS[name].prepare()
-        except OSError as error:
-            found = f"{error.strerror or type(error).__name__} while its folder was made"
-            remedy = f"make room in {cache_folder()}, or set FEDKIM_CACHE"
-            raise FedkimError(f"language model {name!r}", found=found, remedy=remedy) from None
-    if Path(name).is_dir():
-        return Path(name)
-    if "/" in name and not name.startswith((".", "/")):
-        return name
-    if "/" in name:
-        raise FedkimError(f"language model folder {name!r}", found="no such folder", remedy="check llm.name")
-    raise unknown("language model", name, LLMS)
+def _empty(folder: Path) -> nn.Module:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    check_folder(folder)
+    with quiet_transformers(), _told(folder, "a config.json that doesn't load"), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        )
+
+
+def _tokenizer(name: str, folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not tokenizer_digest(folder):
+        raise FedkimError(
+            f"tokenizer of {name!r}", found="none", expected="tokenizer.json", remedy=f"put it in {folder}"
+        )
+    with quiet_transformers(), _told(folder, "a tokenizer that doesn't load"):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+@contextmanager
+def _told(folder: Path, found: str = "nothing that loads") -> Iterator[None]:
+    """As one line what a library says against a folder, which can be odd in more ways than its readers have errors of their own for."""
+    try:
+        yield
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise FedkimError(
+            f"language model folder {str(folder)!r}", found=f"{found} ({type(error).__name__}: {said})"
+        ) from None
 
 
 def _prepare_smollm2() -> Path:

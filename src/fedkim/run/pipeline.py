@@ -14,7 +14,7 @@ from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
-from fedkim.injection.llms import choose_device, choose_dtype, folder_digest
+from fedkim.injection.llms import choose_device, choose_dtype, folder_identity
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests
@@ -70,7 +70,7 @@ def run_recipe(
             made, remedy = stored["run_info"]["environment"], "run it anew with --force, or undo the change"
             what, own = f"result of {store.folder}", plugin_digests(recipe.run.plugins)
             require_same_plugins(made.get("plugins", {}), own, what, remedy)
-            require_same_model(made, folder_digest(recipe.llm.name), what, remedy)
+            require_same_model(made, folder_identity(recipe.llm.name), what, remedy)
             if not network and (recipe.data.source == "hospital" or not recipe.same_folders(store.recipe())):
                 require_same_data(store.folder, load_data(recipe))
             if not store.is_reported():
@@ -194,10 +194,9 @@ def load_parts(
 
 
 def environment_of(injector: Injector, recipe: Recipe) -> dict[str, Any]:
-    """What decides the last bits of a recipe's run with this injector, and which weights its language model has."""
-    llm = injector.llm
-    known = {"language_model": llm.digest} if llm.digest else {}
-    return environment(recipe.run.plugins, device=llm.device.type, dtype=str(llm.dtype).removeprefix("torch."), **known)
+    """What decides the last bits of a recipe's run with this injector, and which weights and tokenizer its language model has."""
+    llm, dtype = injector.llm, str(injector.llm.dtype).removeprefix("torch.")
+    return environment(recipe.run.plugins, device=llm.device.type, dtype=dtype, **llm.identity)
 
 
 def _score(

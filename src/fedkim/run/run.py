@@ -104,8 +104,8 @@ class Run:
         set_threads(self.recipe)
         resolve_tasks(self.recipe)
         llm, made = load_language_model(self.recipe), self.committed.manifest.get("environment", {})
-        remedy = "put its weights back, or run its recipe anew"
-        require_same_model(made, llm.digest, f"rounds of {self.folder}", remedy)
+        remedy = "put its files back, or run its recipe anew"
+        require_same_model(made, llm.identity, f"rounds of {self.folder}", remedy)
         injector = new_injector(self.recipe, llm, tasks=TASKS, shapes=self.shapes)
         injector.load(self.committed.namespace("injector"), whole=True)
         return injector

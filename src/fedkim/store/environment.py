@@ -64,21 +64,21 @@ def require_same_plugins(before: Mapping[str, str], now: Mapping[str, str], what
             raise FedkimError(what, found=found, remedy=remedy)
 
 
-def require_same_model(before: Mapping[str, Any], now: str, what: str, remedy: str) -> None:
-    """Refuse what belongs to other weights of the language model: a recipe names a folder or a model and says nothing of what is in it.
+def require_same_model(before: Mapping[str, Any], now: Mapping[str, Any], what: str, remedy: str) -> None:
+    """Refuse what belongs to another language model or tokenizer: a recipe names a folder or a model and says nothing of what is in it.
 
     Args:
         before: the environment of the rounds or result already there.
-        now: the digest of the model's weights; empty where it isn't known.
+        now: the digests of the model's weights and tokenizer under the same names; what isn't known is absent.
         what: the rounds or result, for the message.
         remedy: what to do instead.
 
     Raises:
-        FedkimError: both are known and differ.
+        FedkimError: both know one of the two, and it differs.
     """
-    made = before.get("language_model", now)
-    if made and now and made != now:
-        raise FedkimError(what, found="made with other weights than llm.name stands for now", remedy=remedy)
+    for key, made_with in (("language_model", "other weights"), ("tokenizer", "another tokenizer")):
+        if before.get(key) and now.get(key) and before[key] != now[key]:
+            raise FedkimError(what, found=f"made with {made_with} than llm.name stands for now", remedy=remedy)
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -90,13 +90,13 @@ def refuse_other_bits(before: Mapping[str, Any], now: Mapping[str, Any]) -> None
     """Refuse to resume where the numbers would change without anybody noticing.
 
     Raises:
-        FedkimError: other threads, device, dtype, weights of the language model or code of a plug-in than the rounds
+        FedkimError: other threads, device, dtype, weights or tokenizer of the language model or code of a plug-in than the rounds
             already there.
     """
     made, own = (one.get("plugins", {}) for one in (before, now))
     require_same_plugins(made, own, "the rounds already there", "start anew with --force, or undo the change")
-    remedy = "put its weights back, or run the recipe into another folder"
-    require_same_model(before, now.get("language_model", ""), "the rounds already there", remedy)
+    remedy = "put its files back, or run the recipe into another folder"
+    require_same_model(before, now, "the rounds already there", remedy)
     for name in differences(before, now):
         if name in _DECISIVE:
             raise FedkimError(
