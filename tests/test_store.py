@@ -296,6 +296,29 @@ def test_a_recipe_with_another_name_or_number_of_workers_resumes(folder):
         assert store.latest().round == 1
 
 
+@pytest.mark.parametrize("kept", ["nothing", "half a round", "an update", "a result"])
+def test_a_folder_belongs_to_its_recipe_once_anything_of_a_round_was_kept(kept, folder):
+    with RunStore.open(folder, RECIPE) as store:
+        store.event("mistaken")
+        if kept == "half a round":
+            store.keep_halfway(1, 3, tensors_of(1))
+    if kept == "an update":
+        (folder / "spool").mkdir()
+        (folder / "spool" / "one").write_bytes(b"")
+    if kept == "a result":
+        (folder / "result.json").write_text("{}")
+    other = from_dict({"federation": {"rounds": 7}})
+    if kept == "nothing":
+        with RunStore.open(folder, other) as store:
+            assert store.recipe() == other
+            assert not (folder / "events.jsonl").exists()
+    else:
+        with pytest.raises(FedkimError, match="the run of another recipe"):
+            RunStore.open(folder, other)
+    with RunStore.open(folder, other if kept == "nothing" else RECIPE) as store:  # its own is always taken
+        assert store.latest() is None
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_folder_that_is_no_run_is_never_touched(tmp_path, force):
     (tmp_path / "thesis.txt").write_text("years of work")

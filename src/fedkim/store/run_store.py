@@ -42,7 +42,7 @@ class RunStore(RunFolder):
 
         Args:
             folder: such as ``runs/demo``; made if absent.
-            recipe: must be that of the rounds already there.
+            recipe: must be that of the rounds already there; where none was kept, the folder is begun anew.
             force: delete what the folder holds and start anew.
             environment: see :func:`fedkim.store.environment.environment`; rounds of another thread count, device or dtype are
                 refused.
@@ -180,6 +180,12 @@ class RunStore(RunFolder):
             for draft in drafts:
                 draft.unlink(missing_ok=True)
 
+    def _is_begun_only(self) -> bool:
+        """Whether nothing of a round was kept: a recipe with a mistake in it leaves such a folder, and its correction may have it."""
+        work = [path for name in ("rounds", "spool") for path in (self.folder / name).glob("*")]
+        kept = any(not path.name.startswith(TEMPORARY) for path in work)
+        return not kept and not (self.folder / "result.json").exists()
+
     def _tell_damaged(self, number: int, damage: str) -> None:
         if self._lock:
             self.events.append("damaged-round", round=number, reason=damage)
@@ -197,13 +203,14 @@ class RunStore(RunFolder):
                 expected="a run's folder or an empty one",
                 remedy="choose another with --out",
             )
-        if present and force:
+        other = present and not force and self._stored_recipe()["digest"] != recipe.digest()
+        if present and (force or (other and self._is_begun_only())):
             aside = self.folder.with_name(f".{self.folder.name}.replaced-{os.getpid()}")
             os.replace(self.folder, aside)  # at once: a crash leaves the old run whole or gone, never half
             sync_folder(self.folder.parent)
             shutil.rmtree(aside)
-            present = False
-        if present and self._stored_recipe()["digest"] != recipe.digest():
+            present = other = False
+        if other:
             raise FedkimError(
                 f"run folder {self.folder}",
                 found=f"the run of another recipe ({_first_difference(self.recipe(), recipe)})",
