@@ -1,12 +1,15 @@
 """``fedkim llm``: what is there, what a folder is, and the way from a published checkpoint to one that loads."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from fedkim.cli import main
+from fedkim.injection import LLMS
 from fedkim.injection.conversion import convert_internlm2
 from internlm2_layout import publish
 
@@ -68,9 +71,21 @@ def test_the_tiny_model_is_described(told):
     assert "continues" not in out
 
 
+def test_what_a_model_says_depends_on_no_taste_of_its_folder(told, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(LLMS["tiny"].prepare(), folder)
+    _, _, before = told("check", folder, "--say", "Is it")
+    taste = {"do_sample": True, "temperature": 5.0, "repetition_penalty": 9.0, "eos_token_id": 5}
+    (folder / "generation_config.json").write_text(json.dumps(taste))
+    status, _, out = told("check", folder, "--say", "Is it")
+    assert (status, out) == (0, before)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["check", "somebody/model"], "'somebody/model', found no such folder, and no copy of it from the hub"),
+        (["check", "/nowhere/model"], "'/nowhere/model', found no such folder; check llm.name"),
         (["check", "tinny"], "unknown language model .*'tinny'; did you mean 'tiny'"),
         (["check", "mmedlm2"], r"language model 'mmedlm2', found no weights.* \(docs/mmedlm2\.md\)"),
         (["convert", "nowhere", "--to", "out"], "folder nowhere, found no such folder"),

@@ -240,10 +240,10 @@ def rewrite(name, **changes):
     return apply
 
 
-def quantise(folder):
+def quantise(folder, dtype=torch.int8):
     for file in folder.glob("*.safetensors"):
         tensors = load_file(file)
-        save_file({name: t.to(torch.int8) if "w1" in name else t for name, t in tensors.items()}, file)
+        save_file({name: t.to(dtype) if "w1" in name else t for name, t in tensors.items()}, file)
 
 
 @pytest.mark.parametrize(
@@ -256,13 +256,24 @@ def quantise(folder):
         (damage, "a damaged safetensors file"),
         (reshape, r"tensor model\.tok_embeddings\.weight, found shape \[3, 48\], expected \[512, 48\]"),
         (quantise, "quantised weight"),
+        (lambda folder: quantise(folder, torch.float8_e4m3fn), "float8_e4m3fn, a quantised weight"),
         (rewrite("config.json", num_hidden_layers=3), r"7 tensors missing, such as model\.layers\.2\.attention\.wo"),
         (rewrite("config.json", num_hidden_layers=1), r"7 tensors that the layout doesn't have, such as model\.layers\.1"),
         (rewrite("config.json", bias=True), r"4 tensors missing, such as model\.layers\.0\.attention\.wo\.bias"),
-        (rewrite("config.json", hidden_size=None), "no number for hidden_size"),
+        (rewrite("config.json", hidden_size=None), "no number above 0 for hidden_size"),
         (rewrite("config.json", num_key_value_heads=4), "each divides the one before"),
         (rewrite("config.json", hidden_act="gelu"), "hidden_act 'gelu'"),
         (rewrite("config.json", rope_scaling={"type": "yarn"}), "rope_scaling of type 'yarn'"),
+        (rewrite("config.json", rope_scaling="dynamic"), "config.json, found rope_scaling 'dynamic', expected a table"),
+        (rewrite("config.json", rope_scaling={"type": "linear", "factor": None}), r"rope_scaling\.factor None, expected a number"),
+        (rewrite("config.json", rope_theta=None), "rope_theta None, expected a number above 0"),
+        (rewrite("config.json", num_attention_heads=0), "no number above 0 for num_attention_heads"),
+        (rewrite("config.json", num_key_value_heads=-1), "num_key_value_heads -1, expected a number above 0"),
+        (rewrite("config.json", max_position_embeddings=None), "max_position_embeddings None, expected a number above 0"),
+        (rewrite("config.json", rms_norm_eps="a"), "rms_norm_eps 'a', expected a number above 0"),
+        (rewrite("config.json", initializer_range="a"), "config.json, found .*initializer_range"),
+        (rewrite("config.json", quantization_config={"quant_method": "awq"}), "quantization_config, quantised weights"),
+        (rewrite("tokenizer_config.json", bos_token={"x": 1}), "something else as bos_token, expected a token's text"),
         (rewrite("model.safetensors.index.json", weight_map=3), "no index that can be read"),
         (rewrite("tokenizer_config.json", eos_token="<|end|>"), "no token '<|end|>'"),
         (rewrite("tokenizer_config.json", added_tokens_decoder=[3]), "something else as added_tokens_decoder"),

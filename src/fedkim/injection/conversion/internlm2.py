@@ -9,6 +9,7 @@ matrix ``wqkv``, interleaved per group of heads so that it can be cut for tensor
 # G groups (key heads), S query heads in a group, D head_dim, H hidden size
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,11 +60,15 @@ class InternLM2:
             FedkimError: a key is absent or the sizes don't divide.
         """
         names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        missing = [name for name in names if not isinstance(config.get(name), int)]
+        missing = [name for name in names if not _is_size(config.get(name))]
         if missing:
-            raise FedkimError("config.json", found=f"no number for {', '.join(missing)}", expected="InternLM2's sizes")
+            raise FedkimError(
+                "config.json", found=f"no number above 0 for {', '.join(missing)}", expected="InternLM2's sizes"
+            )
         vocabulary, hidden, inner, layers, heads = (int(config[name]) for name in names)
-        groups = int(config.get("num_key_value_heads") or heads)
+        groups = config.get("num_key_value_heads") or heads
+        if not _is_size(groups):
+            raise FedkimError("config.json", found=f"num_key_value_heads {groups!r}", expected="a number above 0")
         if heads % groups or hidden % heads:
             raise FedkimError(
                 "config.json",
@@ -128,16 +133,21 @@ class InternLM2:
         return blocks[:, :-2].flatten(0, 2), blocks[:, -2].flatten(0, 1), blocks[:, -1].flatten(0, 1)
 
 
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def llama_config(config: Mapping[str, Any], sizes: InternLM2) -> dict[str, Any]:
     """Keywords of ``LlamaConfig`` that make it compute what the published configuration describes.
 
     Raises:
-        FedkimError: another activation, or a scaling of the rotary positions that Llama lacks.
+        FedkimError: another activation, a scaling of the rotary positions that Llama lacks, a key that holds something
+            else than it should.
     """
     activation = config.get("hidden_act", "silu")
     if activation != "silu":
         raise FedkimError("config.json", found=f"hidden_act {activation!r}", expected="'silu'")
-    kept = ("max_position_embeddings", "rms_norm_eps", "initializer_range", "bos_token_id", "eos_token_id")
+    kept = ("initializer_range", "bos_token_id", "eos_token_id")
     return {
         "vocab_size": sizes.vocabulary,
         "hidden_size": sizes.hidden,
@@ -149,21 +159,31 @@ def llama_config(config: Mapping[str, Any], sizes: InternLM2) -> dict[str, Any]:
         "tie_word_embeddings": sizes.tied,
         "pad_token_id": config.get("pad_token_id"),
         "rope_parameters": _rope(config),
-        "max_position_embeddings": 2048,
-        "rms_norm_eps": 1e-6,
+        "max_position_embeddings": int(_number(config, "max_position_embeddings", 2048)),
+        "rms_norm_eps": _number(config, "rms_norm_eps", 1e-6),
         **{key: config[key] for key in kept if key in config},
     }
 
 
 def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
     """Both of the published scalings are Llama's by the same formula and name."""
-    theta = float(config.get("rope_theta", 10000))
+    theta = _number(config, "rope_theta", 10000)
     scaling = config.get("rope_scaling")
     if not scaling:
         return {"rope_type": "default", "rope_theta": theta}
+    if not isinstance(scaling, Mapping):
+        raise FedkimError("config.json", found=f"rope_scaling {scaling!r}", expected="a table with type and factor")
     kind = scaling.get("type", scaling.get("rope_type"))
     if kind not in _SCALINGS:
         raise FedkimError(
             "config.json", found=f"rope_scaling of type {kind!r}", expected=f"one of {', '.join(_SCALINGS)}"
         )
-    return {"rope_type": kind, "rope_theta": theta, "factor": float(scaling.get("factor", 1.0))}
+    return {"rope_type": kind, "rope_theta": theta, "factor": _number(scaling, "factor", 1.0, table="rope_scaling.")}
+
+
+def _number(config: Mapping[str, Any], key: str, default: float, table: str = "") -> float:
+    """A key's number above 0, or what holds where the file leaves it out."""
+    value = config.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise FedkimError("config.json", found=f"{table}{key} {value!r}", expected="a number above 0")
+    return float(value)

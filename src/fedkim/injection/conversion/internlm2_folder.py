@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from fedkim import __version__
@@ -32,6 +33,8 @@ RECORD = "conversion.json"
 SCRIPT = "scripts/pickles_to_safetensors.py"
 _IGNORED = ".rotary_emb.inv_freq"
 """Some checkpoints store it; it follows from the configuration."""
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Others are quantised: without their scales, which Llama's layout has no place for, they are other numbers."""
 
 
 def convert_internlm2(
@@ -67,6 +70,7 @@ def convert_internlm2(
     files = _weights(source)
     shapes = {file: stored_shapes(file) for file in files}
     sizes = _checked(source, config, shapes)
+    settings = llama_config(config, sizes)
     record: dict[str, Any] = {
         "fedkim": __version__,
         "layout": {"from": "internlm2", "to": "llama"},
@@ -83,7 +87,7 @@ def convert_internlm2(
                 for name, tensor in stored_tensors(file):
                     if name.endswith(_IGNORED):
                         continue
-                    if not tensor.is_floating_point():
+                    if tensor.dtype not in _TYPES:
                         raise FedkimError(
                             f"tensor {name}",
                             found=f"{tensor.dtype}, a quantised weight",
@@ -94,8 +98,7 @@ def convert_internlm2(
                         writer.add(new, piece)
                 read.advance()
         dtype = types.pop() if len(types) == 1 else "float32"
-        llama = LlamaConfig(**llama_config(config, sizes), architectures=["LlamaForCausalLM"], dtype=dtype)
-        llama.save_pretrained(scratch)
+        _write_config(LlamaConfig, {**settings, "architectures": ["LlamaForCausalLM"], "dtype": dtype}, scratch)
         write_tokenizer(source, scratch, vocabulary=sizes.vocabulary)
         for beside in ("generation_config.json", *(path.name for path in source.glob("LICENSE*"))):
             if (source / beside).is_file():
@@ -103,6 +106,15 @@ def convert_internlm2(
         record["bytes"] = writer.total
         (scratch / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return target
+
+
+def _write_config(family: Any, settings: Mapping[str, Any], folder: Path) -> None:
+    try:
+        family(**settings).save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # the library checks every key, with errors of its own
+        raise FedkimError("config.json", found=" ".join(str(error).split())[:200]) from None
 
 
 @contextmanager
@@ -136,6 +148,13 @@ def _checked(
     source: Path, config: Mapping[str, Any], shapes: Mapping[Path, Mapping[str, tuple[int, ...]]]
 ) -> InternLM2:
     """Sizes by the configuration, once every tensor is known to be there in its shape, and nothing else."""
+    if config.get("quantization_config"):
+        raise FedkimError(
+            "config.json",
+            found="quantization_config, quantised weights",
+            expected="float16, bfloat16 or float32",
+            remedy="take the checkpoint that isn't quantised",
+        )
     found = {name: shape for file in shapes.values() for name, shape in file.items() if not name.endswith(_IGNORED)}
     if not any(name.endswith("attention.wqkv.weight") for name in found):
         said = ", ".join([str(config.get("model_type")), *_strings(config.get("architectures"))])

@@ -39,7 +39,7 @@ def write_tokenizer(source: Path, folder: Path, *, vocabulary: int) -> None:
         raise FedkimError(
             f"folder {source}", found="no tokenizer.model", expected="the published tokenizer", remedy="fetch it"
         )
-    roles = {role: _content(said.get(role) or default) for role, default in _ROLES.items()}
+    roles = {role: _role(source, role, said.get(role) or default) for role, default in _ROLES.items()}
     tokens = tokenizer.get_vocab()
     absent = [text for text in roles.values() if text not in tokens]
     if absent:
@@ -92,6 +92,14 @@ def _translated(data: bytes, added: Mapping[int, str]) -> Any:
     beyond = [text for number, text in sorted(added.items()) if number >= len(model.pieces)]
     tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in beyond])
     return tokenizer
+
+
+def _role(source: Path, role: str, token: Any) -> str:
+    if not isinstance(token.get("content") if isinstance(token, Mapping) else token, str):
+        raise FedkimError(
+            f"file {source / 'tokenizer_config.json'}", found=f"something else as {role}", expected="a token's text"
+        )
+    return _content(token)
 
 
 def _content(token: Any) -> str:
