@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 from transformers import T5Config
 
 from fedkim.errors import FedkimError
@@ -156,3 +157,13 @@ def test_a_token_beyond_the_embeddings_is_refused_unless_no_plain_text_holds_it(
     else:
         with pytest.raises(FedkimError, match="a tokenizer with 1 tokens beyond the model's 512 embeddings"):
             use(str(folder))
+
+
+def test_a_folder_of_another_type_leaves_the_processs_own_alone(folder, monkeypatch):
+    """Data are made in another thread while a language model loads."""
+    rewrite(folder / "config.json", dtype="bfloat16")
+    set_to = []
+    original = torch.set_default_dtype
+    monkeypatch.setattr(torch, "set_default_dtype", lambda dtype: (set_to.append(dtype), original(dtype)))
+    load_llm(str(folder), device="cpu", dtype="float32")
+    assert set(set_to) <= {torch.float32}

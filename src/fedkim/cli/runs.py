@@ -171,7 +171,12 @@ def _stored(folder: Path, recipe: "Recipe", split: str) -> dict[str, Any] | None
         return None
     from fedkim.store.run_folder import RunFolder
 
-    if recipe.data.source == "hospital" or recipe.run.plugins or Path(recipe.llm.name).is_dir():
+    if (
+        recipe.data.source == "hospital"
+        or recipe.run.plugins
+        or "/" in recipe.llm.name
+        or Path(recipe.llm.name).is_dir()
+    ):
         return None  # whether its tables, a plug-in's code or a model's weights are the same shows once they are read
     store = RunFolder(folder)
     same = store.recipe().digest() == recipe.digest() and recipe.same_folders(store.recipe())

@@ -153,9 +153,9 @@ def _empty(folder: Path) -> nn.Module:
 
     check_folder(folder)
     with quiet_transformers(), _told(folder, "a config.json that doesn't load"), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        )
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        # the type said: that of the file would be the whole process's default meanwhile, and data may be made beside
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 
 def _tokenizer(name: str, folder: Path) -> Any:
