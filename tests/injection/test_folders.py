@@ -117,7 +117,7 @@ def test_a_tokenizer_that_is_missing_or_damaged_is_named(folder):
     refused(folder, "found none, expected tokenizer.json; put it in ")
 
 
-def test_a_tokenizer_that_asks_for_its_authors_code_is_refused_without_asking_anybody(folder):
+def test_a_tokenizer_that_asks_for_its_authors_code_is_refused(folder):
     rewrite(folder / "tokenizer_config.json", tokenizer_class="Own", auto_map={"AutoTokenizer": ["own.Own", None]})
     (folder / "own.py").write_text("raise SystemExit")
     refused(folder, "a tokenizer that doesn't load .*custom code")

@@ -153,7 +153,7 @@ def _empty(folder: Path) -> nn.Module:
 
     check_folder(folder)
     with quiet_transformers(), _told(folder, "a config.json that doesn't load"), torch.device("meta"):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
         # the type said: that of the file would be the whole process's default meanwhile, and data may be made beside
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
@@ -166,7 +166,7 @@ def _tokenizer(name: str, folder: Path) -> Any:
             f"tokenizer of {name!r}", found="none", expected="tokenizer.json", remedy=f"put it in {folder}"
         )
     with quiet_transformers(), _told(folder, "a tokenizer that doesn't load"):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 @contextmanager
