@@ -54,9 +54,11 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
     from transformers import AutoModelForCausalLM
 
     where, folder = choose_device(device), _folder(name, allow_download)
-    empty, tokenizer = _empty(folder), _tokenizer(name, folder)
-    check_weights(folder, empty)
-    check_tokenizer(LanguageModel(name, empty, tokenizer))
+    tokenizer = _tokenizer(name, folder)
+    if name not in LLMS:  # what comes along was made from its own configuration
+        empty = _empty(folder)
+        check_weights(folder, empty)
+        check_tokenizer(LanguageModel(name, empty, tokenizer))
     with quiet_transformers(), _told(folder):
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -72,7 +74,10 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
         use_float32_attention(model)
         if not cpu_computes_bfloat16():
             use_rounded_linear(model)
-    return LanguageModel(name, model.to(where), tokenizer, identity(folder))
+    known = identity(folder)
+    if name in LLMS:  # its tokenizer comes with the package, and another version of transformers writes other files of it
+        known.pop("tokenizer", None)
+    return LanguageModel(name, model.to(where), tokenizer, known)
 
 
 def folder_identity(name: str) -> dict[str, str]:
