@@ -37,6 +37,18 @@ def test_weights_of_another_shape_are_refused(weights):
         adapted().set_route_weights(weights)
 
 
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_wherever_they_are_given(odd, tmp_path):
+    model, weights = adapted(), [0.5] * (EXPERTS - 1) + [odd]
+    for give in (model.set_route_weights, model.merge_route, lambda given: model.export_lora(tmp_path / "x", given)):
+        with pytest.raises(FedkimError, match="route weights, found NaN or infinity, expected finite numbers"):
+            give(weights)
+    with pytest.raises(FedkimError, match="NaN or infinity"), model.using(weights):
+        pass
+    assert not (tmp_path / "x").exists()
+    model.set_route_weights([2.0] * (EXPERTS - 1) + [-1.0])  # any mixture of experts else is one's own business
+
+
 def test_a_route_for_another_batch_is_refused():
     model = adapted()
     for batch in (3, 4):  # a whole multiple is a beam search only without gradients

@@ -46,6 +46,7 @@ class M3OELayer(BaseTunerLayer):
         self.m3oe_B = nn.ParameterDict()
         self.merged_adapters: list[str] = []
         self._original: Tensor | None = None
+        self._folded: Tensor | None = None
         self._casts: dict[str, tuple[tuple[object, ...], Tensor, Tensor]] = {}
         self.in_features, self.out_features = _get_in_out_features(self.get_base_layer())
 
@@ -92,6 +93,8 @@ class M3OELayer(BaseTunerLayer):
 
     def fold(self, gates: Mapping[str, Gate]) -> None:
         """Replace the base weight by W + Σ ΔW(α) over the named adapters, computed in float32; the original tensor is kept aside untouched."""
+        if self._disable_adapters:
+            raise FedkimError("disabled adapters can't be merged", remedy="leave `with model.disable_adapter():` first")
         weight = self._plain_weight()
         if self._original is not None:
             raise FedkimError(f"layer {self.key} is merged already", remedy="unmerge it first")
@@ -101,8 +104,8 @@ class M3OELayer(BaseTunerLayer):
             down, up = self.factors(name, gates[name])
             folded = torch.addmm(folded, up, down)
         if present:
-            self._original = weight.data
-            weight.data = folded.to(weight.dtype)
+            self._original, self._folded = weight.data, folded.to(weight.dtype)
+            weight.data = self._folded
             self.merged_adapters = present
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -115,8 +118,14 @@ class M3OELayer(BaseTunerLayer):
         """Put the original weight back, the same bits."""
         if self._original is not None:
             self._plain_weight().data = self._original
-            self._original = None
+            self._original = self._folded = None
             self.merged_adapters = []
+
+    def enable_adapters(self, enabled: bool) -> None:
+        """PEFT's switch. While a route is merged the original weight works as long as adapters are disabled."""
+        super().enable_adapters(enabled)
+        if self._original is not None and self._folded is not None:
+            self._plain_weight().data = self._folded if enabled else self._original
 
     def _plain_weight(self) -> Tensor:
         base = self.get_base_layer()

@@ -192,6 +192,9 @@ class RoutedModel:
                 found=f"{rows.dtype} of shape {list(rows.shape)}",
                 expected=f"floats of shape [{config.num_experts}] or [batch, {config.num_experts}]",
             )
+        # a router in training shows it in its loss, and no step waits here for a GPU to look
+        if not rows.requires_grad and rows.device.type != "meta" and not bool(rows.isfinite().all()):
+            raise FedkimError("route weights", found="NaN or infinity", expected="finite numbers")
         first = next((p for p in self.model.parameters() if p.is_floating_point()), None)
         device, dtype = (rows.device, torch.float32) if first is None else (first.device, first.dtype)
         return Gate(
