@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
@@ -21,7 +21,7 @@ OUTSIDE = """
 import json, sys
 sys.modules["fedkim"] = None  # any import of it fails
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -120,6 +120,76 @@ def test_a_dense_export_is_an_ordinary_model_with_the_original_names(tmp_path):
     dense = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     assert set(dense.state_dict()) == set(base.state_dict())
     torch.testing.assert_close(dense(tokens()).logits, routed, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("whole", ["norm", "mlp", "lm_head", "embed_tokens"])
+def test_a_dense_export_holds_whole_modules_as_they_were_trained(whole, tmp_path):
+    model = adapted(modules_to_save=[whole])
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "modules_to_save" in name:
+                parameter.mul_(1.7).add_(0.1)
+        with model.using(some_route()):
+            routed = model(tokens()).logits
+        with model.merged(some_route()):
+            model.export_dense(tmp_path)
+        assert not [name for name in load_file(tmp_path / "model.safetensors") if "module" in name]
+        dense = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+        torch.testing.assert_close(dense(tokens()).logits, routed, rtol=0, atol=TOLERANCE)
+
+
+def test_a_dense_export_that_would_load_as_another_model_is_refused_before_anything_is_written(tmp_path):
+    folder = tmp_path / "dense"
+    model = adapted(tiny(tie_word_embeddings=True), modules_to_save=["lm_head"])
+    with torch.no_grad():
+        model.base_model.model.lm_head.modules_to_save["default"].weight.add_(1)
+    with model.merged(some_route()), pytest.raises(FedkimError, match="share a weight, and were trained apart"):
+        model.export_dense(folder)
+    model = adapted()
+    model.base_model.model.extra = torch.nn.Linear(2, 2)
+    with model.merged(some_route()), pytest.raises(FedkimError, match=r"2 tensors that are none .* extra\.bias"):
+        model.export_dense(folder)
+    model = adapted()
+    with model.merged(some_route()), model.disable_adapter(), pytest.raises(FedkimError, match="disabled adapters"):
+        model.export_dense(folder)
+    assert not folder.exists()
+    folder.write_text("a file")
+    with model.merged(some_route()), pytest.raises(FedkimError, match="no model written"):
+        model.export_dense(folder)
+
+
+def test_a_base_that_holds_an_adapter_of_its_own_is_not_exported_densely(tmp_path):
+    base = tiny()
+    base.save_pretrained(tmp_path / "base")
+    lora = get_peft_model(base, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    lora.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
+    lora.save_pretrained(tmp_path / "with-adapter")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "with-adapter")
+    for opened in (loaded, lora.base_model.model):
+        model = adapted(opened, target_modules=["v_proj"])
+        with model.merged(some_route()), pytest.raises(FedkimError, match="holds an adapter of its own"):
+            model.export_dense(tmp_path / "dense")
+    assert not (tmp_path / "dense").exists()
+
+
+def test_with_adapters_disabled_the_base_model_answers_while_a_route_is_merged_too():
+    base = tiny()
+    model = adapted(base)
+    with torch.no_grad():
+        plain = base(tokens()).logits
+        with model.merged(some_route()):
+            merged = model(tokens()).logits
+            with model.disable_adapter():
+                assert torch.equal(model(tokens()).logits, plain)
+            assert torch.equal(model(tokens()).logits, merged)
+            model.base_model.disable_adapter_layers()
+        assert torch.equal(model(tokens()).logits, plain)
+        with pytest.raises(FedkimError, match="disabled adapters can't be merged"):
+            model.merge_route(some_route())
+        model.base_model.enable_adapter_layers()
+        with model.using(some_route()):
+            torch.testing.assert_close(model(tokens()).logits, merged, rtol=0, atol=TOLERANCE)
+    assert not torch.equal(merged, plain)
 
 
 def test_merge_and_unload_needs_a_route_of_one_row_and_then_is_exact():
