@@ -17,7 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import fedkim
 from fedkim.cli import main
+from fedkim.data.sample import Sample
 from fedkim.errors import FedkimError
+from fedkim.evaluation.answers import generate, score
 from fedkim.injection import LLMS, load_encoders
 from fedkim.injection.prompt import embed_rows
 from fedkim.injection.soft_tokens import RECORD
@@ -59,7 +61,8 @@ image = expected["image"]
 assert "fedkim" not in sys.modules
 difference = (logits - expected["logits"]).abs().max().item()
 soft_difference = (soft - expected["soft"]).abs().max().item()
-print(json.dumps([difference, soft_difference, torch.equal(written, expected["written"])]))
+apart = (probabilities.double() - expected["probabilities"]).abs().max().item()
+print(json.dumps([difference, soft_difference, apart, texts]))
 """
 
 
@@ -85,7 +88,11 @@ def image():
 
 @pytest.fixture(scope="module")
 def routed(run, image):
-    """The routed model's own soft tokens, prompt, logits and greedy answer."""
+    return routed_answers(run, image)
+
+
+def routed_answers(run, image):
+    """The routed model's own soft tokens, prompt, logits, probabilities and texts."""
     injector = run.injector
     injector.network.eval()
     injector.encoders.eval()
@@ -95,13 +102,41 @@ def routed(run, image):
         embedded = embed_rows(injector.llm, [soft], [prompt, prompt]).embeddings
         with injector.using(TASK):
             logits = injector.network(inputs_embeds=embedded).logits
-            written = injector.network.generate(
-                inputs_embeds=embedded, max_new_tokens=16, do_sample=False, eos_token_id=injector.llm.end_token
-            )
         with injector.network.disable_adapter():
             base = injector.network(inputs_embeds=embedded).logits
     assert (logits - base).abs().max() > 0.01  # else an export of nothing would pass
-    return {"soft": soft, "embedded": embedded, "logits": logits, "written": written}
+    samples = [
+        Sample(id=f"{row}", patient=f"{row}", split="test", inputs={"image": one}, labels={})
+        for row, one in enumerate(image)
+    ]
+    return {
+        "soft": soft,
+        "embedded": embedded,
+        "logits": logits,
+        "probabilities": torch.from_numpy(score(injector, TASK, samples)),
+        "texts": generate(injector, TASK, samples),
+    }
+
+
+def numbers(asked):
+    return {key: asked[key] for key in ("soft", "logits", "probabilities")}
+
+
+@pytest.fixture(scope="module")
+def odd_run(tmp_path_factory):
+    """A run on a base that samples by itself, and whose tokenizer begins every text with a space."""
+    base = tmp_path_factory.mktemp("base") / "odd"
+    shutil.copytree(base_folder(), base)
+    (base / "generation_config.json").write_text(
+        json.dumps({"do_sample": True, "temperature": 5.0, "repetition_penalty": 9.0, "eos_token_id": [1, 40, 50, 60]})
+    )
+    tokenizer = json.loads((base / "tokenizer.json").read_text())
+    tokenizer["normalizer"] = {"type": "Prepend", "prepend": " "}
+    (base / "tokenizer.json").write_text(json.dumps(tokenizer))
+    run_recipe(small(*QUICK, f"llm.name={base}"), out=base.parent / "run")
+    run = fedkim.load(base.parent / "run")
+    stir(run.injector, 0.03)
+    return run
 
 
 def base_folder() -> str:
@@ -111,23 +146,47 @@ def base_folder() -> str:
 # the same numbers -------------------------------------------------------------------------------------------------
 
 
-def test_an_export_answers_in_a_process_without_fedkim_as_the_routed_model_does(exported, image, routed, tmp_path):
+def alone(folder, base, expected, tmp_path):
+    """What the guide's block finds in a process without fedkim: differences in logits, soft tokens and probabilities, and texts."""
     guide = GUIDE.read_text(encoding="utf-8").split("## Loading it without fedkim")[1]
     block = re.search(r"```python\n(.*?)```", guide, re.DOTALL)
     assert block is not None
-    expected = {"image": image, **{key: routed[key].contiguous() for key in ("soft", "logits", "written")}}
-    save_file(expected, tmp_path / "expected.safetensors")
+    save_file({name: value.contiguous() for name, value in expected.items()}, tmp_path / "expected.safetensors")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-I", "-W", "ignore", "-c", ALONE.replace("{block}", block.group(1)),
-         str(exported), base_folder(), str(tmp_path / "expected.safetensors")],
+         str(folder), str(base), str(tmp_path / "expected.safetensors")],
         capture_output=True, text=True, cwd=tmp_path, env=environment, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    difference, soft_difference, same_text = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_an_export_answers_in_a_process_without_fedkim_as_the_routed_model_does(exported, image, routed, tmp_path):
+    expected = {"image": image, **numbers(routed)}
+    difference, soft_difference, apart, texts = alone(exported, base_folder(), expected, tmp_path)
     assert soft_difference <= TOLERANCE
     assert difference <= TOLERANCE
-    assert same_text
+    assert apart <= TOLERANCE
+    assert texts == routed["texts"]
+
+
+def test_the_bases_own_way_of_generating_and_of_beginning_a_text_changes_no_answer(odd_run, image, tmp_path):
+    base = odd_run.recipe.llm.name
+    folder = odd_run.export(task=TASK, to=tmp_path / "export")
+    record = json.loads((folder / "encoders" / RECORD).read_text())
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    space, *yes = tokenizer(" Yes", add_special_tokens=False)["input_ids"]
+    assert tokenizer.decode([space]) == " "  # alone an answer has one token more, which isn't scored
+    assert record["prompt"]["answers"]["Yes"] == yes
+    assert record["prompt"]["answers"] == {answer: odd_run.injector.tokens.answer(answer) for answer in ("No", "Yes")}
+    del record["prompt"]["answers"]  # an export made before they were listed
+    (folder / "encoders" / RECORD).write_text(json.dumps(record))
+    asked = routed_answers(odd_run, image)
+    difference, _, apart, texts = alone(folder, base, {"image": image, **numbers(asked)}, tmp_path)
+    assert difference <= TOLERANCE
+    assert apart <= TOLERANCE
+    assert texts == asked["texts"]
 
 
 def test_the_loader_gives_the_same_soft_tokens_and_prompt(exported, image, routed):
@@ -202,6 +261,7 @@ def test_the_record_of_the_encoders_describes_their_files(exported, run):
     assert stored["projector.projection.weight"].shape == (record["hidden_size"], facts["width"])
     assert torch.equal(stored["projector.tags"], run.injector.alignment["image"].tags)
     assert record["prompt"]["question"] == run.injector.tasks[TASK].question
+    assert record["prompt"]["answers"] == {answer: run.injector.tokens.answer(answer) for answer in ("No", "Yes")}
 
 
 def test_the_route_is_told_with_threshold_and_digests(exported, run):

@@ -133,6 +133,8 @@ def write_encoders(
             "text": prompt_text("{question}"),
             "question": injector.tasks[task].question,
             "answer": " {answer}",
+            # by answer: tokenised alone, some begin with one space too many
+            "answers": {answer: injector.tokens.answer(answer) for answer in injector.tasks[task].answers or ()},
             "begin_token": injector.llm.begin_token,
             "end_token": injector.llm.end_token,
         },
