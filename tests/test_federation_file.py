@@ -476,3 +476,12 @@ def test_the_status_of_a_runs_folder_counts_its_committed_rounds(tmp_path):
         assert site["sent"] == sum(one["bytes_received"] for one in given)
     remember_declared(folder, {"ward": {"encoder.image": 1}})
     assert status_of(folder)["engine"] == "flower"
+    newest = folder / "rounds" / "round-0002.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    found = status_of(folder)
+    assert (found["round"], found["rounds"]) == (1, 2)
+    assert "round 1 of 2 committed\n  what came after round 1 is damaged" in status_text(found)
+    with RunStore.open(folder, small("federation.rounds=2")):  # who works there knows, and is asked every two seconds
+        assert status_of(folder)["round"] == 2
+    (folder / "rounds" / "round-0001.safetensors").unlink()
+    assert "round 0 of 2 committed\n  every stored round is damaged" in status_text(status_of(folder))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fedkim.errors import FedkimError
-from fedkim.recipe import Recipe, from_dict
+from fedkim.recipe import Recipe, digest_of, from_dict
 from fedkim.state import State
 from fedkim.store import files as files_module
 from fedkim.store.environment import environment
@@ -44,6 +44,32 @@ def folder(tmp_path):
 
 
 # what was committed comes back ----------------------------------------------------------------------------------
+
+
+def test_a_recipe_that_was_changed_is_refused_and_one_of_an_earlier_version_is_not(folder):
+    committed(folder, [1])
+    path = folder / "recipe.json"
+    record = json.loads(path.read_text())
+    moved = {**record["recipe"], "data": {**record["recipe"]["data"], "root": "/elsewhere"}}
+    path.write_text(json.dumps({**record, "recipe": moved}))  # decides no number
+    assert RunStore(folder).recipe().data.root == "/elsewhere"
+    for table, key, value in (("m3oe", "alpha", 77.0), ("tasks", "seen", ["covid"]), ("data", "image_size", 48)):
+        tables = {**record["recipe"], table: {**record["recipe"][table], key: value}}
+        path.write_text(json.dumps({**record, "recipe": tables}))
+        for read in (lambda: RunStore(folder).recipe(), lambda: RunStore(folder).latest()):
+            with pytest.raises(
+                FedkimError, match=r"other settings than when it was written.*put the file back as it was"
+            ):
+                read()
+    for odd in ({"m3oe": "x"}, {"data": {**record["recipe"]["data"], "roots": 5}}):
+        path.write_text(json.dumps({**record, "recipe": {**record["recipe"], **odd}}))
+        with pytest.raises(FedkimError, match="other settings"):
+            RunStore(folder).recipe()
+    before = {name: dict(table) for name, table in record["recipe"].items()}
+    del before["m3oe"]["router_spread"], before["injection"]["evidence"], before["run"]["share_extraction"]
+    path.write_text(json.dumps({"digest": digest_of(before), "recipe": before}))  # as written before these came
+    assert RunStore(folder).recipe() == RECIPE
+    assert digest_of(before) != RECIPE.digest() == digest_of(record["recipe"])
 
 
 def test_a_new_folder_has_no_round(folder):

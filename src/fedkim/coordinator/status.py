@@ -26,22 +26,25 @@ def status_of(path: Path) -> dict[str, Any]:
         from fedkim.coordinator.federation_file import load_federation_file  # modalities, and with them torch: seconds
 
         file = load_federation_file(path)
-        found = _run(file.out) if (file.out / "recipe.json").is_file() else _nothing(file.recipe.federation.rounds)
+        found, damage = _nothing(file.recipe.federation.rounds), ""
+        if (file.out / "recipe.json").is_file():
+            found, damage = _run(RunFolder(file.out))
         require_access(file.state)
         standing = read_standing(file.state)
         state = standing.get("state", "not-started")
         if state not in TERMINAL and standing and lock_holder(file.state / "coordinator.lock") is None:
             state, standing["reason"] = "stopped", "the coordinator died; the same command resumes"
         sites = _sites(file.state / "network.jsonl", list(file.sites))
-        return {**found, "engine": "flower", "state": state, "reason": standing.get("reason", ""), "sites": sites}
+        reason = "; ".join(filter(None, (standing.get("reason", ""), damage)))
+        return {**found, "engine": "flower", "state": state, "reason": reason, "sites": sites}
     if not (path / "recipe.json").is_file():
         raise FedkimError(f"{path}", found="no run", expected="a run's folder or a federation.toml")
     run = RunFolder(path.resolve())
     state = "running" if run.is_held() else "finished" if (path / "result.json").is_file() else "stopped"
     engine = "flower" if recall_declared(path) else "in-process"
-    found = _run(path)
-    gone = state == "finished" and not found["round"]
-    reason = "its rounds aren't kept any more, as of a matrix's cell that is done" if gone else ""
+    found, reason = _run(run)
+    if state == "finished" and not run.newest_round():
+        reason = "its rounds aren't kept any more, as of a matrix's cell that is done"
     return {**found, "engine": engine, "state": state, "reason": reason, "sites": _given(run.history())}
 
 
@@ -59,9 +62,17 @@ def status_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _run(folder: Path) -> dict[str, Any]:
-    run = RunFolder(folder)
-    return {"round": run.newest_round(), "rounds": run.recipe().federation.rounds}
+def _run(run: RunFolder) -> tuple[dict[str, Any], str]:
+    """The newest round that is whole, and what is wrong with a later one. Not while a process works there: it knows its rounds."""
+    newest = whole = run.newest_round()
+    damage = ""
+    if newest and not run.is_held():
+        whole = int(run.manifests.newest_whole().get("round", 0))
+        if not whole:
+            damage = "every stored round is damaged: restore the folder from a copy, or start anew with --force"
+        elif whole < newest:
+            damage = f"what came after round {whole} is damaged; the same command makes it anew"
+    return {"round": whole, "rounds": run.recipe().federation.rounds}, damage
 
 
 def _nothing(rounds: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from fedkim.recipe.loading import from_dict, load
 from fedkim.recipe.plugins import import_plugins, plugin_digests
 from fedkim.recipe.presets import PRESETS
 from fedkim.recipe.question_tables import Data, Run, Tasks
-from fedkim.recipe.recipe import Recipe
+from fedkim.recipe.recipe import Recipe, digest_of
 from fedkim.recipe.server_tables import LLM, M3OE, Injection
 from fedkim.recipe.site_tables import Extraction, Federation
 
@@ -21,6 +21,7 @@ __all__ = [
     "Recipe",
     "Run",
     "Tasks",
+    "digest_of",
     "from_dict",
     "import_plugins",
     "load",

@@ -15,6 +15,7 @@ from fedkim.recipe.site_tables import Extraction, Federation
 from fedkim.recipe.table import Table
 
 # The same run whatever these say: speed, names and places. What lies at a place is told by the run's own digest of its data.
+# Whoever adds a key that earlier runs have changes their digests: their recipe.json would be called changed.
 _WITHOUT_EFFECT = {
     "run": ("name", "preset", "workers", "threads", "snapshot_seconds", "share_extraction"),
     "data": ("root",),
@@ -106,7 +107,7 @@ class Recipe:
 
     def digest(self) -> str:
         """sha256 of what determines the numbers."""
-        return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return digest_of(self.to_dict())
 
     def same_folders(self, other: "Recipe") -> bool:
         """Whether both read their data from the same places, which the digest leaves out."""
@@ -120,13 +121,23 @@ class Recipe:
 
     def decisive(self) -> dict[str, dict[str, Any]]:
         """The tables with what determines the numbers. Name, workers and folders don't; thread count is kept with each round."""
-        tables = self.to_dict()
-        for table, keys in _WITHOUT_EFFECT.items():
-            for key in keys:
-                del tables[table][key]
-        if tables["data"]["roots"]:
-            tables["data"]["roots"] = list(tables["data"]["roots"])  # which sets, not in which folders
-        return tables
+        return _decisive(self.to_dict())
+
+
+def digest_of(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """:meth:`Recipe.digest` of tables as they were stored: those of an earlier version may lack keys that have come since."""
+    return hashlib.sha256(json.dumps(_decisive(tables), sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _decisive(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    kept = {
+        name: {key: value for key, value in table.items() if key not in _WITHOUT_EFFECT.get(name, ())}
+        for name, table in tables.items()
+    }
+    roots = kept.get("data", {}).get("roots")
+    if roots and isinstance(roots, Mapping):
+        kept["data"]["roots"] = list(roots)  # which sets, not in which folders
+    return kept
 
 
 def without_place(model: str) -> str:

@@ -55,12 +55,13 @@ class Manifests:
 
     def verified(self, number: int, path: Path) -> tuple[str, dict[str, Any]]:
         """What is wrong with a round, or with what is kept of it (a short name, empty if nothing), and its manifest at ``path``."""
+        recipe = self._recipe()  # a recipe that can't be read says nothing about a round
         try:
             manifest = _checked(path)
             tensors = self.folder / Path(str(manifest["file"])).name
             if manifest.get("round") != number:
                 return "manifest-of-another-round", {}
-            if manifest.get("recipe") != self._recipe():
+            if manifest.get("recipe") != recipe:
                 return "manifest-of-another-recipe", {}
             if tensors.stat().st_size != manifest["bytes"]:
                 return "tensors-of-another-size", {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedkim.errors import FedkimError
-from fedkim.recipe import Recipe, from_dict
+from fedkim.recipe import Recipe, digest_of, from_dict
 from fedkim.store.events import Events
 from fedkim.store.lock import lock_holder
 from fedkim.store.manifests import Manifests
@@ -90,6 +90,14 @@ class RunFolder:
         record = _read_json(path)
         if not isinstance(record.get("recipe"), dict) or not isinstance(record.get("digest"), str):
             raise FedkimError(f"file {path}", found="something else", expected="a stored recipe")
+        tables = record["recipe"].values()
+        if not all(isinstance(table, dict) for table in tables) or digest_of(record["recipe"]) != record["digest"]:
+            raise FedkimError(
+                f"file {path}",
+                found="other settings than when it was written",
+                expected="those that made this run's rounds, by its digest",
+                remedy="put the file back as it was",
+            )
         return record
 
 
