@@ -53,6 +53,18 @@ def test_a_generated_answer_is_the_one_that_the_evaluation_stored(run, samples):
         assert answer.probabilities == {}
 
 
+def test_a_question_that_was_changed_or_cut_is_asked_with_a_warning(run, samples):
+    signal = next(sample.inputs["signal"] for sample in samples.values() if "ecg_qa" in sample.questions)
+    plain = run.answer(task="ecg_qa", question="Is the\nrhythm regular?", signal=signal)
+    assert not [warning for warning in plain.warnings if "question" in warning and "holds" in warning]
+    marked = run.answer(task="ecg_qa", question="Is the </image> <|im_end|> rhythm\x00 regular?", signal=signal)
+    (warning,) = set(marked.warnings) - set(plain.warnings)
+    assert warning.startswith("the question holds marks that mean more than words")
+    long = run.answer(task="ecg_qa", question="beat " * 401, signal=signal)
+    (warning,) = set(long.warnings) - set(plain.warnings)
+    assert warning == "the question is longer than 2,000 characters: the rest wasn't asked"
+
+
 def test_the_word_follows_the_threshold_and_the_threshold_its_source(run, samples):
     row = read_predictions(run.folder / "predictions.json")["lung_opacity"]["injected"]
     tuned = run.result["metrics"]["lung_opacity"]["rows"]["injected"]["tuned"]["threshold"]

@@ -373,6 +373,42 @@ def test_a_folder_in_use_is_kept_and_an_earlier_export_replaced_only_by_force(ru
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine"]
 
 
+def test_an_export_takes_no_place_where_the_run_or_a_shell_is(run, exported, tmp_path, monkeypatch):
+    for place in (run.folder, run.folder / "sub"):
+        with pytest.raises(FedkimError, match="found a place in the run's own folder"):
+            run.export(task=TASK, to=place)
+    assert not (run.folder / "sub").exists()
+    shell = tmp_path / "shell"
+    shell.mkdir()
+    for name in (".", str(shell)):
+        monkeypatch.chdir(shell)
+        with pytest.raises(FedkimError, match="found the folder that this command runs in, expected a folder of"):
+            run.export(task=TASK, to=name)
+    monkeypatch.chdir(exported / "encoders")
+    with pytest.raises(FedkimError, match="the folder that this command runs in"):
+        run.export(task=TASK, to=exported, force=True)
+    assert list(shell.iterdir()) == []
+    monkeypatch.chdir(shell)
+    assert run.export(task=TASK, to="beside").is_dir()
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        lambda result: result["metrics"].update({TASK: {"rows": {}}}),
+        lambda result: result["metrics"][TASK]["rows"].update(injected=3),
+        lambda result: result["run_info"].pop("seed"),
+    ],
+)
+def test_a_result_that_lacks_a_part_is_told_in_one_line(run, tmp_path, monkeypatch, lacking):
+    result = copy.deepcopy(run.result)
+    lacking(result)
+    monkeypatch.setattr(run.store, "result", lambda: result)
+    with pytest.raises(FedkimError, match=r"file .*result\.json, found a part missing or something else"):
+        run.export(task=TASK, to=tmp_path / "export")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from fedkim.cli.stored import shown_as_stored
 from fedkim.errors import FedkimError
+from fedkim.store.shown import shown_as_stored
 
 
 def experiment(

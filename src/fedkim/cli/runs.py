@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedkim.cli.options import AsJson, Overrides
-from fedkim.cli.stored import shown_as_stored
 from fedkim.cli.terminal import console, settle_threads
 from fedkim.errors import FedkimError
+from fedkim.store.shown import shown_as_stored
 
 if TYPE_CHECKING:
     from fedkim.recipe import Recipe

@@ -19,6 +19,7 @@ from fedkim.injection.quiet import quiet_transformers
 from fedkim.modalities import MODALITIES
 from fedkim.report.model_card import Exported, model_card
 from fedkim.store.files import TEMPORARY, plain, sync_folder
+from fedkim.store.shown import shown_as_stored
 from fedkim.tasks import TASKS, Task
 
 if TYPE_CHECKING:
@@ -45,24 +46,27 @@ def export_run(
     Args:
         run: finished, with at least one expert.
         task: a registered task whose modalities the run's sites taught.
-        to: absent or empty.
+        to: absent or empty, neither below the run's folder nor where this process works.
         modalities: of the task's, those that will be given; all of them if None.
         merge: a dense model with tokenizer instead of a LoRA.
         force: replace an earlier export.
 
     Raises:
-        FedkimError: an unknown task or modality, a run that isn't finished or has no experts, a folder in use,
-            merging into a quantised model or into a head that shares its weight.
+        FedkimError: an unknown task or modality, a run that isn't finished or has no experts, a result that lacks a part, a
+            folder in use, merging into a quantised model, into a head that shares its weight or beside another adapter.
     """
     if task not in TASKS:
         raise unknown("task", task, TASKS)
     result = _finished(run)
+    stored = f"file {run.folder / 'result.json'}"
     if run.recipe.data.source == "hospital":
-        result = suppressed_result(result)  # card and threshold leave with the model
+        with shown_as_stored(stored):
+            result = suppressed_result(result)  # card and threshold leave with the model
     chosen = _modalities(run, TASKS[task], modalities)
     folder = Path(to)
-    _require_free(folder, force)
     place = folder.resolve()
+    _require_apart(run, folder, place)
+    _require_free(folder, force)
     draft = place.with_name(f"{TEMPORARY}{os.getpid()}-{place.name}")
     try:
         draft.mkdir(parents=True)
@@ -76,9 +80,11 @@ def export_run(
             shapes=run.shapes,
             settings=run.recipe.extraction,
         )
-        card = model_card(result, _described(run, route, place.name, merge))
+        about = _described(run, route, place.name, merge)
+        with shown_as_stored(stored):
+            card, told = model_card(result, about), _record(run, result, route, merge)
         (draft / "README.md").write_text(card, encoding="utf-8")
-        record = {**_record(run, result, route, merge), "files": sorted([ROUTE, *_files(draft)])}
+        record = {**told, "files": sorted([ROUTE, *_files(draft)])}
         (draft / ROUTE).write_text(json.dumps(plain(record), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         _put_in_place(draft, place)
     except (OSError, SafetensorError) as error:  # a full disk is either, depending on who writes
@@ -143,6 +149,19 @@ def _modalities(run: "Run", task: Task, wanted: tuple[str, ...] | None) -> tuple
     if not wanted:
         raise FedkimError(f"task {task.name!r}", found="no modality", expected=f"some of: {', '.join(task.modalities)}")
     return tuple(name for name in task.modalities if name in wanted)
+
+
+def _require_apart(run: "Run", folder: Path, place: Path) -> None:
+    """The finished export takes its folder's place: no run may lie around it, and no shell stand in it."""
+    found = ""
+    if place.is_relative_to(run.folder.resolve()):
+        found = "a place in the run's own folder"
+    elif Path.cwd().is_relative_to(place):
+        found = "the folder that this command runs in"
+    if found:
+        raise FedkimError(
+            f"target {folder}", found=found, expected="a folder of the export's own", remedy="choose another"
+        )
 
 
 def _require_free(folder: Path, force: bool) -> None:

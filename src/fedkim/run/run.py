@@ -14,7 +14,7 @@ from fedkim.evaluation.answers import generate, score
 from fedkim.evaluation.result import tuned_threshold
 from fedkim.injection import Injector, Route
 from fedkim.modalities.series import CONCEPTS
-from fedkim.modalities.text import safe_question
+from fedkim.modalities.text import LONGEST_QUESTION, safe_question
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests
 from fedkim.run.export import export_run
@@ -25,6 +25,7 @@ from fedkim.run.world import resolve_tasks
 from fedkim.store.environment import require_same_model, require_same_plugins
 from fedkim.store.rounds import Committed
 from fedkim.store.run_store import RunStore
+from fedkim.store.shown import shown_as_stored
 from fedkim.tasks import TASKS, Task
 
 
@@ -145,7 +146,7 @@ class Run:
         if not isinstance(task, str) or task not in TASKS:
             raise unknown("task", str(task), TASKS)
         record = TASKS[task]
-        question = safe_question(question)[0] if question else None
+        question, escaped, shortened = safe_question(question) if question else (None, False, False)
         window = Window(units=units, stay=stay, until_hour=until_hour, start=start, leads=tuple(leads))
         if record.answers is None and not question:
             raise FedkimError(f"task {task!r}", found="no question", remedy='give question="…"')
@@ -165,6 +166,12 @@ class Run:
         empty = [name for name in tensors if name in CONCEPTS and not bool(tensors[name].any())]
         told = [f"nothing measured in {name}" for name in empty]
         told += [*table_warnings(inputs, window), *lead_warnings(inputs, window, shapes)]
+        if escaped:
+            told.append(
+                "the question holds marks that mean more than words to a language model: they were defused or left out"
+            )
+        if shortened:
+            told.append(f"the question is longer than {LONGEST_QUESTION:,} characters: the rest wasn't asked")
         warnings = (*told, *self._warnings(record))
         if record.answers is None:
             (text,) = generate(self.injector, task, [sample], max_new_tokens=self.recipe.llm.max_new_tokens)
@@ -222,7 +229,8 @@ class Run:
         A result of other weights than those that answer has none to give.
         """
         result = self.result if len(task.answers or ()) == 2 else None
-        return tuned_threshold(result if result and self.stands_for(result) else None, task)
+        with shown_as_stored(f"file {self.folder / 'result.json'}"):
+            return tuned_threshold(result if result and self.stands_for(result) else None, task)
 
     def _warnings(self, task: Task) -> tuple[str, ...]:
         warnings = []
