@@ -75,7 +75,9 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
         if not cpu_computes_bfloat16():
             use_rounded_linear(model)
     known = identity(folder)
-    if name in LLMS:  # its tokenizer comes with the package, and another version of transformers writes other files of it
+    if (
+        name in LLMS
+    ):  # its tokenizer comes with the package, and another version of transformers writes other files of it
         known.pop("tokenizer", None)
     return LanguageModel(name, model.to(where), tokenizer, known)
 
