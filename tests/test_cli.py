@@ -157,6 +157,8 @@ def test_a_folder_that_is_no_run_is_refused_and_left_alone(told, tmp_path):
 
 
 def test_a_folder_with_another_recipes_run_is_refused(told, stored_run):
+    with RunStore.open(stored_run, load(SMOKE)) as store:
+        store.write_result(make_result(), Path.touch)
     message = mistake(told, "run", "smoke", "--out", stored_run, "--set", "run.seed=9")
     assert "run.seed is 0 there, 9 here" in message
     assert "--force" in message

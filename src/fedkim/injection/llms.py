@@ -54,9 +54,10 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
     from transformers import AutoModelForCausalLM
 
     where, folder = choose_device(device), _folder(name, allow_download)
-    tokenizer = _tokenizer(name, folder)
-    if name not in LLMS:  # what comes along was made from its own configuration
-        empty = _empty(folder)
+    if name in LLMS:  # what comes along was made from its own configuration
+        tokenizer = _tokenizer(name, folder)
+    else:
+        empty, tokenizer = _empty(folder), _tokenizer(name, folder)
         check_weights(folder, empty)
         check_tokenizer(LanguageModel(name, empty, tokenizer))
     with quiet_transformers(), _told(folder):
