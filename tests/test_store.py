@@ -322,7 +322,7 @@ def test_a_recipe_with_another_name_or_number_of_workers_resumes(folder):
         assert store.latest().round == 1
 
 
-@pytest.mark.parametrize("kept", ["nothing", "half a round", "an update", "a result"])
+@pytest.mark.parametrize("kept", ["nothing", "half a round", "an update", "a result", "somebody's notes"])
 def test_a_folder_belongs_to_its_recipe_once_anything_of_a_round_was_kept(kept, folder):
     with RunStore.open(folder, RECIPE) as store:
         store.event("mistaken")
@@ -333,6 +333,8 @@ def test_a_folder_belongs_to_its_recipe_once_anything_of_a_round_was_kept(kept, 
         (folder / "spool" / "one").write_bytes(b"")
     if kept == "a result":
         (folder / "result.json").write_text("{}")
+    if kept == "somebody's notes":
+        (folder / "notes.md").write_text("why the recipe was wrong")
     other = from_dict({"federation": {"rounds": 7}})
     if kept == "nothing":
         with RunStore.open(folder, other) as store:

@@ -68,7 +68,7 @@ def test_a_code_of_extra_beats_says_yes_where_the_column_says_nothing_or_is_unsu
         "SR": 0.0,
     }  # as recording 9947's, whose report begins with premature contractions
     assert ptbxl.ectopic("", codes) == ptbxl.ectopic("VES?", codes) == "Yes"
-    assert ptbxl.ectopic("", codes, "paper") == "No"  # the published code looks at the column alone
+    assert ptbxl.ectopic("", codes, labels="paper") == "No"  # the published code looks at the column alone
     assert ptbxl.ectopic("", {"SR": 0.0, "PACE": 0.0}) == "No"
 
 

@@ -75,7 +75,9 @@ def test_a_folder_is_known_by_its_architecture_and_weights(tmp_path):
 
     known = digest()
     assert load_llm(str(own), device="cpu", dtype="float32").identity == folder_identity(str(own))
-    assert tiny().identity == {"language_model": known}  # the same weights, by name; its tokenizer comes with the package
+    assert tiny().identity == {
+        "language_model": known
+    }  # the same weights, by name; its tokenizer comes with the package
     assert folder_identity("tiny") == folder_identity("somebody/model") == {}  # nothing is made or fetched to answer
 
     config = json.loads((own / "config.json").read_text())

@@ -127,11 +127,12 @@ def test_a_sound_folder_of_every_family_passes_in_one_file_and_in_several(family
 
 
 def test_what_the_loader_says_is_refused_too(tmp_path):
-    refuse_incomplete(tmp_path, {**NONE, "unexpected_keys": {"score.weight"}})
+    model = tiny().model
+    refuse_incomplete(tmp_path, model, {**NONE, "unexpected_keys": {"score.weight", "model.layers.1.attn.masked_bias"}})
     for told in (
         {"missing_keys": {"a"}},
         {"mismatched_keys": {("a", torch.Size([1]), torch.Size([2]))}},
         {"unexpected_keys": {"h.1.a"}},
     ):
         with pytest.raises(FedkimError):
-            refuse_incomplete(tmp_path, {**NONE, **told})
+            refuse_incomplete(tmp_path, model, {**NONE, **told})

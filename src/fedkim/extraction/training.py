@@ -122,7 +122,8 @@ def evenly_moving(losses: Sequence[Tensor], shared: Sequence[Tensor]) -> Tensor:
     """The losses' weighted mean in which each has a gradient of the same length at the shared parameters.
 
     What GradNorm learns weights for (Chen et al., ICML 2018), taken exactly at every step. Under equal weights the task whose
-    gradient is longest shapes the encoders first, and another may find nothing of its own in them for many rounds.
+    gradient is longest shapes the encoders first, and another may find nothing of its own in them for many rounds. The weights sum to 1, so
+    the step is about as long as the shortest gradient; Adam makes up for what of that is steady.
 
     Args:
         losses: a scalar of each task.

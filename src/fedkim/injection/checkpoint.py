@@ -18,6 +18,7 @@ _TOKENIZER = (
     "*.model",
     "*.tiktoken",
 )
+_BESIDE_ONE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _CUTS_NOTHING = ("transformers_version", "chat_template", "name_or_path", "is_local", "local_files_only")
 
 
@@ -97,8 +98,13 @@ def identity(folder: Path) -> dict[str, str]:
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """The first half of a sha256 over the files that decide how a text is cut; empty where there is none."""
+    """The first half of a sha256 over the files that decide how a text is cut; empty where there is none.
+
+    Beside a ``tokenizer.json`` nothing else is read that has a vocabulary, so what else a copy holds doesn't count.
+    """
     files = sorted(path for pattern in _TOKENIZER for path in folder.glob(pattern) if path.is_file())
+    if (folder / "tokenizer.json").is_file():
+        files = [path for path in files if path.name in _BESIDE_ONE]
     if not files:
         return ""
     hasher = hashlib.sha256()

@@ -54,12 +54,9 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
     from transformers import AutoModelForCausalLM
 
     where, folder = choose_device(device), _folder(name, allow_download)
-    if name in LLMS:  # what comes along was made from its own configuration
-        tokenizer = _tokenizer(name, folder)
-    else:
-        empty, tokenizer = _empty(folder), _tokenizer(name, folder)
-        check_weights(folder, empty)
-        check_tokenizer(LanguageModel(name, empty, tokenizer))
+    empty, tokenizer = _empty(folder), _tokenizer(name, folder)
+    check_weights(folder, empty)
+    check_tokenizer(LanguageModel(name, empty, tokenizer))
     with quiet_transformers(), _told(folder):
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -68,7 +65,7 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
             use_safetensors=True,
             output_loading_info=True,
         )
-    refuse_incomplete(folder, info)
+    refuse_incomplete(folder, model, info)
     model.requires_grad_(False).eval()
     refuse_nonfinite(name, model)
     if where.type == "cpu" and model.dtype == torch.bfloat16:
@@ -76,10 +73,8 @@ def load_llm(name: str, *, device: str = "auto", dtype: str = "auto", allow_down
         if not cpu_computes_bfloat16():
             use_rounded_linear(model)
     known = identity(folder)
-    if (
-        name in LLMS
-    ):  # its tokenizer comes with the package, and another version of transformers writes other files of it
-        known.pop("tokenizer", None)
+    if name in LLMS:
+        known.pop("tokenizer", None)  # its folder is made here, and another version of transformers writes other files
     return LanguageModel(name, model.to(where), tokenizer, known)
 
 

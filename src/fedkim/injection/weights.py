@@ -17,7 +17,7 @@ from fedkim.injection.conversion.shards import INDEX, safetensors_files, stored_
 from fedkim.injection.quiet import quiet_transformers
 
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.pth", "*.gguf")
-_IN_A_LAYER = re.compile(r"\.\d+\.")
+_IN_A_LAYER = re.compile(r"([^.]+\.\d+)\.")
 
 
 def holds_weights(folder: Path) -> bool:
@@ -53,7 +53,7 @@ def check_weights(folder: Path, empty: nn.Module) -> None:
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    refuse_incomplete(folder, info)
+    refuse_incomplete(folder, empty, info)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -78,11 +78,12 @@ def weight_files(folder: Path) -> list[Path]:
     raise FedkimError(_what(folder), found=found, expected=f"model.safetensors or {INDEX}", remedy=remedy)
 
 
-def refuse_incomplete(folder: Path, info: Mapping[str, Any]) -> None:
+def refuse_incomplete(folder: Path, model: nn.Module, info: Mapping[str, Any]) -> None:
     """Refuse a model of which the loader says that it and its checkpoint don't belong together.
 
     Args:
         folder: for the message.
+        model: as it was loaded, or without values.
         info: what ``from_pretrained(…, output_loading_info=True)`` gives beside the model.
 
     Raises:
@@ -95,7 +96,9 @@ def refuse_incomplete(folder: Path, info: Mapping[str, Any]) -> None:
     for name, stored, expected in sorted(info["mismatched_keys"]):
         found = f"tensor {name} of shape {list(stored)}"
         raise FedkimError(what, found=found, expected=f"{list(expected)} by config.json", remedy=remedy)
-    if foreign := sorted(name for name in info["unexpected_keys"] if _IN_A_LAYER.search(name)):
+    own = {layer for key in model.state_dict() for layer in _layers(key)}
+    # what an earlier version kept in a layer that is there, such as a mask, takes nothing away
+    if foreign := sorted(key for key in info["unexpected_keys"] if not own.issuperset(_layers(key))):
         found = f"{len(foreign)} tensors of layers that its config.json doesn't describe, such as {foreign[0]}"
         raise FedkimError(what, found=found, remedy=remedy)
 
@@ -115,6 +118,11 @@ def refuse_nonfinite(name: str, model: nn.Module) -> None:
                     found=f"values that aren't finite in tensor {key}",
                     remedy="fetch or convert it again",
                 )
+
+
+def _layers(key: str) -> set[str]:
+    """The layers that a tensor's name goes through, ``{"layers.3"}``: what stands before them differs between a model and its checkpoint."""
+    return set(_IN_A_LAYER.findall(key))
 
 
 def _what(folder: Path) -> str:

@@ -19,6 +19,8 @@ from fedkim.store.rounds import Committed, RoundFiles
 from fedkim.store.run_folder import RunFolder
 
 _log = logging.getLogger(__name__)
+_AT_FIRST = {"recipe.json", "events.jsonl", "rounds", "spool"}
+"""What a run's folder holds before anything of a round is kept."""
 
 
 class RunStore(RunFolder):
@@ -181,10 +183,14 @@ class RunStore(RunFolder):
                 draft.unlink(missing_ok=True)
 
     def _is_begun_only(self) -> bool:
-        """Whether nothing of a round was kept: a recipe with a mistake in it leaves such a folder, and its correction may have it."""
+        """Whether nothing of a round was kept, and nothing is there that a run doesn't begin with: a recipe with a mistake in it leaves
+        such a folder, and its correction may have it.
+        """
+        if any(path.name not in _AT_FIRST and not path.name.startswith(TEMPORARY) for path in self.folder.iterdir()):
+            return False
         work = [path for name in ("rounds", "spool") for path in (self.folder / name).glob("*")]
         kept = any(not path.name.startswith(TEMPORARY) for path in work)
-        return not kept and not (self.folder / "result.json").exists()
+        return not kept
 
     def _tell_damaged(self, number: int, damage: str) -> None:
         if self._lock:

@@ -180,9 +180,11 @@ def _pictures(root: Path, rows: Sequence[Mapping[str, str]], split: str) -> list
 
 def _batches(root: Path) -> dict[str, Path]:
     """The delivered folder of each training patient; empty where they lie in ``train``."""
-    if root.name != _TABLES or (root / "train").is_dir():
+    if root.resolve().name != _TABLES or (root / "train").is_dir():
         return {}
-    return {patient.name: batch for batch in sorted(root.parent.glob(_BATCHES)) for patient in batch.iterdir()}
+    return {
+        patient.name: batch for batch in sorted(root.resolve().parent.glob(_BATCHES)) for patient in batch.iterdir()
+    }
 
 
 def _any_there(paths: Sequence[Path]) -> bool:

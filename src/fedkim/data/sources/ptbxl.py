@@ -81,7 +81,7 @@ def abnormal(codes: Mapping[str, float], classes: Mapping[str, str], labels: str
     return "No" if normal else "Yes"
 
 
-def ectopic(extra_beats: str, codes: Iterable[str] = (), labels: str = "fixed") -> str:
+def ectopic(extra_beats: str, codes: Iterable[str] = (), *, labels: str = "fixed") -> str:
     """``ectopic_beats``: Yes, No, or empty where it can't be said.
 
     paper: Yes if ``es`` stands anywhere in the column ``extra_beats``. fixed: Yes if one of its words is an extrasystole (``1ES``,
@@ -174,7 +174,7 @@ def check(root: Path) -> Findings:
 
 
 def _beats(recordings: Sequence[Recording], labels: str) -> dict[int, str]:
-    answers = {one.number: ectopic(one.extra_beats, one.codes, labels) for one in recordings}
+    answers = {one.number: ectopic(one.extra_beats, one.codes, labels=labels) for one in recordings}
     if labels != "paper":
         return {number: answer for number, answer in answers.items() if answer}
     asked: Counter[str] = Counter()
@@ -242,7 +242,9 @@ def _is_whole(one: Input) -> bool:
         size = sum(path.stat().st_size for path in one.companions)
     except (OSError, ValueError, IndexError):
         return False
-    return formats == ["16"] * leads and size == 2 * leads * samples
+    return (
+        size == 2 * leads * samples or formats != ["16"] * leads
+    )  # of other forms, a copy's own, the header doesn't tell the size
 
 
 def _check_one(inputs: Sequence[Input], rate: float, findings: Findings) -> None:

@@ -5,6 +5,7 @@ the normal films of one set can't be trained on here and tested there.
 """
 
 import logging
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -136,7 +137,7 @@ def _of_a_record(error: FedkimError, records: Sequence[Record], roots: Mapping[s
             named = error.what.endswith((str(given.path), str(given.path.with_suffix(""))))
             homes = [name for name, root in roots.items() if given.path.is_relative_to(root)]
             if named and homes and error.code:
-                check = f"fedkim data check {homes[0]} {roots[homes[0]]} --contents"
+                check = shlex.join(["fedkim", "data", "check", homes[0], roots[homes[0]], "--contents"])
                 return FedkimError(
                     f"sample {record.id}: {error.what}",
                     found=error.found,

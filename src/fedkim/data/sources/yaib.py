@@ -119,14 +119,12 @@ def same_patients(one: str, other: str) -> bool:
     """Whether two sources hold the same patients, by their names.
 
     A database and its demo or subset do, and MIMIC-III and MIMIC-IV, whose admissions of 2008 to 2012 stand in both under other
-    numbers, unless MIMIC-III is there as :data:`CAREVUE`.
+    numbers, their demos too, unless MIMIC-III is there as :data:`CAREVUE`, whose patients came before.
     """
-    for first, second in ((one, other), (other, one)):
-        if second in (f"{first}_demo", f"{first}_carevue"):
-            return True
-        if first.startswith("mimic") and first != CAREVUE and second.startswith("miiv"):
-            return True
-    return False
+    first, second = (name.removesuffix("_demo").removesuffix("_carevue") for name in (one, other))
+    if first == second:
+        return True
+    return {first, second} == {"mimic", "miiv"} and CAREVUE not in (one, other)
 
 
 def _check_sources(found: Sequence[Cohort], findings: Findings) -> None:
