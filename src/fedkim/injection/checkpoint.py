@@ -7,6 +7,7 @@ from typing import Any
 
 from fedkim.errors import FedkimError
 
+LAYOUT = "a folder in the Hugging Face layout, with safetensors and tokenizer"
 _TOKENIZER = (
     "tokenizer*.json",
     "special_tokens_map.json",
@@ -32,7 +33,7 @@ def check_folder(folder: Path) -> None:
     from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    what = f"language model folder {str(folder)!r}"
+    what = named(folder)
     if (folder / "adapter_config.json").is_file():  # the loader would put it on the model, and no digest would know
         raise FedkimError(
             what,
@@ -72,14 +73,17 @@ def check_folder(folder: Path) -> None:
         )
 
 
+def named(folder: Path | str) -> str:
+    """A language model's folder as errors call it."""
+    return f"language model folder {str(folder)!r}"
+
+
 def _without_config(folder: Path, what: str) -> FedkimError:
     if (folder / "config.json").is_file():
         return FedkimError(what, found="a config.json that is no JSON object", remedy="fetch it again")
     other = next(folder.glob("*.gguf"), None)
     found = f"{other.name}, a GGUF file, and no config.json" if other else "no config.json"
-    return FedkimError(
-        what, found=found, expected="a folder in the Hugging Face layout, with safetensors and tokenizer"
-    )
+    return FedkimError(what, found=found, expected=LAYOUT)
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

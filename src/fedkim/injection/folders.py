@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fedkim.errors import FedkimError, unknown
+from fedkim.injection.checkpoint import LAYOUT, named
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _FILES = ("*.json", "model*.safetensors", "*.model", "*.txt")
 """What of a repository is fetched: configuration, weights and tokenizer, each once."""
-_LAYOUT = "a folder in the Hugging Face layout, with safetensors and tokenizer"
 
 
 def find_folder(name: str, *, known: Iterable[str], allow_download: bool) -> Path:
@@ -23,11 +23,11 @@ def find_folder(name: str, *, known: Iterable[str], allow_download: bool) -> Pat
         return path
     if path.is_file():
         found = "a GGUF file" if path.suffix == ".gguf" else "a file"
-        raise FedkimError(f"language model {name!r}", found=found, expected=_LAYOUT)
+        raise FedkimError(f"language model {name!r}", found=found, expected=LAYOUT)
     if "/" not in name:
         raise unknown("language model", name, known)
     if not _HUB_ID.fullmatch(name):
-        raise FedkimError(f"language model folder {name!r}", found="no such folder", remedy="check llm.name")
+        raise FedkimError(named(name), found="no such folder", remedy="check llm.name")
     return _hub_copy(name, allow_download)
 
 
@@ -51,5 +51,5 @@ def _hub_copy(name: str, allow_download: bool) -> Path:
         else:
             found, remedy = f"nothing that the hub gives ({type(error).__name__})", "check the id, and who may fetch it"
         raise FedkimError(
-            f"language model {name!r}", found=found, expected=f"{_LAYOUT}, or a hub id", remedy=remedy
+            f"language model {name!r}", found=found, expected=f"{LAYOUT}, or a hub id", remedy=remedy
         ) from None

@@ -14,7 +14,7 @@ from fedkim.data.cache import cache_folder
 from fedkim.errors import FedkimError
 from fedkim.injection.ablated import first_layers, without_knowledge
 from fedkim.injection.attention import use_float32_attention
-from fedkim.injection.checkpoint import check_folder, identity, tokenizer_digest
+from fedkim.injection.checkpoint import check_folder, identity, named, tokenizer_digest
 from fedkim.injection.folders import find_folder
 from fedkim.injection.language_model import LanguageModel, check_tokenizer
 from fedkim.injection.quiet import quiet_transformers
@@ -179,9 +179,7 @@ def _told(folder: Path, found: str = "nothing that loads") -> Iterator[None]:
         yield
     except Exception as error:
         said = " ".join(str(error).split())[:200]
-        raise FedkimError(
-            f"language model folder {str(folder)!r}", found=f"{found} ({type(error).__name__}: {said})"
-        ) from None
+        raise FedkimError(named(folder), found=f"{found} ({type(error).__name__}: {said})") from None
 
 
 def _prepare_smollm2() -> Path:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from fedkim.errors import FedkimError
+from fedkim.injection.checkpoint import named
 from fedkim.injection.conversion.shards import INDEX, safetensors_files, stored_shapes
 from fedkim.injection.quiet import quiet_transformers
 
@@ -75,7 +76,7 @@ def weight_files(folder: Path) -> list[Path]:
         remedy = f"run scripts/pickles_to_safetensors.py {folder} DIR in an environment of its own, then llm.name = DIR"
     elif others:
         found = min(others)
-    raise FedkimError(_what(folder), found=found, expected=f"model.safetensors or {INDEX}", remedy=remedy)
+    raise FedkimError(named(folder), found=found, expected=f"model.safetensors or {INDEX}", remedy=remedy)
 
 
 def refuse_incomplete(folder: Path, model: nn.Module, info: Mapping[str, Any]) -> None:
@@ -89,7 +90,7 @@ def refuse_incomplete(folder: Path, model: nn.Module, info: Mapping[str, Any]) -
     Raises:
         FedkimError: tensors that are missing, of another shape, or of layers that the configuration doesn't have.
     """
-    what, remedy = _what(folder), "fetch the folder again, or take the config.json that belongs to the weights"
+    what, remedy = named(folder), "fetch the folder again, or take the config.json that belongs to the weights"
     if missing := sorted(info["missing_keys"]):
         found = f"no weights for {len(missing)} of the model's tensors, such as {missing[0]}"
         raise FedkimError(what, found=found, expected="every tensor of its config.json", remedy=remedy)
@@ -123,7 +124,3 @@ def refuse_nonfinite(name: str, model: nn.Module) -> None:
 def _layers(key: str) -> set[str]:
     """The layers that a tensor's name goes through, ``{"layers.3"}``: what stands before them differs between a model and its checkpoint."""
     return set(_IN_A_LAYER.findall(key))
-
-
-def _what(folder: Path) -> str:
-    return f"language model folder {str(folder)!r}"
