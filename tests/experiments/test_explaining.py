@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fedkim.evaluation.predictions import Predictions
-from fedkim.experiments.explaining import against_majority, learning, reading_tables, routing
+from fedkim.experiments.explaining import against_majority, learning, routing
 from fedkim.experiments.keeping import SUFFIX
 from fedkim.experiments.predictions_table import write_table
+from fedkim.experiments.reading import reading_tables
 from fedkim.experiments.scores import CellScores, Scores
 
 pytest.importorskip("pyarrow", reason="SKIPPED, NOT RUN: needs pyarrow")
@@ -148,10 +149,12 @@ def test_what_reading_and_what_wording_lose_is_told_apart(tmp_path):
     }
     one = cell(10)
     write_table(tmp_path / (one.name + SUFFIX), table)
-    (found,) = reading_tables(tmp_path, scores(one))
-    (row,) = found.rows
+    lost, unread = reading_tables(tmp_path, scores(one))
+    (row,) = lost.rows
     assert row[3:] == ["100.0", "75.0", "50.0", "25.0", "25.0", "0 of 1"]
-    (again,) = reading_tables(tmp_path, scores(one, cell(11)))  # whose answers are lost
+    (row,) = unread.rows  # the mean of both heads is .9, .5 or .1: right but where both are .5
+    assert row[3:] == ["100.0", "50.0", "87.5", "50.0", "-37.5"]
+    again, _ = reading_tables(tmp_path, scores(one, cell(11)))  # whose answers are lost
     assert again.rows[0][2:4] == ["1", "100.0"]
     all_alike = {task: {n: replace(p, truth=("No",) * 40) for n, p in rows.items()} for task, rows in table.items()}
     write_table(tmp_path / (cell(12).name + SUFFIX), all_alike)

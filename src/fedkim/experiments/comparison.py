@@ -11,11 +11,11 @@ from markupsafe import Markup
 from fedkim.errors import FedkimError
 from fedkim.experiments.choice_table import choice_tables
 from fedkim.experiments.claims import Decided, decide
-from fedkim.experiments.explaining import reading_tables
 from fedkim.experiments.figures import all_figures, standalone
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.paper_tables import summary
+from fedkim.experiments.reading import reading_tables
 from fedkim.experiments.scores import CELLS, Scores, processor, read_scores
 from fedkim.experiments.table import Table
 from fedkim.experiments.tables import all_tables

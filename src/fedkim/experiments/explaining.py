@@ -1,25 +1,14 @@
-"""Tables that say why: against the majority, how the loss went, what the router did, and which question was answered.
+"""Tables that say why: against the majority, how the loss went, and what the router did."""
 
-The last one is of synthetic patients alone, where a program says which seen finding an unseen one is linked with, and whose
-answers are kept.
-"""
-
-import math
 from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
-from itertools import pairwise
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
 from fedkim.data.phantom.factors import FINDINGS
-from fedkim.evaluation.metrics import auroc
-from fedkim.evaluation.predictions import Predictions
-from fedkim.experiments.keeping import SUFFIX
 from fedkim.experiments.methods import title_of
-from fedkim.experiments.predictions_table import read_table
-from fedkim.experiments.scores import CellScores, Scores, less, means_by_seed
+from fedkim.experiments.paper_tables import BLIND
+from fedkim.experiments.scores import CellScores, Scores, means_by_seed
 from fedkim.experiments.table import DASH, Table, shown
 
 Groups = Mapping[int, Sequence[CellScores]]
@@ -41,7 +30,7 @@ def against_majority(scores: Scores) -> Table:
             _by_seed(cells, lambda cell: cell.text_part("open", "exact_match") if name == "injected" else None),
         ]
 
-    rows = [[*head, *row(cells, "injected")] for head, cells in _main(scores)]
+    rows = [[*head, *row(cells, "injected")] for head, cells in main_setting(scores)]
     if base := scores.group("fedkim"):
         rows.append(["*language model alone*", DASH, str(len(base)), *row(base, "base")])
     return Table(
@@ -58,7 +47,7 @@ def against_majority(scores: Scores) -> Table:
 def learning(scores: Scores) -> Table:
     """How the injection's loss went: whether it had come to rest when the rounds ended."""
     rows = []
-    for head, cells in _main(scores):
+    for head, cells in main_setting(scores):
         losses = [
             list(cell.injection_losses.values()) for group in cells.values() for cell in group if not _taught(cell)
         ]
@@ -87,6 +76,8 @@ def routing(scores: Scores) -> Table:
     """What the router did on the tasks it was trained on, and where unseen ones landed."""
     rows = []
     for method, variation, backbone in scores.groups():
+        if variation == BLIND:  # the main setting's training once more
+            continue
         groups = scores.group(method, variation=variation, backbone=backbone)
         cells = [
             cell for group in groups.values() for cell in group if (cell.record["routes"] or {}).get("experts", 0) > 1
@@ -134,47 +125,7 @@ def routing(scores: Scores) -> Table:
     )
 
 
-def reading_tables(folder: Path, scores: Scores) -> list[Table]:
-    """Where unseen AUROC is lost at ρ = 1: reading the input, or hearing the question. Of the answers that are there."""
-    if not scores.synthetic or find_spec("pyarrow") is None:
-        return []
-    rows = []
-    for head, groups in _main(scores):
-        readings = {
-            seed: [found for cell in group for found in _readings(folder, cell)] for seed, group in groups.items()
-        }
-        seeds = [seed for seed, found in readings.items() if found]
-        if not seeds:
-            continue
-        means = [{seed: fmean(found[place] for found in readings[seed]) for seed in seeds} for place in range(3)]
-        lost = [less(before, after) for before, after in pairwise(means)]
-        heard = [hit for seed in seeds for cell in groups[seed] for hit in _closest_is_partner(cell)]
-        rows.append([*head[:2], str(len(seeds)), *map(shown, [*means, *lost]), f"{sum(heard)} of {len(heard)}"])
-    table = Table(
-        title="Where unseen scores are lost",
-        note=(
-            "AUROC of unseen yes/no tasks at ρ = 1, where an unseen finding has the cause of the seen one it is linked with: of the sites' head of that "
-            "finding, of the injected model asked that finding's question, and of it asked the unseen one. The first difference is lost in "
-            "reading the input, the second in the wording of the question. Last, unseen questions about pictures whose closest seen question, by "
-            "correlation of answers of either sign, is the linked one: there are two."
-        ),
-        header=[
-            "method",
-            "backbone",
-            "seeds",
-            "linked head",
-            "asked the linked question",
-            "asked the unseen one",
-            "lost in reading",
-            "lost in wording",
-            "picture questions heard as the linked one",
-        ],
-        rows=rows,
-    )
-    return [table] if rows else []
-
-
-def _main(scores: Scores) -> list[tuple[list[str], Groups]]:
+def main_setting(scores: Scores) -> list[tuple[list[str], Groups]]:
     """The main setting's methods: how a row begins, and the cells by seed."""
     found: list[tuple[list[str], Groups]] = []
     for method, variation, backbone in scores.groups():
@@ -201,7 +152,7 @@ def _apart(cell: CellScores) -> float:
     return fmean(pairs) if pairs else 0.0
 
 
-def _partner(cell: CellScores, task: str) -> str | None:
+def partner_of(cell: CellScores, task: str) -> str | None:
     """The seen finding that an unseen one is linked with, where the cell trained it."""
     partner = FINDINGS[task].partner if task in FINDINGS else None
     return partner if partner in cell.tasks("seen") else None
@@ -212,48 +163,10 @@ def _nearest_is_partner(cell: CellScores) -> list[bool]:
     routes = {task: np.array(route) for task, route in cell.record["routes"]["tasks"].items()}
     hits = []
     for task in cell.tasks("unseen"):
-        partner = _partner(cell, task)
+        partner = partner_of(cell, task)
         if partner and task in routes:
             far = {other: float(np.abs(routes[task] - routes[other]).sum()) for other in cell.tasks("seen")}
             nearest = [other for other, distance in far.items() if distance <= min(far.values()) + SAME]
             if len(nearest) == 1:
                 hits.append(nearest == [partner])
     return hits
-
-
-def _closest_is_partner(cell: CellScores) -> list[bool]:
-    """Of unseen questions about pictures; a signal's and a stay's have one seen question in the main setting."""
-    return [
-        worst[0] == partner
-        for task in cell.tasks("unseen")
-        if (partner := _partner(cell, task)) and FINDINGS[task].kind == "image" and (worst := cell.blindness(task))
-    ]
-
-
-def _readings(folder: Path, cell: CellScores) -> list[tuple[float, float, float]]:
-    """By unseen task with a partner at ρ = 1: AUROC of the partner's head, of its question, of its own question, in points."""
-    path = folder / (cell.name + SUFFIX)
-    if cell.settings["data"].get("rho") != 1.0 or not path.exists():
-        return []
-    rows = read_table(path)
-    found = []
-    for task in cell.tasks("unseen"):
-        partner = _partner(cell, task)
-        if not partner or "small_before" not in rows[partner]:
-            continue
-        own = rows[task]["injected"]
-        positive = np.array([truth == "Yes" for truth in own.truth])
-        asked = (rows[partner]["small_before"], rows[partner]["injected"], own)
-        head, linked, unseen = (100 * _auroc(positive, _scores_of(row, own.patients)) for row in asked)
-        if math.isfinite(head):  # else the patients are all of one class
-            found.append((head, linked, unseen))
-    return found
-
-
-def _scores_of(row: Predictions, patients: Sequence[str]) -> np.ndarray:
-    scores = dict(zip(row.patients, row.scores.tolist()))
-    return np.array([scores[patient] for patient in patients])
-
-
-def _auroc(positive: np.ndarray, scores: np.ndarray) -> float:
-    return float(auroc(positive, scores, np.ones((1, len(scores))))[0])

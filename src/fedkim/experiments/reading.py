@@ -1,0 +1,174 @@
+"""Which question an unseen one was heard as, and what hearing it gained over answers that read no question.
+
+Of synthetic patients alone, where a program says which seen finding an unseen one is linked with, and whose answers are kept.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from fedkim.data.phantom.factors import FINDINGS
+from fedkim.evaluation.metrics import auroc
+from fedkim.evaluation.predictions import Predictions
+from fedkim.experiments.explaining import main_setting, partner_of
+from fedkim.experiments.keeping import SUFFIX
+from fedkim.experiments.predictions_table import read_table
+from fedkim.experiments.scores import CellScores, Scores, less
+from fedkim.experiments.table import Table, shown
+
+Readings = Mapping[int, "Sequence[Reading]"]
+"""By seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How one unseen yes/no question was answered at ρ = 1, and how seen ones were on its inputs: AUROC of its truth, points."""
+
+    picture: bool
+    linked: float
+    """The sites' head of the finding it is linked with."""
+    asked_linked: float
+    """The injected model, asked that finding's question."""
+    asked: float
+    """The injected model, asked the unseen question."""
+    others: float
+    """The sites' other heads of the same kind of input, their mean; NaN where there is none."""
+    averaged: float
+    """The mean probability of all heads of that kind: no question is read, no label chooses."""
+
+
+def reading_tables(folder: Path, scores: Scores) -> list[Table]:
+    """What was lost in reading and in wording, and what unread questions about pictures have. Of the answers that are there."""
+    if not scores.synthetic or find_spec("pyarrow") is None:
+        return []
+    lost, unread = [], []
+    for head, groups in main_setting(scores):
+        every = {seed: [found for cell in group for found in _readings(folder, cell)] for seed, group in groups.items()}
+        readings = {seed: found for seed, found in every.items() if found}
+        if not readings:
+            continue
+        heard = [hit for seed in readings for cell in groups[seed] for hit in _closest_is_partner(cell)]
+        lost.append([*head[:2], str(len(readings)), *_lost(readings), f"{sum(heard)} of {len(heard)}"])
+        pictures = {
+            seed: [one for one in found if one.picture and math.isfinite(one.others)]
+            for seed, found in readings.items()
+        }
+        if all(pictures.values()):
+            unread.append([*head[:2], str(len(pictures)), *_unread(pictures)])
+    return [table for table in (_lost_table(lost), _unread_table(unread)) if table.rows]
+
+
+def _means(readings: Readings, name: str) -> dict[int, float]:
+    return {seed: fmean(getattr(one, name) for one in found) for seed, found in readings.items()}
+
+
+def _lost(readings: Readings) -> list[str]:
+    means = [_means(readings, name) for name in ("linked", "asked_linked", "asked")]
+    return [shown(values) for values in (*means, *(less(before, after) for before, after in pairwise(means)))]
+
+
+def _unread(readings: Readings) -> list[str]:
+    linked, others, averaged, asked = (_means(readings, name) for name in ("linked", "others", "averaged", "asked"))
+    return [shown(values) for values in (linked, others, averaged, asked, less(asked, averaged))]
+
+
+def _lost_table(rows: list[list[str]]) -> Table:
+    return Table(
+        title="Where unseen scores are lost",
+        note=(
+            "AUROC of unseen yes/no tasks at ρ = 1, where an unseen finding has the cause of the seen one it is linked with: of the sites' head of that "
+            "finding, of the injected model asked that finding's question, and of it asked the unseen one. The first difference is lost in "
+            "reading the input, the second in the wording of the question. Last, unseen questions about pictures whose closest seen question, by "
+            "correlation of answers of either sign, is the linked one: there are two."
+        ),
+        header=[
+            "method",
+            "backbone",
+            "seeds",
+            "linked head",
+            "asked the linked question",
+            "asked the unseen one",
+            "lost in reading",
+            "lost in wording",
+            "picture questions heard as the linked one",
+        ],
+        rows=rows,
+    )
+
+
+def _unread_table(rows: list[list[str]]) -> Table:
+    return Table(
+        title="Unseen questions about pictures, read or not",
+        note=(
+            "AUROC of the unseen yes/no tasks about pictures at ρ = 1: of the sites' head of the linked finding, of the heads of other seen findings, and "
+            "of the mean probability of all of these heads, an answer that reads no question and needs no label; then of the injected model, asked. "
+            "Where the last difference isn't above 0, hearing the question has gained nothing over not reading it. No words say which seen finding "
+            "an unseen one is linked with: the generator set that."
+        ),
+        header=[
+            "method",
+            "backbone",
+            "seeds",
+            "linked head",
+            "other heads",
+            "all heads, averaged",
+            "injected model, asked",
+            "asked − averaged",
+        ],
+        rows=rows,
+    )
+
+
+def _closest_is_partner(cell: CellScores) -> list[bool]:
+    """Of unseen questions about pictures; a signal's and a stay's have one seen question in the main setting."""
+    return [
+        worst[0] == partner
+        for task in cell.tasks("unseen")
+        if (partner := partner_of(cell, task)) and FINDINGS[task].kind == "image" and (worst := cell.blindness(task))
+    ]
+
+
+def _readings(folder: Path, cell: CellScores) -> Iterator[Reading]:
+    """Of each unseen task with a partner, where the cell's answers are kept and both classes occur."""
+    path = folder / (cell.name + SUFFIX)
+    if cell.settings["data"].get("rho") != 1.0 or not path.exists():
+        return
+    rows = read_table(path)
+    for task in cell.tasks("unseen"):
+        partner = partner_of(cell, task)
+        if not partner or "small_before" not in rows[partner]:
+            continue
+        own = rows[task]["injected"]
+        positive = np.array([truth == "Yes" for truth in own.truth])
+        kind = FINDINGS[task].kind
+        heads = {
+            seen: _scores_of(rows[seen]["small_before"], own.patients)
+            for seen in cell.tasks("seen")
+            if seen in FINDINGS and FINDINGS[seen].kind == kind and "small_before" in rows[seen]
+        }
+        aurocs = {seen: _auroc(positive, head) for seen, head in heads.items()}
+        if math.isfinite(aurocs[partner]):  # else the patients are all of one class
+            others = [value for seen, value in aurocs.items() if seen != partner]
+            yield Reading(
+                picture=kind == "image",
+                linked=aurocs[partner],
+                asked_linked=_auroc(positive, _scores_of(rows[partner]["injected"], own.patients)),
+                asked=_auroc(positive, _scores_of(own, own.patients)),
+                others=fmean(others) if others else math.nan,
+                averaged=_auroc(positive, np.mean(list(heads.values()), axis=0)),
+            )
+
+
+def _scores_of(row: Predictions, patients: Sequence[str]) -> np.ndarray:
+    scores = dict(zip(row.patients, row.scores.tolist()))
+    return np.array([scores[patient] for patient in patients])
+
+
+def _auroc(positive: np.ndarray, scores: np.ndarray) -> float:
+    return 100 * float(auroc(positive, scores, np.ones((1, len(scores))))[0])
