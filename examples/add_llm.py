@@ -4,8 +4,8 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
+from fedkim.data.cache import cache_folder
 from fedkim.injection import LLM, LLMS
-from fedkim.injection.llms import cache_folder
 
 SIZES = {
     "vocab_size": 512,

@@ -5,7 +5,7 @@ from fedkim.data.sample import Dataset, Sample
 from fedkim.data.sources import pubmedqa
 from fedkim.evaluation import forgetting as module
 from fedkim.evaluation.forgetting import PUBMEDQA, _losses, forgetting
-from fedkim.injection.llms import load_llm
+from fedkim.injection.loading import load_llm
 from fedkim.run import run_recipe
 from fedkim.run.forgetting import measure_forgetting
 from fedkim.run.server import make_injector

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from fedkim.injection import LLMS, load_llm
 from fedkim.injection.ablated import first_layers, without_knowledge
-from fedkim.injection.llms import load_tokenizer
+from fedkim.injection.loading import load_tokenizer
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fedkim.injection.attention import NAME, use_float32_attention
-from fedkim.injection.llms import load_llm
+from fedkim.injection.loading import load_llm
 
 
 def _small(dtype: torch.dtype = torch.bfloat16, implementation: str = "sdpa") -> LlamaForCausalLM:

@@ -10,7 +10,7 @@ from transformers import T5Config
 from fedkim.errors import FedkimError
 from fedkim.injection import LLMS, load_llm
 from fedkim.injection.folders import find_folder
-from fedkim.injection.llms import empty_model, folder_identity
+from fedkim.injection.loading import empty_model, folder_identity
 
 
 @pytest.fixture

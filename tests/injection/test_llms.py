@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fedkim.data.cache import cache_folder
 from fedkim.errors import FedkimError
 from fedkim.injection import LLM, LLMS, load_llm
-from fedkim.injection.llms import cache_folder, choose_device, choose_dtype, folder_identity
+from fedkim.injection.loading import choose_device, choose_dtype, folder_identity
 from toy_server import tiny
 
 

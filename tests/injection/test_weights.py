@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from fedkim.errors import FedkimError
 from fedkim.injection import LLMS, load_llm
-from fedkim.injection.llms import empty_model
+from fedkim.injection.loading import empty_model
 from fedkim.injection.weights import refuse_incomplete
 from tiny_models import FAMILIES, tiny
 

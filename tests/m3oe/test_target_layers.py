@@ -3,7 +3,7 @@
 import pytest
 
 from fedkim.errors import FedkimError
-from fedkim.injection.llms import empty_model
+from fedkim.injection.loading import empty_model
 from fedkim.m3oe.targets import resolve_targets
 
 

@@ -21,7 +21,7 @@ def list_() -> None:
     from rich.table import Table
 
     from fedkim.injection import LLMS
-    from fedkim.injection.llms import empty_model
+    from fedkim.injection.loading import empty_model
     from fedkim.m3oe.targets import TARGETS
 
     table = Table(show_edge=False, pad_edge=False)
@@ -48,7 +48,7 @@ def check(name: str, /, *, say: str | None = None) -> None:
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from fedkim.injection import load_llm
-    from fedkim.injection.llms import empty_model, load_tokenizer
+    from fedkim.injection.loading import empty_model, load_tokenizer
     from fedkim.m3oe.targets import TARGETS
 
     model: Any = empty_model(name)

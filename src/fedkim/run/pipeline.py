@@ -14,7 +14,7 @@ from fedkim.data.sample import Dataset
 from fedkim.errors import FedkimError
 from fedkim.federation import Round
 from fedkim.injection import InjectionTrainer, Injector
-from fedkim.injection.llms import choose_device, choose_dtype, folder_identity
+from fedkim.injection.loading import choose_device, choose_dtype, folder_identity
 from fedkim.m3oe import routes_record
 from fedkim.progress import Progress, Silent
 from fedkim.recipe import Recipe, import_plugins, plugin_digests

@@ -11,7 +11,7 @@ from fedkim.data.shifts import check_shifts
 from fedkim.errors import FedkimError, unknown
 from fedkim.extraction import Extractor
 from fedkim.injection.alignment import Alignment
-from fedkim.injection.llms import choose_device, choose_dtype, empty_model
+from fedkim.injection.loading import choose_device, choose_dtype, empty_model
 from fedkim.m3oe.router import TaskModalityRouter
 from fedkim.m3oe.targets import is_target, resolve_targets
 from fedkim.modalities import modalities_of
