@@ -152,8 +152,8 @@ def test_what_reading_and_what_wording_lose_is_told_apart(tmp_path):
     lost, unread = reading_tables(tmp_path, scores(one))
     (row,) = lost.rows
     assert row[3:] == ["100.0", "75.0", "50.0", "25.0", "25.0", "0 of 1"]
-    (row,) = unread.rows  # the mean of both heads is .9, .5 or .1: right but where both are .5
-    assert row[3:] == ["100.0", "50.0", "87.5", "50.0", "-37.5"]
+    (row,) = unread.rows  # both heads have .9, .5 or .1 in the mean, both answers .5 or .1
+    assert row[3:] == ["100.0", "50.0", "87.5", "75.0", "50.0", "-12.5", "-25.0"]
     again, _ = reading_tables(tmp_path, scores(one, cell(11)))  # whose answers are lost
     assert again.rows[0][2:4] == ["1", "100.0"]
     all_alike = {task: {n: replace(p, truth=("No",) * 40) for n, p in rows.items()} for task, rows in table.items()}

@@ -41,6 +41,8 @@ class Reading:
     """The sites' other heads of the same kind of input, their mean; NaN where there is none."""
     averaged: float
     """The mean probability of all heads of that kind: no question is read, no label chooses."""
+    own_averaged: float
+    """The injected model's mean probability over the seen questions of that kind, whatever is asked now."""
 
 
 def reading_tables(folder: Path, scores: Scores) -> list[Table]:
@@ -74,8 +76,8 @@ def _lost(readings: Readings) -> list[str]:
 
 
 def _unread(readings: Readings) -> list[str]:
-    linked, others, averaged, asked = (_means(readings, name) for name in ("linked", "others", "averaged", "asked"))
-    return [shown(values) for values in (linked, others, averaged, asked, less(asked, averaged))]
+    means = [_means(readings, name) for name in ("linked", "others", "averaged", "own_averaged", "asked")]
+    return [shown(values) for values in (*means, *(less(after, before) for before, after in pairwise(means[2:])))]
 
 
 def _lost_table(rows: list[list[str]]) -> Table:
@@ -106,10 +108,11 @@ def _unread_table(rows: list[list[str]]) -> Table:
     return Table(
         title="Unseen questions about pictures, read or not",
         note=(
-            "AUROC of the unseen yes/no tasks about pictures at ρ = 1: of the sites' head of the linked finding, of the heads of other seen findings, and "
-            "of the mean probability of all of these heads, an answer that reads no question and needs no label; then of the injected model, asked. "
-            "Where the last difference isn't above 0, hearing the question has gained nothing over not reading it. No words say which seen finding "
-            "an unseen one is linked with: the generator set that."
+            "AUROC of the unseen yes/no tasks about pictures at ρ = 1: of the sites' head of the linked finding, of the heads of other seen findings, "
+            "and of the mean probability of all of these heads, which reads no question and needs no label; then of the injected model's own mean "
+            "probability over the seen questions about pictures, which doesn't read the new one either, and of it asked the new one. The first "
+            "difference is lost in reading the pictures; where the second isn't above 0, hearing the new question has gained nothing. The generator "
+            "doesn't tell which seen finding an unseen one is linked with."
         ),
         header=[
             "method",
@@ -118,8 +121,10 @@ def _unread_table(rows: list[list[str]]) -> Table:
             "linked head",
             "other heads",
             "all heads, averaged",
-            "injected model, asked",
-            "asked − averaged",
+            "own seen answers, averaged",
+            "asked",
+            "own − heads",
+            "asked − own",
         ],
         rows=rows,
     )
@@ -147,21 +152,22 @@ def _readings(folder: Path, cell: CellScores) -> Iterator[Reading]:
         own = rows[task]["injected"]
         positive = np.array([truth == "Yes" for truth in own.truth])
         kind = FINDINGS[task].kind
-        heads = {
-            seen: _scores_of(rows[seen]["small_before"], own.patients)
-            for seen in cell.tasks("seen")
-            if seen in FINDINGS and FINDINGS[seen].kind == kind and "small_before" in rows[seen]
-        }
+        alike = [seen for seen in cell.tasks("seen") if seen in FINDINGS and FINDINGS[seen].kind == kind]
+        heads, answers = (
+            {seen: _scores_of(rows[seen][name], own.patients) for seen in alike if name in rows[seen]}
+            for name in ("small_before", "injected")
+        )
         aurocs = {seen: _auroc(positive, head) for seen, head in heads.items()}
         if math.isfinite(aurocs[partner]):  # else the patients are all of one class
             others = [value for seen, value in aurocs.items() if seen != partner]
             yield Reading(
                 picture=kind == "image",
                 linked=aurocs[partner],
-                asked_linked=_auroc(positive, _scores_of(rows[partner]["injected"], own.patients)),
+                asked_linked=_auroc(positive, answers[partner]),
                 asked=_auroc(positive, _scores_of(own, own.patients)),
                 others=fmean(others) if others else math.nan,
                 averaged=_auroc(positive, np.mean(list(heads.values()), axis=0)),
+                own_averaged=_auroc(positive, np.mean(list(answers.values()), axis=0)),
             )
 
 
