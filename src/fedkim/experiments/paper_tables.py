@@ -11,6 +11,8 @@ COVID = "covid"
 MAIN = (FEDKIM, "fedavg")
 BLIND = "blind"
 """The variation whose cells train and ask the language model once more, without the patient."""
+RANDOM = "random-model"
+"""The variation whose language model knows nothing."""
 _BLIND = ("blind", "FEDKIM, trained and asked without the patient (blind)")
 ABLATION = ("fedkim", "fedkim-pub", "without-task", "without-modality", "uniform")
 
@@ -22,6 +24,9 @@ def summary(scores: Scores) -> Table:
         for title, backbone, seeds, *means in _by_method(scores, _means(scores))
         if backbone == MAIN[1]
     ]
+    if random := scores.group(FEDKIM, variation=RANDOM):
+        means = [shown(scores.by_seed(FEDKIM, which, variation=RANDOM)) for which in SUMMARIES]
+        rows.append(["*FEDKIM in a language model of random matrices*", str(len(random)), *means])
     references = [
         shown(scores.by_seed("fedkim", which, row=name))
         for which, name in zip(SUMMARIES, ("small_before", "proxy", "majority_per_template"))

@@ -9,6 +9,7 @@ from fedkim.experiments.fold_tables import FOLD, fold_tables
 from fedkim.experiments.our_tables import RHO, communication, rho_table, varied
 from fedkim.experiments.paper_tables import (
     BLIND,
+    RANDOM,
     ablation,
     less_fedkim,
     papers_metrics,
@@ -23,7 +24,7 @@ from fedkim.experiments.targets import targets_table
 HETEROGENEOUS = ("dirichlet-0.1", "missing-0.6", "site-shift")
 QUESTIONS = ("questions", "questions-weighed")
 STEPS = ("twice-the-steps",)
-MODELS = ("random-model", "ten-layers")
+MODELS = (RANDOM, "ten-layers")
 """Variations of tables of their own."""
 
 
