@@ -156,6 +156,12 @@ def test_what_reading_and_what_wording_lose_is_told_apart(tmp_path):
     assert row[3:] == ["100.0", "50.0", "87.5", "75.0", "50.0", "-12.5", "-25.0"]
     again, _ = reading_tables(tmp_path, scores(one, cell(11)))  # whose answers are lost
     assert again.rows[0][2:4] == ["1", "100.0"]
+    random = cell(10, variation="random-model")
+    write_table(tmp_path / (random.name + SUFFIX), table)
+    assert [row[0] for row in reading_tables(tmp_path, scores(one, random))[1].rows] == [
+        "FEDKIM",
+        "FEDKIM, random-model",
+    ]
     all_alike = {task: {n: replace(p, truth=("No",) * 40) for n, p in rows.items()} for task, rows in table.items()}
     write_table(tmp_path / (cell(12).name + SUFFIX), all_alike)
     assert not reading_tables(tmp_path, scores(cell(12)))  # no AUROC of one class

@@ -18,9 +18,12 @@ from fedkim.evaluation.metrics import auroc
 from fedkim.evaluation.predictions import Predictions
 from fedkim.experiments.explaining import main_setting, partner_of
 from fedkim.experiments.keeping import SUFFIX
+from fedkim.experiments.methods import FEDKIM, title_of
+from fedkim.experiments.paper_tables import MAIN
 from fedkim.experiments.predictions_table import read_table
 from fedkim.experiments.scores import CellScores, Scores, less
 from fedkim.experiments.table import Table, shown
+from fedkim.experiments.tables import MODELS
 
 Readings = Mapping[int, "Sequence[Reading]"]
 """By seed."""
@@ -50,7 +53,7 @@ def reading_tables(folder: Path, scores: Scores) -> list[Table]:
     if not scores.synthetic or find_spec("pyarrow") is None:
         return []
     lost, unread = [], []
-    for head, groups in main_setting(scores):
+    for head, groups in _shown_groups(scores):
         every = {seed: [found for cell in group for found in _readings(folder, cell)] for seed, group in groups.items()}
         readings = {seed: found for seed, found in every.items() if found}
         if not readings:
@@ -58,12 +61,21 @@ def reading_tables(folder: Path, scores: Scores) -> list[Table]:
         heard = [hit for seed in readings for cell in groups[seed] for hit in _closest_is_partner(cell)]
         lost.append([*head[:2], str(len(readings)), *_lost(readings), f"{sum(heard)} of {len(heard)}"])
         pictures = {
-            seed: [one for one in found if one.picture and math.isfinite(one.others)]
+            seed: chosen
             for seed, found in readings.items()
+            if (chosen := [one for one in found if one.picture and math.isfinite(one.others)])
         }
-        if all(pictures.values()):
+        if pictures:
             unread.append([*head[:2], str(len(pictures)), *_unread(pictures)])
     return [table for table in (_lost_table(lost), _unread_table(unread)) if table.rows]
+
+
+def _shown_groups(scores: Scores) -> Iterator[tuple[list[str], Mapping[int, Sequence[CellScores]]]]:
+    """The main setting's methods, and FEDKIM in language models that something was taken from."""
+    yield from main_setting(scores)
+    for variation in MODELS:
+        if groups := scores.group(FEDKIM, variation=variation):
+            yield [f"{title_of(FEDKIM)}, {variation}", MAIN[1], str(len(groups))], groups
 
 
 def _means(readings: Readings, name: str) -> dict[int, float]:
