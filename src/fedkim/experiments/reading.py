@@ -16,7 +16,7 @@ import numpy as np
 from fedkim.data.phantom.factors import FINDINGS
 from fedkim.evaluation.metrics import auroc
 from fedkim.evaluation.predictions import Predictions
-from fedkim.experiments.explaining import main_setting, partner_of
+from fedkim.experiments.explaining import Groups, main_setting, partner_of
 from fedkim.experiments.keeping import SUFFIX
 from fedkim.experiments.methods import FEDKIM, title_of
 from fedkim.experiments.paper_tables import MAIN
@@ -70,7 +70,7 @@ def reading_tables(folder: Path, scores: Scores) -> list[Table]:
     return [table for table in (_lost_table(lost), _unread_table(unread)) if table.rows]
 
 
-def _shown_groups(scores: Scores) -> Iterator[tuple[list[str], Mapping[int, Sequence[CellScores]]]]:
+def _shown_groups(scores: Scores) -> Iterator[tuple[list[str], Groups]]:
     """The main setting's methods, and FEDKIM in language models that something was taken from."""
     yield from main_setting(scores)
     for variation in MODELS:
