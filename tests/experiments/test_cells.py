@@ -152,7 +152,15 @@ def test_a_killed_cell_resumes_at_its_round_and_ends_with_the_same_bits(done, tm
 def test_the_comparison_writes_page_tables_and_figures(done, tmp_path):
     root, _ = done
     names = {path.name for path in write_comparison(root / "results" / "small-matrix", tmp_path)}
-    assert {"compare.html", "compare.md", "claims.svg", "bytes.svg", "routes.svg", "learning.svg"} <= names
+    assert {
+        "compare.html",
+        "compare.md",
+        "scores.csv",
+        "claims.svg",
+        "bytes.svg",
+        "routes.svg",
+        "learning.svg",
+    } <= names
     page = (tmp_path / "compare.html").read_text()
     assert "Synthetic phantom data" in page
     assert "http" not in page.replace("http://www.w3.org", "")

@@ -183,7 +183,7 @@ def test_a_variation_is_compared_over_the_tasks_of_the_main_setting():
     easy = cell("fedkim", 10, seen=0.99).record["metrics"]["covid"]
     asked_more.record["metrics"]["ap_view"] = easy
     (row,) = varied(scores([cell("fedkim", 10, seen=0.7), asked_more]), "Questions", ("questions",)).rows
-    assert row[3:5] == ["80.0", "10.0"]
+    assert row[3:5] == ["80.0", "+10.0"]
 
 
 def test_nobody_sends_where_another_stands_in_for_the_sites():
@@ -278,10 +278,10 @@ def test_ones_own_methods_and_variations_have_tables_too():
     tables = {table.title: table for table in all_tables(scores([*world(), *odd]), [])}
     (row,) = tables["Other variations"].rows
     assert row[:3] == ["FEDKIM", "my-shift", "5"]
-    assert row[4].startswith("-5.0 ±")
+    assert row[4].startswith("-5.0 [-5.0, -5.0]")
     rows = {tuple(row[:2]): row for row in tables["Every method less FEDKIM"].rows}
-    assert rows["uniform route", "fedavg"][3].startswith("-3.0 ±")
-    assert rows["FEDKIM", "fedprox"][4].startswith("2.0 ±")
+    assert rows["uniform route", "fedavg"][3].startswith("-3.0 [")
+    assert rows["FEDKIM", "fedprox"][4].startswith("+2.0 [")
     alone = {table.title: table for table in all_tables(scores(odd), [])}
     assert alone["Other variations"].rows[0][3].startswith("75.0 ±")  # without a main setting to compare with
     assert "Every method less FEDKIM" not in alone

@@ -47,9 +47,9 @@ def test_what_reading_and_what_wording_lose_is_told_apart(tmp_path):
     write_table(tmp_path / (one.name + SUFFIX), table)
     lost, unread = reading_tables(tmp_path, scores(one))
     (row,) = lost.rows
-    assert row[3:] == ["100.0", "75.0", "50.0", "25.0", "25.0", "0 of 1"]
+    assert row[3:] == ["100.0", "75.0", "50.0", "+25.0", "+25.0", "0 of 1"]
     (row,) = unread.rows  # both heads have .9, .5 or .1 in the mean, both answers .5 or .1
-    assert row[3:] == ["100.0", "50.0", "87.5", "75.0", "50.0", "-12.5", "-25.0"]
+    assert row[3:] == ["100.0", "50.0", "87.5", "75.0", "50.0", "-12.5", "-25.0", "-37.5"]
     again, _ = reading_tables(tmp_path, scores(one, cell(11)))  # whose answers are lost
     assert again.rows[0][2:4] == ["1", "100.0"]
     random = cell(10, variation="random-model")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fedkim.evaluation.seeds import MEASURABLE, MISSING, UNMEASURABLE
 from fedkim.experiments.claims import Decided
 from fedkim.experiments.scores import Scores
-from fedkim.experiments.table import DASH, Table, shown
+from fedkim.experiments.table import DASH, Table, difference
 
 
 def claims_table(decided: Sequence[Decided]) -> Table:
@@ -67,7 +67,7 @@ def claims_by_part(scores: Scores, decided: Sequence[Decided]) -> Table:
             continue
         parts = [one.claim.differences(scores, which)[one.term] for which in ("seen", "unseen")]
         if any(parts):
-            rows.append([_sentence(one), *map(shown, parts)])
+            rows.append([_sentence(one), *map(difference, parts)])
     return Table(
         title="Claims over seen and unseen tasks, by part",
         note="The differences above on seen tasks and on unseen classification alone, points, without adjustment.",

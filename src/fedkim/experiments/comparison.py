@@ -1,4 +1,4 @@
-"""The comparison of a matrix's results: one HTML page, the same as Markdown, and its figures as SVG files."""
+"""The comparison of a matrix's results: one HTML page, the same as Markdown, its figures as SVG files, and every score in CSV."""
 
 import contextlib
 import re
@@ -16,6 +16,7 @@ from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.paper_tables import summary
 from fedkim.experiments.reading import reading_tables
+from fedkim.experiments.score_rows import scores_csv
 from fedkim.experiments.scores import CELLS, Scores, processor, read_scores
 from fedkim.experiments.table import Table
 from fedkim.experiments.tables import all_tables
@@ -28,7 +29,7 @@ _MARKER = re.compile(r"^(<!-- /?results:\S+ -->)[ \t]*$", re.MULTILINE)
 
 
 def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> list[Path]:
-    """Write ``compare.html``, ``compare.md`` and the figures into ``out`` and give their paths.
+    """Write ``compare.html``, ``compare.md``, ``scores.csv`` and the figures into ``out`` and give their paths.
 
     Args:
         results: ``results/<matrix>``.
@@ -51,6 +52,7 @@ def write_comparison(results: Path, out: Path, *, into: Path | None = None) -> l
     for name, text in (
         ("compare.html", page(scores, tables, figures)),
         ("compare.md", markdown(scores, decided, tables)),
+        ("scores.csv", scores_csv(scores)),
         *((f"{name}.svg", standalone(figure)) for name, (_, figure) in figures.items()),
     ):
         write_text(out / name, text)
@@ -174,7 +176,7 @@ def source(scores: Scores) -> str:
     if len(processors) > 1:
         versions += f" on {len(processors)} kinds of processor ({', '.join(f'{name} {n}' for name, n in processors.most_common())})"
     seeds_named = f"seed{'s'[: len(seeds) != 1]} {', '.join(map(str, seeds))}"
-    spread = "; ± is half of a 95 % t-interval over seeds" if len(seeds) > 1 else ""
+    spread = "; ± is half of a 95 % t-interval over seeds, brackets hold its bounds" if len(seeds) > 1 else ""
     return (
         f"*{len(infos)} cells of `{scores.name}`, {seeds_named}, {models}, {splits} split, "
         f"{versions}, {hours:.1f} processor hours. Points are hundredths{spread}.*"

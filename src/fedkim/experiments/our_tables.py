@@ -9,7 +9,7 @@ from typing import Any
 from fedkim.errors import FedkimError
 from fedkim.experiments.methods import FEDKIM, MATCHED, PLUS, title_of
 from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, common, less, mean_of, processor
-from fedkim.experiments.table import DASH, Table, shown
+from fedkim.experiments.table import DASH, Table, difference, shown
 from fedkim.report.words import figure, interval
 
 LINKED = (FEDKIM, MATCHED, PLUS)
@@ -90,7 +90,7 @@ def varied(scores: Scores, title: str, variations: Sequence[str]) -> Table:
                 tasks = scores.tasks(which)  # a variation's own further tasks would be another mean
                 here = scores.by_seed(method, which, row=row, variation=variation, backbone=backbone, tasks=tasks)
                 main = scores.by_seed(method, which, row=row, backbone=backbone, tasks=tasks)
-                cells += [shown(here), shown(less(here, main))]
+                cells += [shown(here), difference(less(here, main))]
             beside = scores.group(method, backbone=backbone)
             seeds, asked = common(there, beside) or sorted(there), scores.tasks("seen")
             rows.append([*cells, *(_mean_blindness(side, seeds, asked) for side in (there, beside))])

@@ -5,7 +5,7 @@ from statistics import fmean
 
 from fedkim.experiments.methods import FEDKIM, title_of
 from fedkim.experiments.scores import SUMMARIES, CellScores, Scores, common, less
-from fedkim.experiments.table import DASH, Table, shown
+from fedkim.experiments.table import DASH, Table, difference, shown
 
 COVID = "covid"
 MAIN = (FEDKIM, "fedavg")
@@ -113,7 +113,7 @@ def seen_tasks(scores: Scores) -> Table:
         return [
             *(shown(scores.task_by_seed(method, task, backbone=backbone)) for task in tasks),
             shown(own := scores.by_seed(method, "seen", backbone=backbone)),
-            shown(less(own, scores.by_seed(method, "seen", row="small_before", backbone=backbone))),
+            difference(less(own, scores.by_seed(method, "seen", row="small_before", backbone=backbone))),
         ]
 
     rows = _by_method(scores, row)
@@ -184,7 +184,7 @@ def ablation(scores: Scores) -> Table:
         for which in SUMMARIES:
             own = scores.by_seed(method, which)
             cells.append(shown(own))
-            cells.append(DASH if method == "fedkim" else shown(less(own, full[which])))
+            cells.append(DASH if method == "fedkim" else difference(less(own, full[which])))
         rows.append(cells)
     header = ["method", "seeds", "COVID-like"]
     for name in SUMMARIES.values():
@@ -203,7 +203,7 @@ def less_fedkim(scores: Scores) -> Table:
 
     def row(method: str, backbone: str) -> list[str]:
         return [
-            shown(less(scores.by_seed(method, which, backbone=backbone), full[which]))
+            difference(less(scores.by_seed(method, which, backbone=backbone), full[which]))
             if (method, backbone) != MAIN
             else DASH
             for which in SUMMARIES
@@ -212,7 +212,7 @@ def less_fedkim(scores: Scores) -> Table:
     rows = [one for one in _by_method(scores, row) if any(text != DASH for text in one[3:])]
     return Table(
         title="Every method less FEDKIM",
-        note="Paired by seed with FEDKIM under FedAvg, points, means over seeds ± half of the 95 % t-interval, without adjustment for their number.",
+        note="Paired by seed with FEDKIM under FedAvg, points, means over seeds [95 % t-interval], without adjustment for their number.",
         header=["method", "backbone", "seeds", *SUMMARIES.values()],
         rows=rows,
     )

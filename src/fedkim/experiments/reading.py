@@ -22,7 +22,7 @@ from fedkim.experiments.methods import FEDKIM, title_of
 from fedkim.experiments.paper_tables import MAIN
 from fedkim.experiments.predictions_table import read_table
 from fedkim.experiments.scores import CellScores, Scores, less
-from fedkim.experiments.table import Table, shown
+from fedkim.experiments.table import Table, difference, shown
 from fedkim.experiments.tables import MODELS
 
 Readings = Mapping[int, "Sequence[Reading]"]
@@ -84,12 +84,13 @@ def _means(readings: Readings, name: str) -> dict[int, float]:
 
 def _lost(readings: Readings) -> list[str]:
     means = [_means(readings, name) for name in ("linked", "asked_linked", "asked")]
-    return [shown(values) for values in (*means, *(less(before, after) for before, after in pairwise(means)))]
+    return [*map(shown, means), *(difference(less(before, after)) for before, after in pairwise(means))]
 
 
 def _unread(readings: Readings) -> list[str]:
     means = [_means(readings, name) for name in ("linked", "others", "averaged", "own_averaged", "asked")]
-    return [shown(values) for values in (*means, *(less(after, before) for before, after in pairwise(means[2:])))]
+    heads, own, asked = means[2:]
+    return [*map(shown, means), *(difference(less(*pair)) for pair in ((own, heads), (asked, own), (asked, heads)))]
 
 
 def _lost_table(rows: list[list[str]]) -> Table:
@@ -137,6 +138,7 @@ def _unread_table(rows: list[list[str]]) -> Table:
             "asked",
             "own − heads",
             "asked − own",
+            "asked − heads",
         ],
         rows=rows,
     )

@@ -1,4 +1,4 @@
-"""A table of text: one form for Markdown and HTML. Numbers are points, means over seeds ± the t-interval's half."""
+"""A table of text: one form for Markdown and HTML. Numbers are points: means over seeds with their t-intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +27,16 @@ class Table:
 
 
 def shown(values: Mapping[int, float]) -> str:
-    """``57.1 ± 2.3``; one seed has no interval, none a dash."""
+    """A score, ``57.1 ± 2.3``; one seed has no interval, none a dash."""
     paired = paired_seeds(list(values.values()))
     if paired is None:
         return DASH if not values else f"{fmean(values.values()):.1f}"
     return f"{paired.mean:.1f} ± {paired.high - paired.mean:.1f}"
+
+
+def difference(values: Mapping[int, float]) -> str:
+    """A difference with its bounds, ``+2.3 [-0.4, +5.0]``; one seed has none, no seed a dash."""
+    paired = paired_seeds(list(values.values()))
+    if paired is None:
+        return DASH if not values else f"{fmean(values.values()):+.1f}"
+    return f"{paired.mean:+.1f} [{paired.low:+.1f}, {paired.high:+.1f}]"

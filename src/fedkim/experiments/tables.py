@@ -18,6 +18,7 @@ from fedkim.experiments.paper_tables import (
     zero_shot_generation,
 )
 from fedkim.experiments.scores import Scores
+from fedkim.experiments.seed_table import seed_table
 from fedkim.experiments.table import Table
 from fedkim.experiments.targets import targets_table
 
@@ -48,6 +49,7 @@ def all_tables(scores: Scores, decided: Sequence[Decided]) -> list[Table]:
         varied(scores, "More steps", STEPS),
         varied(scores, "Another language model", MODELS),
         varied(scores, "Other variations", _others(scores)),
+        seed_table(scores),
         communication(scores),
         *fold_tables(scores),
         *([claims_compared(decided)] if decides else []),

@@ -12,7 +12,7 @@ from fedkim.evaluation.seeds import PairedSeeds, paired_seeds
 from fedkim.experiments.methods import FEDKIM, FEDPLUG, MATCHED, PLUS, title_of
 from fedkim.experiments.our_tables import rho_points, rho_variations
 from fedkim.experiments.scores import Scores, less
-from fedkim.experiments.table import Table, shown
+from fedkim.experiments.table import Table, difference
 
 WITHIN = 1.0
 """Points that FEDKIM+ may stay below a small model on a seen task."""
@@ -94,7 +94,7 @@ def _targets(scores: Scores) -> Iterator[Target]:
                 values=_without_link(scores, method),
                 word=lambda paired: _word(paired.low <= 0 <= paired.high and (paired.high - paired.low) / 2 <= CONTROL),
                 seeds=len(points[0.0]),
-                note=f"by seeds {shown(_less_chance(points[0.0]))}; {_furthest(scores, method)}",  # two tasks' leaks may cancel
+                note=f"by seeds {difference(_less_chance(points[0.0]))}; {_furthest(scores, method)}",  # two tasks' leaks may cancel
             )
         for low, high in zip(list(points), list(points)[1:]):
             yield _above(
