@@ -1,4 +1,4 @@
-"""``python -m benchmarks [m3oe] [model_step] [decoding] [growth] [bfloat16] [loading] [aggregation] [sites] [poisoning] [crowding] …``; the first three by default."""
+"""``python -m benchmarks [m3oe] [model_step] [decoding] [growth] [bfloat16] [loading] [aggregation] [sites] [poisoning] [crowding] [membership] …``; the first three by default."""
 
 import argparse
 import importlib
@@ -8,7 +8,7 @@ import torch
 from benchmarks.measure import DTYPES, LEAST_PAIRS, Report, Settings, environment
 
 BENCHMARKS = ("m3oe", "model_step", "decoding")
-ON_REQUEST = ("growth", "bfloat16", "loading", "aggregation", "sites", "poisoning", "crowding")
+ON_REQUEST = ("growth", "bfloat16", "loading", "aggregation", "sites", "poisoning", "crowding", "membership")
 
 
 def main() -> None:

@@ -7,18 +7,16 @@ that of the weighted mean without liars, after twenty rounds. Steps of few patie
 coordinate at a time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from benchmarks.measure import Report, Settings, exact
-from fedkim.aggregation import Rejection
+from benchmarks.small_models import aggregated
 from fedkim.data.sample import Dataset
-from fedkim.engines import InProcess
 from fedkim.evaluation.metrics import one_versus_rest
 from fedkim.extraction import predict_proba
-from fedkim.federation import federate
 from fedkim.recipe import Recipe, from_dict
 from fedkim.run.world import World, build_world, samples_asked
 from fedkim.state import State, Update
@@ -79,37 +77,8 @@ def auroc(algorithm: str, *, liars: int, patients: int = 1000, rounds: int = 20)
 
 def trained(world: World, *, liars: int) -> State:
     """The small models after the recipe's rounds; the first ``liars`` sites lie."""
-    settings = world.recipe
-    engine = InProcess(
-        world.sites,
-        owned=world.owned,
-        tasks=world.seen,
-        settings=settings.extraction,
-        penalty=world.algorithm.penalty,
-        participation=1.0,
-        workers=settings.run.workers,
-        seed=settings.run.seed,
-    )
     bad = sorted(world.sites)[:liars]
-
-    def exchange(round: int, state: State) -> Iterator[Update | Rejection]:
-        for update in engine(round, state):
-            yield flipped(update, state) if isinstance(update, Update) and update.site in bad else update
-
-    state = world.initial
-    for finished in federate(
-        rounds=range(1, settings.federation.rounds + 1),
-        state=world.initial,
-        memory=State(),
-        owned=world.owned,
-        exchange=exchange,
-        algorithm=world.algorithm,
-        inject=lambda round, gathered: (gathered.aggregated, {}),
-        commit=lambda round: None,
-    ):
-        assert not finished.rejections
-        state = finished.state
-    return state
+    return aggregated(world, lambda round, sent, update: flipped(update, sent) if update.site in bad else update)
 
 
 def flipped(update: Update, broadcast: State) -> Update:
