@@ -17,7 +17,7 @@ from fedkim.evaluation.seeds import paired_seeds
 from fedkim.experiments.claims import decide
 from fedkim.experiments.keeping import read_kept
 from fedkim.experiments.methods import MATCHED
-from fedkim.experiments.scores import CellScores, Scores, less, read_scores
+from fedkim.experiments.scores import CellScores, Scores, less, processor, read_scores
 
 ROOT = Path(__file__).parents[1]
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -326,6 +326,19 @@ def processors() -> Iterator[Said]:
     )
 
 
+def real_folds() -> Iterator[Said]:
+    """Losses and minutes of the cells on real patients."""
+    cells = scores("real-pack-fold").cells
+    losses = [list(cell.injection_losses.values())[-1] for cell in cells]
+    yield "A loss of {} to {} a token after 140 steps", *(f"{value:.2f}"[1:] for value in (min(losses), max(losses)))
+    by_kind: dict[str, list[float]] = {}
+    for cell in cells:
+        if "rounds before resuming" not in cell.record["run_info"].get("seconds_by_part", {}):
+            by_kind.setdefault(processor(cell.record["run_info"]), []).append(minutes(cell.record))
+    yield "({} cells, {} minutes of a core each on a processor with AVX512", len(cells), between(by_kind["AVX512"], 0)
+    yield "on one with AVX2 alone, {}; twelve", between(by_kind["AVX2"], 0)
+
+
 def finished_runs() -> Iterator[Said]:
     """Intervals of differences by patient that the tables of single runs don't hold."""
     drawn, real = (
@@ -374,7 +387,7 @@ def times() -> Iterator[Said]:
     )
 
 
-PARTS = (differences, further_questions, by_seed, processors, finished_runs, times)
+PARTS = (differences, further_questions, by_seed, processors, real_folds, finished_runs, times)
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)

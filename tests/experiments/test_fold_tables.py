@@ -64,6 +64,26 @@ def test_a_task_of_few_patients_takes_the_interval_from_the_mean_with_it_alone()
     assert row[4].startswith("70.0 [")
 
 
+def test_an_injected_model_is_compared_with_its_own_small_models_draw_by_draw():
+    parts = [cell("fedkim", fold, value) for fold, value in (("fold-0", 0.70), ("fold-1", 0.80))]
+    for part in parts:
+        part.record["metrics"]["mortality"]["rows"]["small_before"] = {"primary": {"value": 0.85}, "metrics": {}}
+        part.record["draws"]["mortality"]["small_before"] = [0.85 + noise for noise in DRAWS[part.variation]]
+    (row,) = tables(*parts)["Real patients: less the small models, less the best seen head"].rows
+    assert row == ["FEDKIM", "-10.0 [-10.0, -10.0]"]  # the same patients are drawn for both
+
+
+def test_free_text_stands_beside_the_majority_of_the_template():
+    part = cell("fedkim", "fold-0", 0.40)
+    entry = part.record["metrics"].pop("mortality") | {"kind": "text", "seen": False}
+    entry["rows"]["majority_per_template"] = {"primary": {"value": 0.60}, "metrics": {}}
+    part.record["metrics"]["nih_vqa"] = entry
+    part.record["draws"]["nih_vqa"] = {"injected": [None] * 200}
+    table = tables(part)["Real patients: unseen free text"]
+    assert table.note.startswith("Exact match")
+    assert table.rows == [["FEDKIM", "40.0", "40.0", "–"], ["*majority of the template*", "60.0", "60.0", "–"]]
+
+
 def test_one_method_twice_on_a_fold_is_refused():
     twice = [replace(cell("fedkim", "fold-0", 0.7), backbone=backbone) for backbone in ("fedavg", "fedprox")]
     with pytest.raises(FedkimError, match="fedkim twice on fold-0"):

@@ -12,22 +12,28 @@ import numpy as np
 
 from fedkim.errors import FedkimError
 from fedkim.experiments.methods import title_of
-from fedkim.experiments.scores import CellScores, Scores
+from fedkim.experiments.scores import CellScores, Scores, whole_mean
 from fedkim.experiments.table import DASH, Table
 
 FOLD = "fold-"
 """Variations of a matrix over folds are named ``fold-0``, ``fold-1``, …"""
 _FEW = "A task with fewer than five patients in a fold has no interval, and neither has a mean with it."
 
+Drawn = tuple[float, np.ndarray]
+"""A score in points and its bootstrap draws."""
+
 
 def fold_tables(scores: Scores) -> list[Table]:
-    """Seen and unseen tasks by method, and FEDKIM less each other method; nothing where no fold has been run."""
+    """Scores by method, FEDKIM less each other method, each method less what it could be replaced with; nothing where no fold has been run."""
     cells = _by_method(scores)
     if not cells:
         return []
     return [
-        *(_scores(title, which, cells) for which, title in (("seen", "Seen tasks"), ("unseen", "Unseen tasks"))),
+        _scores("seen tasks", "AUROC", "seen", cells),
+        _scores("unseen tasks", "AUROC", "unseen", cells),
+        _scores("unseen free text", "Exact match", "generation", cells),
         _differences(cells),
+        _against_references(cells),
     ]
 
 
@@ -53,7 +59,7 @@ def _by_method(scores: Scores) -> dict[str, dict[str, CellScores]]:
     }
 
 
-def _scores(title: str, which: str, cells: Mapping[str, Mapping[str, CellScores]]) -> Table:
+def _scores(title: str, metric: str, which: str, cells: Mapping[str, Mapping[str, CellScores]]) -> Table:
     tasks = _tasks(which, cells)
     rows = []
     for method, folds in cells.items():
@@ -64,9 +70,12 @@ def _scores(title: str, which: str, cells: Mapping[str, Mapping[str, CellScores]
         drawn = [_over_folds(cells["fedkim"], task, row) if "fedkim" in cells else None for task in tasks]
         if any(one is not None for one in drawn):
             rows.append([f"*{name}*", *map(_shown, drawn), *_means(drawn)])
+    majority = [_plain_mean(folds, task, "majority_per_template") for task in tasks]
+    if majority and all(value is not None for value in majority):
+        rows.append(["*majority of the template*", *map(_figure, majority), _figure(whole_mean(majority)), DASH])
     return Table(
-        title=f"Real patients: {title.lower()}",
-        note=f"AUROC, mean over {len(folds)} folds [95 % by patient]. One training a fold. {_FEW}",
+        title=f"Real patients: {title}",
+        note=f"{metric}, mean over {len(folds)} folds [95 % by patient]. One training a fold. {_FEW}",
         header=["method", *tasks, "mean", "mean of those with interval"],
         rows=rows if tasks else [],
     )
@@ -79,12 +88,10 @@ def _differences(cells: Mapping[str, Mapping[str, CellScores]]) -> Table:
             continue
         row = [f"FEDKIM − {title_of(method)}"]
         for which in ("seen", "unseen"):
-            pairs = []
-            for task in _tasks(which, cells):
-                first, second = (_over_folds(cells[name], task) for name in ("fedkim", method))
-                if first is not None and second is not None:
-                    pairs.append((first[0] - second[0], first[1] - second[1]))
-            row += _means(pairs, sign="+")
+            pairs = [
+                _less(*(_over_folds(cells[name], task) for name in ("fedkim", method))) for task in _tasks(which, cells)
+            ]
+            row += _means([pair for pair in pairs if pair is not None], sign="+")
         rows.append(row)
     return Table(
         title="Real patients: differences",
@@ -94,14 +101,34 @@ def _differences(cells: Mapping[str, Mapping[str, CellScores]]) -> Table:
     )
 
 
+def _against_references(cells: Mapping[str, Mapping[str, CellScores]]) -> Table:
+    """Each injected model less what it could have been replaced with."""
+    seen, unseen = (_tasks(which, cells) for which in ("seen", "unseen"))
+    asked = [*((task, "small_before") for task in seen), *((task, "proxy") for task in unseen)]
+    rows = []
+    for method, folds in cells.items():
+        pairs = [(_over_folds(folds, task), _over_folds(folds, task, row)) for task, row in asked]
+        rows.append([title_of(method), *(_shown(_less(*pair), sign="+") for pair in pairs)])
+    return Table(
+        title="Real patients: less the small models, less the best seen head",
+        note=(
+            "Points of AUROC, paired by patient: on seen tasks less the method's own small models, before injection, on unseen ones less the best "
+            f"of their heads, without adjustment for their number. {_FEW}"
+        ),
+        header=["method", *(task for task, _ in asked)],
+        rows=rows if any(text != DASH for row in rows for text in row[1:]) else [],
+    )
+
+
+def _less(first: Drawn | None, second: Drawn | None) -> Drawn | None:
+    """The difference of two scores of the same patients, draw by draw."""
+    return None if first is None or second is None else (first[0] - second[0], first[1] - second[1])
+
+
 def _tasks(which: str, cells: Mapping[str, Mapping[str, CellScores]]) -> list[str]:
     return list(
         dict.fromkeys(task for folds in cells.values() for cell in folds.values() for task in cell.tasks(which))
     )
-
-
-Drawn = tuple[float, np.ndarray]
-"""A score in points and its bootstrap draws."""
 
 
 def _over_folds(folds: Mapping[str, CellScores], task: str, row: str = "injected") -> Drawn | None:
@@ -116,6 +143,15 @@ def _over_folds(folds: Mapping[str, CellScores], task: str, row: str = "injected
     if not values:
         return None
     return fmean(values), np.mean(draws, axis=0)
+
+
+def _plain_mean(folds: Mapping[str, CellScores], task: str, row: str) -> float | None:
+    """The mean over folds of a score that has no draws."""
+    return whole_mean(cell.points(task, row) for cell in folds.values())
+
+
+def _figure(value: float | None) -> str:
+    return DASH if value is None else f"{value:.1f}"
 
 
 def _means(drawn: Sequence[Drawn | None], sign: str = "") -> list[str]:
