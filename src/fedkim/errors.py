@@ -25,6 +25,10 @@ class FedkimError(ValueError):
         line = ", ".join(parts)
         super().__init__(f"{line}; {remedy}" if remedy else line)
 
+    def with_remedy(self, remedy: str) -> "FedkimError":
+        """The same error for a command that knows another way out."""
+        return FedkimError(self.what, found=self.found, expected=self.expected, remedy=remedy, code=self.code)
+
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> FedkimError:
     """The error for a name that no registry holds, with the nearest one as a hint."""

@@ -20,6 +20,7 @@ from fedkim.experiments.keeping import SUFFIX, cell_record, read_kept, recompute
 from fedkim.experiments.our_tables import forgetting_tables
 from fedkim.experiments.scores import read_scores
 from fedkim.progress import Silent
+from fedkim.recipe import digest_of
 from fedkim.run import federate
 from small_matrix import small_matrix
 
@@ -147,6 +148,22 @@ def test_a_killed_cell_resumes_at_its_round_and_ends_with_the_same_bits(done, tm
     whole, resumed = (read_kept(folder / "results" / name) for folder in (root, tmp_path))
     assert whole["train_info"]["digest"] == resumed["train_info"]["digest"]
     assert whole["metrics"] == resumed["metrics"]
+
+
+def test_a_cell_begins_anew_where_a_version_with_other_settings_had_begun(done, tmp_path):
+    root, matrix = done
+    cell = matrix.cells[0]
+    folder = tmp_path / "runs" / matrix.name / cell.name
+    shutil.copytree(root / "runs" / matrix.name / cell.name, folder)
+    (tmp_path / "results" / matrix.name).mkdir(parents=True)
+    shutil.copy(root / "results" / matrix.name / "chosen.json", tmp_path / "results" / matrix.name)
+    (folder / "result.json").unlink()  # it was cut off
+    record = json.loads((folder / "recipe.json").read_text())
+    del record["recipe"]["federation"]["quorum"]  # has a default, so the tables read the same
+    (folder / "recipe.json").write_text(json.dumps(record | {"digest": digest_of(record["recipe"])}))
+    run_cell(matrix, cell, runs=tmp_path / "runs", results=tmp_path / "results")
+    name = f"{matrix.name}/{cell.name}.json"
+    assert read_kept(tmp_path / "results" / name)["metrics"] == read_kept(root / "results" / name)["metrics"]
 
 
 def test_the_comparison_writes_page_tables_and_figures(done, tmp_path):

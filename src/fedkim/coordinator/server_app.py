@@ -120,7 +120,7 @@ def _networked(error: FedkimError) -> FedkimError:
     remedy = error.remedy
     for theirs, ours in _REMEDIES.items():
         remedy = remedy.replace(theirs, ours)
-    return FedkimError(error.what, found=error.found, expected=error.expected, remedy=remedy, code=error.code)
+    return error.with_remedy(remedy)
 
 
 def _unforeseen(error: Exception) -> str:

@@ -241,7 +241,7 @@ def standing(results: Path, matrix: Matrix, cell: Cell) -> str:
 
 
 def _outlived(folder: Path, recipe: Recipe) -> bool:
-    """Whether a cell's folder is of no use to it: of other settings, or finished and asked again, its rounds deleted since.
+    """Whether a cell's folder is of no use to it: of other settings or a version that had others, or finished and asked again, its rounds deleted since.
 
     Raises:
         FedkimError: other settings, and weights that ``keep`` named.
@@ -250,8 +250,8 @@ def _outlived(folder: Path, recipe: Recipe) -> bool:
         return False
     stored = RunFolder(folder)
     try:
-        same = stored.recipe().digest() == recipe.digest()
-    except FedkimError:  # of another version
+        same = stored.is_of(recipe)
+    except FedkimError:  # damaged
         same = False
     if not same and (folder / KEPT).exists():
         raise FedkimError(

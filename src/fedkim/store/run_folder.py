@@ -31,6 +31,14 @@ class RunFolder:
         """The recipe whose run this is."""
         return from_dict(self._stored_recipe()["recipe"], source=str(self.folder / "recipe.json"))
 
+    def is_of(self, recipe: Recipe) -> bool:
+        """Whether the run there is of this very recipe, by the digest that was stored: one of a version with other settings isn't.
+
+        Raises:
+            FedkimError: no ``recipe.json``, or not as it was written.
+        """
+        return bool(self._stored_recipe()["digest"] == recipe.digest())
+
     def committed_rounds(self) -> list[int]:
         """Numbers of the rounds on the disk, rising; whole or not."""
         return self.manifests.numbers()

@@ -209,7 +209,7 @@ class RunStore(RunFolder):
                 expected="a run's folder or an empty one",
                 remedy="choose another with --out",
             )
-        other = present and not force and self._stored_recipe()["digest"] != recipe.digest()
+        other = present and not force and not self.is_of(recipe)
         if present and (force or (other and self._is_begun_only())):
             aside = self.folder.with_name(f".{self.folder.name}.replaced-{os.getpid()}")
             os.replace(self.folder, aside)  # at once: a crash leaves the old run whole or gone, never half
