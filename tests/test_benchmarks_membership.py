@@ -6,11 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.membership import Attack, by_itself, kinds, markdown, recipe, told
+from benchmarks.membership import Attack, attacks, by_itself, kinds, markdown, recipe, told
 
 from fedkim.experiments.comparison import block
 from fedkim.recipe import from_dict
 from fedkim.run.world import build_world
+
+TABLES = {
+    "run": {"workers": 1},
+    "data": {"image_patients": 0, "signal_patients": 300, "icu_patients": 0, "further_test_patients": 200},
+    "tasks": {"seen": ["ecg_abnormal"], "unseen": []},
+    "federation": {"rounds": 5, "sites": 2},
+    "extraction": {"local_epochs": 4},
+}
 
 
 def test_scores_that_know_nothing_tell_nothing_and_others_are_told():
@@ -23,14 +31,7 @@ def test_scores_that_know_nothing_tell_nothing_and_others_are_told():
 
 @pytest.mark.slow
 def test_ecgs_of_a_site_that_trains_by_itself_are_found_and_those_of_another_site_are_not():
-    tables = {
-        "run": {"workers": 1},
-        "data": {"image_patients": 0, "signal_patients": 300, "icu_patients": 0, "further_test_patients": 200},
-        "tasks": {"seen": ["ecg_abnormal"], "unseen": []},
-        "federation": {"rounds": 5, "sites": 2},
-        "extraction": {"local_epochs": 4},
-    }
-    world = build_world(from_dict(tables))
+    world = build_world(from_dict(TABLES))
     ((kind, tasks),) = kinds(world.seen).items()
     assert kind == "ECGs"
     first, second = world.sites
@@ -45,9 +46,18 @@ def test_ecgs_of_a_site_that_trains_by_itself_are_found_and_those_of_another_sit
     assert Attack(few, tasks)(first, alone) == []
 
 
-def test_the_attacked_recipes_are_the_repositorys():
-    assert recipe("demo").federation.rounds == 5
-    assert recipe("real-pack", "data.fold=1").data.fold == 1
+@pytest.mark.slow
+def test_the_coordinator_finds_a_sites_own_patients_and_not_by_another_sites_update():
+    found = attacks(build_world(from_dict(TABLES)))
+    means = {name: np.mean([area for area, _ in every]) for (_, name), every in found.items()}
+    assert means["update of another site, first round, loss"] == pytest.approx(0.5, abs=0.1)
+    assert means["update of the first round, loss"] > 0.55
+    assert means["update of the first round, step"] > 0.55
+    assert means["the first site by itself, loss"] > means["last average alone, loss"]
+
+
+def test_the_attacked_recipe_is_the_demos():
+    assert (recipe(1).run.seed, recipe(1).federation.rounds) == (1, 5)
 
 
 def test_the_page_shows_the_committed_figures():

@@ -35,7 +35,17 @@ def test_every_mean_can_be_computed_from_the_lines(name):
                 ):
                     by_seed.setdefault(int(row["seed"]), []).append(100 * float(row["value"]))
             means = {seed: fmean(values) for seed, values in by_seed.items()}
+            assert means
             assert means == pytest.approx(found.by_seed(method, which, variation=variation, backbone=backbone))
+
+
+def test_cells_of_a_choice_have_their_primary_scores():
+    found = read_scores(RESULTS / "choice" / "paper-matrix")
+    rows = rows_of(scores_csv(found))
+    assert {row["primary"] for row in rows} == {"1"}
+    one = found.cells[0]
+    values = [float(row["value"]) for row in rows if row["method"] == one.method and row["row"] == "injected"]
+    assert 0 < min(values) <= max(values) < 1
 
 
 def test_a_task_scored_on_a_group_has_that_score_and_the_one_of_all_patients():
@@ -45,7 +55,7 @@ def test_a_task_scored_on_a_group_has_that_score_and_the_one_of_all_patients():
     one.record["metrics"]["covid"]["rows"] = {
         "injected": {"primary": {"metric": "auroc", "within": "pneumonia", "value": 0.5}, "metrics": metrics}
     }
-    lines = [list(row.values())[8:] for row in rows_of(scores_csv(scores(one)))]
+    lines = [list(row.values())[9:] for row in rows_of(scores_csv(scores(one)))]
     assert lines == [
         ["auroc", "pneumonia", "1", "0.5", "", ""],
         ["auroc", "", "0", "0.7", "0.6", "0.8"],

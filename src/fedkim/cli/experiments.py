@@ -71,7 +71,7 @@ def experiment(
 
 
 def compare(folder: Path, /, *, out: Path | None = None, into: Path | None = None) -> None:
-    """Tables, figures and claims from a matrix's results: compare.html, compare.md, SVG figures, and every score in scores.csv.
+    """Tables, figures and claims from a matrix's results: compare.html, compare.md, SVG figures, and the scores in scores.csv.
 
     Args:
         folder: Folder of a matrix's results, results/NAME, or one that holds several such folders.

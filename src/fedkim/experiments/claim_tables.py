@@ -70,7 +70,7 @@ def claims_by_part(scores: Scores, decided: Sequence[Decided]) -> Table:
             rows.append([_sentence(one), *map(difference, parts)])
     return Table(
         title="Claims over seen and unseen tasks, by part",
-        note="The differences above on seen tasks and on unseen classification alone, points, without adjustment.",
+        note="The differences above on seen tasks and on unseen classification alone, points [95 % t-interval], without adjustment.",
         header=["claim", "seen", "unseen"],
         rows=rows,
     )

@@ -1,4 +1,4 @@
-"""The comparison of a matrix's results: one HTML page, the same as Markdown, its figures as SVG files, and every score in CSV."""
+"""The comparison of a matrix's results: one HTML page, the same as Markdown, its figures as SVG files, and its scores in CSV."""
 
 import contextlib
 import re
@@ -176,7 +176,7 @@ def source(scores: Scores) -> str:
     if len(processors) > 1:
         versions += f" on {len(processors)} kinds of processor ({', '.join(f'{name} {n}' for name, n in processors.most_common())})"
     seeds_named = f"seed{'s'[: len(seeds) != 1]} {', '.join(map(str, seeds))}"
-    spread = "; ± is half of a 95 % t-interval over seeds, brackets hold its bounds" if len(seeds) > 1 else ""
+    spread = "; ± is half of a 95 % t-interval over seeds" if len(seeds) > 1 else ""
     return (
         f"*{len(infos)} cells of `{scores.name}`, {seeds_named}, {models}, {splits} split, "
         f"{versions}, {hours:.1f} processor hours. Points are hundredths{spread}.*"

@@ -99,7 +99,7 @@ def varied(scores: Scores, title: str, variations: Sequence[str]) -> Table:
         header += [name, "− main"]
     return Table(
         title=title,
-        note="Means over the tasks of the main setting; differences to it are paired by seed. Blindness, on seeds that both have: mean over unseen tasks of the largest correlation with a question that the main setting trains.",
+        note="Means over the tasks of the main setting; differences to it are paired by seed [95 % t-interval]. Blindness, on seeds that both have: mean over unseen tasks of the largest correlation with a question that the main setting trains.",
         header=[*header, "blindness", "blindness, main"],
         rows=rows,
     )

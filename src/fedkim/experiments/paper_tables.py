@@ -130,7 +130,7 @@ def seen_tasks(scores: Scores) -> Table:
         title="Fine-tuning on seen tasks",
         note=(
             "AUROC on patients kept apart, of the tasks that were trained on; the injection on the public set is the fine-tuning. Last: "
-            "less the small models that feed the same language model."
+            "less the small models that feed the same language model [95 % t-interval]."
         ),
         header=["method", "backbone", "seeds", *tasks, "mean", "− small models"],
         rows=rows,
@@ -191,7 +191,7 @@ def ablation(scores: Scores) -> Table:
         header += [name, "− FEDKIM"]
     return Table(
         title="Ablation",
-        note="Differences are paired by seed; all rows have FEDKIM's choice of settings.",
+        note="Differences are paired by seed [95 % t-interval]; all rows have FEDKIM's choice of settings.",
         header=header,
         rows=rows if len(rows) > 1 else [],
     )

@@ -1,4 +1,4 @@
-"""Each method's means seed by seed, so that any difference between two rows can be formed from the page alone."""
+"""Each method's means seed by seed, so that any difference between two rows can be formed from the page, to a tenth of a point."""
 
 from fedkim.experiments.methods import title_of
 from fedkim.experiments.paper_tables import BLIND
@@ -9,7 +9,7 @@ _PARTS = (("seen", "injected"), ("seen", "small_before"), ("unseen", "injected")
 
 
 def seed_table(scores: Scores) -> Table:
-    """A row per method and variation, a column per seed; empty where no row has two seeds to pair."""
+    """A row per method, variation and backbone, a column per seed; empty where no row has two seeds to pair."""
     seeds = sorted({cell.seed for cell in scores.cells})
     rows, most = [], 0
     for method, variation, backbone in scores.groups():

@@ -38,5 +38,11 @@ def difference(values: Mapping[int, float]) -> str:
     """A difference with its bounds, ``+2.3 [-0.4, +5.0]``; one seed has none, no seed a dash."""
     paired = paired_seeds(list(values.values()))
     if paired is None:
-        return DASH if not values else f"{fmean(values.values()):+.1f}"
-    return f"{paired.mean:+.1f} [{paired.low:+.1f}, {paired.high:+.1f}]"
+        return DASH if not values else signed(fmean(values.values()))
+    return f"{signed(paired.mean)} [{signed(paired.low)}, {signed(paired.high)}]"
+
+
+def signed(value: float) -> str:
+    """``+2.3``; what rounds to 0 has no sign."""
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text
