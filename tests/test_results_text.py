@@ -326,6 +326,44 @@ def processors() -> Iterator[Said]:
     )
 
 
+def fedkim_plus() -> Iterator[Said]:
+    """FEDKIM+ on development patients: seeds 2 and 3, in turn."""
+    found, others = scores("fedkim-plus-development"), [name for name in FOUR if name != ECG]
+
+    def points(method: str, tasks: Sequence[str], row: str = "injected", variation: str = "") -> Mapping[int, float]:
+        return found.by_seed(method, "seen", row=row, variation=variation, tasks=tasks)
+
+    whole = points("fedkim-plus", FOUR)
+    lower = {name: less(whole, points(name, FOUR)) for name in ("plus-straight", "plus-early", "plus-without-evidence")}
+    yield "which lie closer together, it is {} points lower", series(lower["plus-straight"], 1)
+    yield "injected in every round {} lower", series(lower["plus-early"], 1)
+    yield "at the start {} higher", series(less(points("plus-spread", FOUR), whole), 1)
+    yield (
+        "(FEDKIM, collapsed to one or two, is {} points lower",
+        series(less(points("fedkim", FOUR), points("spread", FOUR)), 1),
+    )
+    below, gone = (
+        {
+            method: less(points(method, others, row, more), points(method, others, "injected", "questions"))
+            for method in ("fedkim", "fedkim-plus")
+        }
+        for row, more in (("small_before", "questions"), ("injected", ""))
+    )
+    plus, kim = below["fedkim-plus"], below["fedkim"]
+    yield (
+        "near chance for both, {} and +{}, where FEDKIM is {} points below",
+        (number(-plus[2])),
+        number(-plus[3]),
+        series(kim, 1),
+    )
+    yield (
+        "(on the other three tasks +{} and {}), FEDKIM {} there too",
+        number(-gone["fedkim-plus"][2]),
+        number(-gone["fedkim-plus"][3]),
+        series(gone["fedkim"], 1),
+    )
+
+
 def real_folds() -> Iterator[Said]:
     """Losses and minutes of the cells on real patients."""
     cells = scores("real-pack-fold").cells
@@ -387,7 +425,7 @@ def times() -> Iterator[Said]:
     )
 
 
-PARTS = (differences, further_questions, by_seed, processors, real_folds, finished_runs, times)
+PARTS = (differences, further_questions, by_seed, processors, fedkim_plus, real_folds, finished_runs, times)
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)

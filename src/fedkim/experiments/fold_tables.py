@@ -6,12 +6,13 @@ too is the noise of training: each fold is trained once.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from statistics import fmean
 
 import numpy as np
 
 from fedkim.errors import FedkimError
-from fedkim.experiments.methods import title_of
+from fedkim.experiments.methods import FEDKIM, title_of
 from fedkim.experiments.scores import CellScores, Scores, whole_mean
 from fedkim.experiments.table import DASH, Table
 
@@ -24,7 +25,7 @@ Drawn = tuple[float, np.ndarray]
 
 
 def fold_tables(scores: Scores) -> list[Table]:
-    """Scores by method, FEDKIM less each other method, each method less what it could be replaced with; nothing where no fold has been run."""
+    """Scores by method, methods less each other, each method less what it could be replaced with; nothing where no fold has been run."""
     cells = _by_method(scores)
     if not cells:
         return []
@@ -82,20 +83,22 @@ def _scores(title: str, metric: str, which: str, cells: Mapping[str, Mapping[str
 
 
 def _differences(cells: Mapping[str, Mapping[str, CellScores]]) -> Table:
+    """FEDKIM less every other method, then the others among themselves."""
+    others = [method for method in cells if method != FEDKIM]
+    pairs = [(FEDKIM, other) for other in others if FEDKIM in cells]
+    pairs += [(second, first) for first, second in combinations(others, 2)]
     rows = []
-    for method in cells:
-        if method == "fedkim" or "fedkim" not in cells:
-            continue
-        row = [f"FEDKIM − {title_of(method)}"]
+    for first, second in pairs:
+        row = [f"{title_of(first)} − {title_of(second)}"]
         for which in ("seen", "unseen"):
-            pairs = [
-                _less(*(_over_folds(cells[name], task) for name in ("fedkim", method))) for task in _tasks(which, cells)
+            found = [
+                _less(*(_over_folds(cells[name], task) for name in (first, second))) for task in _tasks(which, cells)
             ]
-            row += _means([pair for pair in pairs if pair is not None], sign="+")
+            row += _means([one for one in found if one is not None], sign="+")
         rows.append(row)
     return Table(
         title="Real patients: differences",
-        note=f"Points of mean AUROC, paired by patient; the noise of training is not in the intervals. {_FEW}",
+        note=f"Points of mean AUROC, paired by patient, without adjustment for their number; the noise of training is not in the intervals. {_FEW}",
         header=["difference", "seen", "seen, those with interval", "unseen", "unseen, those with interval"],
         rows=rows,
     )
