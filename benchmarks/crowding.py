@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.measure import Report, Settings, exact
+from benchmarks.small_models import by_itself
 from fedkim.data.sample import Dataset
 from fedkim.evaluation.metrics import one_versus_rest
-from fedkim.extraction import predict_proba, train_site
+from fedkim.extraction import predict_proba
 from fedkim.recipe import Recipe, from_dict
 from fedkim.run.world import World, build_world, samples_asked
 
@@ -62,18 +63,7 @@ def auroc(world: World, questions: tuple[str, ...], weights: Weights, rounds: in
     (site,) = world.sites
     tasks = [task for task in world.seen if task.name in questions]
     settings = replace(world.recipe.extraction, task_weights=weights)
-    state = world.initial
-    for round in range(1, rounds + 1):
-        update = train_site(
-            site=site,
-            round=round,
-            dataset=world.sites[site],
-            state=state,
-            tasks=tasks,
-            settings=settings,
-            seed=world.recipe.run.seed,
-        )
-        state = state.updated(update.state)
+    state = by_itself(world, site, tasks, settings, rounds)
     extractor, found = world.extractor(state), {}
     for task in tasks:
         samples = samples_asked(world.data, task, "test")

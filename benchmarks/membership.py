@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Figure, Report, Settings
-from benchmarks.small_models import aggregated
+from benchmarks.small_models import aggregated, by_itself
 from fedkim.data.sample import Dataset, Sample
 from fedkim.evaluation.metrics import auroc
-from fedkim.extraction import Extractor, predict_proba, train_site
+from fedkim.extraction import Extractor, predict_proba
 from fedkim.recipe import Recipe, load
 from fedkim.run.world import World, build_world, can_be_asked
 from fedkim.state import State, Update
@@ -93,7 +93,9 @@ def attacks(world: World) -> dict[tuple[str, str], list[Told]]:
         return update
 
     average = aggregated(world, arriving)
-    alone = by_itself(world, next(iter(world.sites)))
+    alone = by_itself(
+        world, next(iter(world.sites)), world.seen, world.recipe.extraction, world.recipe.federation.rounds
+    )
     found: dict[tuple[str, str], list[Told]] = defaultdict(list)
     for kind, tasks in kinds(world.seen).items():
         attack = Attack(world, tasks)
@@ -154,20 +156,3 @@ def told(members: np.ndarray, others: np.ndarray) -> Told:
     positive = np.arange(len(members) + len(others)) < len(members)
     area = auroc(positive, np.concatenate([members, others]), np.ones((1, len(positive))))[0]
     return float(area), float(np.mean(members > np.quantile(others, 1 - FALSE_POSITIVES)))
-
-
-def by_itself(world: World, site: str) -> State:
-    """One site's small models after as many rounds without anybody else."""
-    state = world.initial
-    for round in range(1, world.recipe.federation.rounds + 1):
-        update = train_site(
-            site=site,
-            round=round,
-            dataset=world.sites[site],
-            state=state,
-            tasks=world.seen,
-            settings=world.recipe.extraction,
-            seed=world.recipe.run.seed,
-        )
-        state = state.updated(update.state)
-    return state

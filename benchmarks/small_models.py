@@ -1,18 +1,21 @@
-"""A federation's small models trained in this process, round by round, for benchmarks that need no language model."""
+"""Small models trained in this process, round by round, for benchmarks that need no language model: a federation's, or one site's."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from fedkim.aggregation import Rejection
 from fedkim.engines import InProcess
+from fedkim.extraction import train_site
 from fedkim.federation import federate
+from fedkim.recipe import Extraction
 from fedkim.run.world import World
 from fedkim.state import State, Update
+from fedkim.tasks import Task
 
-Seen = Callable[[int, State, Update], Update]
+Arrival = Callable[[int, State, Update], Update]
 """``(round, broadcast, update)``: what arrives of an update, itself or another in its place."""
 
 
-def aggregated(world: World, arriving: Seen) -> State:
+def aggregated(world: World, arriving: Arrival) -> State:
     """The small models after the recipe's rounds; every update passes ``arriving`` on its way to the server."""
     settings = world.recipe
     engine = InProcess(
@@ -43,4 +46,21 @@ def aggregated(world: World, arriving: Seen) -> State:
     ):
         assert not finished.rejections
         state = finished.state
+    return state
+
+
+def by_itself(world: World, site: str, tasks: Sequence[Task], settings: Extraction, rounds: int) -> State:
+    """One site's small models after so many rounds of these tasks without anybody else."""
+    state = world.initial
+    for round in range(1, rounds + 1):
+        update = train_site(
+            site=site,
+            round=round,
+            dataset=world.sites[site],
+            state=state,
+            tasks=tasks,
+            settings=settings,
+            seed=world.recipe.run.seed,
+        )
+        state = state.updated(update.state)
     return state

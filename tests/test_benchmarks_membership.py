@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.membership import Attack, attacks, by_itself, kinds, markdown, recipe, told
+from benchmarks.membership import Attack, attacks, kinds, markdown, recipe, told
+from benchmarks.small_models import by_itself
 
 from fedkim.experiments.comparison import block
 from fedkim.recipe import from_dict
@@ -35,7 +36,7 @@ def test_ecgs_of_a_site_that_trains_by_itself_are_found_and_those_of_another_sit
     ((kind, tasks),) = kinds(world.seen).items()
     assert kind == "ECGs"
     first, second = world.sites
-    alone = by_itself(world, first)
+    alone = by_itself(world, first, tasks, world.recipe.extraction, world.recipe.federation.rounds)
     ((found, _),) = Attack(world, tasks)(first, alone)
     ((control, _),) = Attack(world, tasks)(second, alone)
     assert found > 0.65
